@@ -1,0 +1,106 @@
+"""The real images of a group of classes: contiguous uint8 on the device, drawn by counter.
+
+K  classes    N  images per class and batch    T  images of all classes
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from m3d.config import ConfigError
+from m3d.seeding import permutation
+from m3d.shapes import Int, ShapeError, UInt8
+
+
+class ClassImages:
+    """Holds the images of some classes and draws batches of them without replacement within an epoch.
+
+    A class's images form an endless stream: one seeded order of all of them after another. Iteration i
+    takes the images from ``i * batch`` on, so a draw depends on (seed, class id, iteration) alone, and a
+    class smaller than the batch is seen whole, each of its images about equally often.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[UInt8[Tensor, "_ C H W"]],
+        class_ids: Sequence[int],
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Args: one uint8 tensor per class, in the order of ``class_ids``, the ids in the whole run."""
+        if not images or len(images) != len(class_ids):
+            raise ConfigError(
+                f"classes: given {len(images)} sets of images for {len(class_ids)} class ids, needed one each"
+            )
+        for tensor, class_id in zip(images, class_ids, strict=True):
+            if tensor.ndim != 4 or tensor.shape[1:] != images[0].shape[1:] or tensor.shape[0] < 1:
+                raise ShapeError(
+                    f"images of class {class_id}",
+                    tuple(tensor.shape),
+                    f"[n, {', '.join(map(str, images[0].shape[1:]))}], n > 0",
+                )
+            if tensor.dtype != torch.uint8:
+                raise ConfigError(f"images of class {class_id}: given {tensor.dtype}, needed torch.uint8 in 0..255")
+        self.device = torch.device(device)
+        self.seed = seed
+        self.ids = tuple(int(i) for i in class_ids)
+        self.ids_K = torch.tensor(self.ids, dtype=torch.int64, device=self.device)
+        self.counts = tuple(int(tensor.shape[0]) for tensor in images)
+        joined = images[0] if len(images) == 1 else torch.cat(list(images))
+        self.pixels_TCHW = joined.to(self.device).contiguous()
+        self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
+        self._orders: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.pixels_TCHW.shape[1:]
+        return channels, height, width
+
+    def indices(self, iteration: int, batch: int) -> Int[Tensor, "K N"]:
+        """Positions within each class of the images of one iteration: int64 on the CPU, shape [K, batch]."""
+        rows = [self._stream(k, iteration * batch, batch) for k in range(len(self.ids))]
+        return torch.stack(rows)
+
+    def batch(self, iteration: int, batch: int) -> UInt8[Tensor, "K N C H W"]:
+        """The images of one iteration, shape [K, batch, C, H, W]."""
+        rows_KN = self.indices(iteration, batch) + torch.tensor(self._offsets)[:, None]
+        rows = rows_KN.flatten().to(self.device, non_blocking=True)
+        return self.pixels_TCHW.index_select(0, rows).view(*rows_KN.shape, *self.shape)
+
+    def first(self, count: int, purpose: str) -> UInt8[Tensor, "K N C H W"]:
+        """``count`` different images of every class, the first of a seeded order of their own.
+
+        Raises:
+            ConfigError: a class has fewer images.
+        """
+        parts = []
+        for k, class_id in enumerate(self.ids):
+            if self.counts[k] < count:
+                raise ConfigError(
+                    f"class {class_id}: has {self.counts[k]} images, needed {count} for its starting images"
+                )
+            order = permutation(self.seed, purpose, class_id, 0, self.counts[k])[:count]
+            parts.append(self.pixels_TCHW.index_select(0, (order + self._offsets[k]).to(self.device)))
+        return torch.stack(parts)
+
+    def _stream(self, k: int, start: int, length: int) -> Tensor:
+        size, pieces = self.counts[k], []
+        while length > 0:
+            epoch, position = divmod(start, size)
+            piece = self._order(k, epoch)[position : position + length]
+            pieces.append(piece)
+            start, length = start + len(piece), length - len(piece)
+        return torch.cat(pieces)
+
+    def _order(self, k: int, epoch: int) -> Tensor:
+        key = (k, epoch)
+        if key not in self._orders:
+            # Batches move forward, so an epoch before the last one is never asked for again.
+            self._orders = {
+                other: order for other, order in self._orders.items() if other[0] != k or other[1] >= epoch - 1
+            }
+            self._orders[key] = permutation(self.seed, "sample", self.ids[k], epoch, self.counts[k])
+        return self._orders[key]

@@ -1,0 +1,225 @@
+"""Settings of the method: frozen, keyword-only dataclasses that check their ranges when made.
+
+Paper defaults come from M3D (arXiv 2312.15927); what the defaults of a data set are is said by the
+presets of the pipeline, not here.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+GEOMETRIC = ("crop", "scale", "rotate")
+OPERATIONS = ("flip", "color", *GEOMETRIC, "cutout")
+
+
+class ConfigError(ValueError):
+    """A setting outside its range: says what was given, what is allowed, and what to do where that helps."""
+
+
+def check(name: str, given: Any, holds: bool, allowed: str) -> None:
+    """Raises ConfigError with "name: given ..., allowed ..." unless ``holds``."""
+    if not holds:
+        raise ConfigError(f"{name}: given {given!r}, allowed: {allowed}")
+
+
+def positive(name: str, given: float) -> None:
+    """Raises ConfigError unless ``given`` is finite and above 0."""
+    check(name, given, math.isfinite(given) and given > 0, "a finite number above 0")
+
+
+def at_least(name: str, given: int, least: int) -> None:
+    """Raises ConfigError unless ``given`` is an integer of at least ``least``, below 2**31."""
+    check(name, given, least <= given < 2**31, f"an integer from {least} to 2147483647")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """The kernel of the maximum mean discrepancy."""
+
+    name: str = "gaussian"
+    """gaussian, linear, polynomial or laplace."""
+    bandwidth: Literal["mean", "median", "fixed"] = "mean"
+    """How the Gaussian's bandwidth follows from the squared distances of the joint batch, or that it is fixed."""
+    bandwidth_value: float | None = None
+    """The squared bandwidth b when ``bandwidth`` is fixed."""
+    bandwidth_multiplier: float = 1.0
+    """Multiplies the bandwidth, whatever its origin."""
+    scales: int = 5
+    """Gaussians in the bank, centred on the bandwidth: an odd number puts one at the bandwidth itself."""
+    scale_factor: float = 2.0
+    """Ratio of neighbouring bandwidths in the bank."""
+    estimator: Literal["biased", "unbiased"] = "biased"
+    """biased is the V-statistic of the paper; unbiased leaves the diagonals out and needs two images a side."""
+
+    def __post_init__(self) -> None:
+        positive("kernel.bandwidth_multiplier", self.bandwidth_multiplier)
+        at_least("kernel.scales", self.scales, 1)
+        check("kernel.scales", self.scales, self.scales <= 64, "an integer from 1 to 64")
+        check("kernel.scale_factor", self.scale_factor, 1 < self.scale_factor < 1e6, "a number above 1, below 1e6")
+        if self.bandwidth == "fixed":
+            given = self.bandwidth_value
+            holds = given is not None and math.isfinite(given) and given > 0
+            check("kernel.bandwidth_value", given, holds, "a number above 0 (kernel.bandwidth is fixed)")
+        elif self.bandwidth_value is not None:
+            raise ConfigError(
+                f"kernel.bandwidth_value: given {self.bandwidth_value!r}, but kernel.bandwidth is "
+                f"{self.bandwidth!r}; set kernel.bandwidth=fixed to use it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Differentiable augmentation: which operations, how strong, and how many of them at a time.
+
+    Strengths are those of DSA (Zhao and Bilen, 2021).
+    """
+
+    strategy: str = "color_crop_cutout"
+    """Operations joined by underscores out of flip, color, crop, scale, rotate, cutout; or none."""
+    pick: Literal["geometric", "any"] = "geometric"
+    """geometric: one of crop, scale and rotate, and all others (IDC); any: one single operation (DM)."""
+    brightness: float = 1.0
+    saturation: float = 2.0
+    contrast: float = 0.5
+    crop_ratio: float = 0.125
+    """Largest shift, as a part of the image's side."""
+    cutout_ratio: float = 0.5
+    """Side of the square that is cut out, as a part of the image's side."""
+    scale_ratio: float = 1.2
+    rotate_degrees: float = 15.0
+    flip_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in self.operations:
+            allowed = f"none, or a selection of {', '.join(OPERATIONS)} joined by underscores"
+            check("augment.strategy", self.strategy, name in OPERATIONS, allowed)
+        for name in ("crop_ratio", "cutout_ratio", "flip_probability"):
+            given = getattr(self, name)
+            check(f"augment.{name}", given, 0 <= given <= 1, "a number from 0 to 1")
+        for name in ("brightness", "saturation", "contrast"):
+            given = getattr(self, name)
+            check(f"augment.{name}", given, 0 <= given <= 100, "a number from 0 to 100")
+        check("augment.scale_ratio", self.scale_ratio, 1 <= self.scale_ratio <= 100, "a number from 1 to 100")
+        check("augment.rotate_degrees", self.rotate_degrees, 0 <= self.rotate_degrees <= 180, "a number from 0 to 180")
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the operations, without repetition, in the order written."""
+        if self.strategy in ("", "none"):
+            return ()
+        return tuple(dict.fromkeys(self.strategy.split("_")))
+
+    def without(self, operation: str) -> "Augment":
+        """The same settings less one operation."""
+        kept = "_".join(name for name in self.operations if name != operation)
+        return replace(self, strategy=kept or "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """The randomly initialised network whose features are matched."""
+
+    name: str = "convnet3"
+    """convnet1 to convnet8, resnetap10 or resnet18."""
+    width: int = 128
+    """Channels of a ConvNet's blocks; the residual networks have widths of their own."""
+
+    def __post_init__(self) -> None:
+        at_least("encoder.width", self.width, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condense:
+    """The schedule of the condensation."""
+
+    images_per_class: int = 1
+    """Stored images of a class; each holds factor**2 views."""
+    iterations: int = 10_000
+    iterations_per_model: int = 5
+    """Iterations until the encoder is drawn anew."""
+    batch_real: int = 128
+    """Real images of a class in an iteration."""
+    batch_synthetic_max: int = 200
+    """Views of a class in an iteration; with more, a random subset is taken."""
+    factor: int = 2
+    """Tiles along a side of a stored image."""
+    learning_rate: float | None = None
+    """Of the pixels; images_per_class when not given, since the loss's mean makes gradients fall as 1 / images."""
+    momentum: float = 0.5
+    pixel_step: Literal["reference", "plain"] = "reference"
+    """reference: the published step, in which pixels coast through the other classes' steps; plain: one SGD step."""
+    start: Literal["mix", "random", "noise"] = "mix"
+    """Starting images: mosaics of factor**2 real images, one real image each, or noise."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    block: int = 0
+    """Images that the encoder takes at once on a CPU; 0 chooses by the size of the images."""
+    log_every: int = 50
+    """Iterations between two loss values."""
+    checkpoint_every_s: float = 10.0
+    """Seconds between two checkpoints of a group."""
+
+    def __post_init__(self) -> None:
+        for name in ("images_per_class", "iterations", "iterations_per_model", "batch_real", "batch_synthetic_max"):
+            at_least(f"condense.{name}", getattr(self, name), 1)
+        at_least("condense.log_every", self.log_every, 1)
+        at_least("condense.block", self.block, 0)
+        check("condense.factor", self.factor, 1 <= self.factor <= 16, "an integer from 1 to 16")
+        check("condense.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
+        positive("condense.checkpoint_every_s", self.checkpoint_every_s)
+        if self.learning_rate is not None:
+            positive("condense.learning_rate", self.learning_rate)
+
+    @property
+    def step_size(self) -> float:
+        """The learning rate in force."""
+        return float(self.images_per_class) if self.learning_rate is None else self.learning_rate
+
+    @property
+    def views(self) -> int:
+        """Views of a class in one iteration."""
+        return min(self.images_per_class * self.factor**2, self.batch_synthetic_max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How one network is trained on an image set."""
+
+    epochs: int
+    batch: int
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    milestones: tuple[float, ...] = (2 / 3, 5 / 6)
+    """Parts of the epochs after which the learning rate is multiplied by ``decay``."""
+    decay: float = 0.2
+    augment: Augment = field(default_factory=Augment)
+    cutmix_probability: float = 0.0
+    cutmix_beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least("evaluate.epochs", self.epochs, 1)
+        at_least("evaluate.batch", self.batch, 1)
+        positive("evaluate.learning_rate", self.learning_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Networks trained on the condensed set, and how."""
+
+    protocol: Literal["idc", "dm"] = "idc"
+    """idc: 1000 epochs, batch 64, CutMix (M3D, DANCE); dm: 1000 epochs, batch 256, no CutMix (DM)."""
+    epochs: int | None = None
+    """The protocol's own number when not given."""
+    seeds: int = 3
+    architectures: tuple[str, ...] = ("convnet3",)
+    flip: bool = True
+    """Whether images may be mirrored; false for digits."""
+    on: Literal["test", "validation"] = "test"
+    """validation looks at the part of the training data that data.validation_fraction holds out."""
+
+    def __post_init__(self) -> None:
+        at_least("evaluate.seeds", self.seeds, 1)
+        if self.epochs is not None:
+            at_least("evaluate.epochs", self.epochs, 1)
+        check("evaluate.architectures", list(self.architectures), len(self.architectures) > 0, "at least one name")

@@ -1,0 +1,62 @@
+"""Accuracy of networks trained on an image set, over seeds and architectures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from m3d.config import Train
+from m3d.encoders import Network
+from m3d.precision import encoding
+from m3d.shapes import Float, Int, UInt8
+from m3d.state import standardise
+from m3d.train import train
+
+TEST_BLOCK_PIXELS = 128 * 32 * 32
+"""Pixels of test images that go through a network at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """Test images as they are stored, and how to normalise them."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+    images: UInt8[Tensor, "B C H W"]
+    labels: Int[Tensor, " B"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: int
+
+
+@torch.no_grad()
+def accuracy(network: Network, test: TestSet, *, precision: str = "float32") -> float:
+    """Share of test images whose largest logit is their label, in percent, 0 to 100."""
+    device = next(network.parameters()).device
+    side = test.images.shape[-1]
+    block, right = max(1, TEST_BLOCK_PIXELS // side**2), 0
+    for images, labels in zip(test.images.split(block), test.labels.split(block), strict=True):
+        batch = standardise(images.to(device).float() / 255, test.mean, test.std)
+        with encoding(precision, device):
+            logits = network(batch)
+        right += int((logits.argmax(1) == labels.to(device)).sum())
+    return 100 * right / len(test.labels)
+
+
+def train_and_score(
+    architecture: str,
+    images: Float[Tensor, "B C H W"],
+    labels: Int[Tensor, " B"],
+    test: TestSet,
+    *,
+    config: Train,
+    seeds: range,
+    precision: str = "float32",
+) -> Iterator[tuple[int, float]]:
+    """Trains a fresh network per seed on normalised images; yields (seed, accuracy in percent)."""
+    for seed in seeds:
+        network = train(
+            architecture, images, labels, classes=test.classes, config=config, seed=seed, precision=precision
+        )
+        yield seed, accuracy(network, test, precision=precision)

@@ -1,0 +1,75 @@
+"""Multi-formation: one stored image holds factor x factor tiles, each decoded to a full-size view.
+
+    F  factor    T = F * F tiles    s  side of a tile, ceil(side of the image / F)
+
+Where the size does not divide, the image is padded at the right and the bottom with 0.5. Source: IDC.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from m3d.config import ConfigError
+from m3d.shapes import Float, ShapeError
+
+PADDING = 0.5
+
+
+def tile_sides(size: int, factor: int) -> list[int]:
+    """Visible pixels of the tiles along one side: all ``ceil(size / factor)``, the last what is left.
+
+    Raises:
+        ConfigError: the last tile would hold no pixel.
+    """
+    side = -(-size // factor)
+    sides = [min(side, size - i * side) for i in range(factor)]
+    if sides[-1] < 1:
+        raise ConfigError(
+            f"condense.factor: given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
+        )
+    return sides
+
+
+def decode(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor, "*batch M C H W"]:
+    """Every tile of every stored image, up-sampled bilinearly to the full size.
+
+    Args:
+        images: stored images in [0, 1], not normalised.
+        factor: tiles along a side; 1 returns the images as they are.
+
+    Returns:
+        S * factor**2 views, the tiles of one image next to each other, row by row.
+    """
+    if images.ndim < 4:
+        raise ShapeError("images", tuple(images.shape), "[..., stored, channels, height, width]")
+    if factor == 1:
+        return images
+    *batch, stored, channels, height, width = images.shape
+    for size in (height, width):
+        tile_sides(size, factor)  # refuses a factor that is too large
+    side_y, side_x = -(-height // factor), -(-width // factor)
+    flat = images.reshape(-1, channels, height, width)
+    flat = F.pad(flat, (0, side_x * factor - width, 0, side_y * factor - height), value=PADDING)
+    tiles = flat.view(-1, channels, factor, side_y, factor, side_x).permute(0, 2, 4, 1, 3, 5)
+    tiles = tiles.reshape(-1, channels, side_y, side_x)
+    views = F.interpolate(tiles, size=(height, width), mode="bilinear", align_corners=False)
+    return views.view(*batch, stored * factor**2, channels, height, width)
+
+
+def mosaic(images: Float[Tensor, "S T C H W"], factor: int) -> Float[Tensor, "S C H W"]:
+    """Stored images made of factor**2 images each, every one shrunk to its tile, row by row.
+
+    Shrinking is bilinear with antialiasing. Images of S rows and T = factor**2 columns, in [0, 1].
+    """
+    stored, count, channels, height, width = images.shape
+    if count != factor**2:
+        raise ShapeError("images", tuple(images.shape), f"[stored, {factor**2}, channels, height, width]")
+    if factor == 1:
+        return images[:, 0]
+    canvas = images.new_full((stored, channels, height, width), PADDING)
+    rows, columns = tile_sides(height, factor), tile_sides(width, factor)
+    for tile in range(count):
+        i, j = divmod(tile, factor)
+        small = F.interpolate(images[:, tile], size=(rows[i], columns[j]), mode="bilinear", antialias=True)
+        top, left = i * rows[0], j * columns[0]
+        canvas[:, :, top : top + rows[i], left : left + columns[j]] = small
+    return canvas.clamp(0, 1)

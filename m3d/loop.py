@@ -1,0 +1,119 @@
+"""The one loop: steps a condenser and hands out where it stands, so that the caller may log, save or stop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from m3d.class_images import ClassImages
+from m3d.condenser import Condenser
+from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel
+from m3d.state import Condensed, CondenseState, Outcome
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss of a class stopped being finite; the message names the class, the iteration and what to try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What the loop hands out after an iteration."""
+
+    state: CondenseState
+    losses: tuple[float, ...] | None
+    """Loss per class, at log iterations only."""
+    outcome: Outcome | None
+    """FINISHED with the last step, otherwise None."""
+
+
+def iterate(condenser: Condenser, state: CondenseState | None = None) -> Iterator[Step]:
+    """Steps until all iterations are done, one ``Step`` each; the consumer may stop at any of them.
+
+    The device is only waited for at log iterations (every ``log_every`` and the last one).
+
+    Args:
+        condenser: what to step.
+        state: where to go on; the beginning when not given. A state that is already finished yields nothing.
+
+    Raises:
+        NotFiniteError: a loss is not finite, found at the next log iteration.
+    """
+    state = condenser.init() if state is None else state
+    config = condenser.condense
+    while state.iteration < config.iterations:
+        number = state.iteration + 1
+        log = number % config.log_every == 0 or number in (1, config.iterations)
+        state, losses = condenser.step(state, with_loss=log)
+        outcome = condenser.finished(state) if log else None
+        if outcome is Outcome.NOT_FINITE:
+            raise NotFiniteError(_not_finite(condenser, state))
+        yield Step(state=state, losses=tuple(losses.tolist()) if losses is not None else None, outcome=outcome)
+
+
+def condense(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    kernel: Kernel | None = None,
+    augment: Augment | None = None,
+    encoder: Encoder | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    **settings: object,
+) -> Condensed:
+    """Condenses tensors, all classes as one group: the method without files, actors or Ray.
+
+    Args:
+        images: uint8, shape [n, C, H, W], square.
+        labels: integers 0 to classes - 1, shape [n].
+        kernel, augment, encoder: settings; the paper's when not given.
+        seed: of everything that is drawn.
+        device: the GPU when there is one, else the CPU.
+        settings: fields of ``Condense``, such as ``images_per_class=1, iterations=300``.
+
+    Returns:
+        The condensed set; its ``views()`` are what a network is trained on.
+    """
+    classes = int(labels.max()) + 1
+    groups = [images[labels == label] for label in range(classes)]
+    missing = [label for label, group in enumerate(groups) if not len(group)]
+    if missing:
+        raise ConfigError(
+            f"labels: none of the images has label {missing[0]}; labels must be 0 to {classes - 1} without a gap"
+        )
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    mean, std = moments(images)
+    condenser = Condenser(
+        ClassImages(groups, range(classes), seed=seed, device=place),
+        condense=Condense(**settings),  # pyright: ignore[reportArgumentType]
+        kernel=kernel or Kernel(),
+        augment=augment or Augment(),
+        encoder=encoder or Encoder(),
+        mean=mean,
+        std=std,
+        class_count=classes,
+    )
+    state = condenser.init()
+    for step in iterate(condenser, state):
+        state = step.state
+    return condenser.result(state)
+
+
+def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 images [n, C, H, W], in units of [0, 1]."""
+    values = images.to(torch.float64).transpose(0, 1).flatten(1) / 255
+    std = values.std(1, correction=0).clamp_min(1 / 255)
+    return tuple(values.mean(1).tolist()), tuple(std.tolist())
+
+
+def _not_finite(condenser: Condenser, state: CondenseState) -> str:
+    at = {i: int(b) for i, b in zip(condenser.real.ids, state.broken_K.tolist(), strict=True) if b >= 0}
+    class_id, iteration = min(at.items(), key=lambda item: item[1])
+    rate, kernel = condenser.condense.step_size, condenser.kernel
+    return (
+        f"the loss of class {class_id} is not finite at iteration {iteration} (condense.learning_rate={rate:g}, "
+        f"kernel.name={kernel.name}, kernel.bandwidth_multiplier={kernel.bandwidth_multiplier:g}, "
+        f"precision {condenser.precision}): try a smaller learning rate, a larger bandwidth multiplier, "
+        "kernel.name=gaussian or condense.precision=float32"
+    )

@@ -1,0 +1,48 @@
+"""Numbers on the encoder's path: which precision ``auto`` means, and how one is switched on."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from m3d.config import PRECISIONS, ConfigError
+
+_CPU_FLAGS = ("amx_bf16", "avx512_bf16")
+
+
+def resolve(precision: str, device: torch.device) -> str:
+    """float32, tf32 or bfloat16: what is asked for, or for ``auto`` what the hardware has units for.
+
+    On a GPU ``auto`` is bfloat16 from compute capability 8.0 on; on a CPU it is bfloat16 with AMX or
+    AVX512-BF16 instructions. It follows from the hardware, never from a timing.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"condense.precision: given {precision!r}, allowed: {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float32"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 in hardware; False where it cannot be told."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return any(flag in flags for flag in _CPU_FLAGS)
+
+
+@contextlib.contextmanager
+def encoding(precision: str, device: torch.device) -> Iterator[None]:
+    """Within it, convolutions and products run in ``precision`` (resolved, not auto); the rest in float32."""
+    cudnn, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, products

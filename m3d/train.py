@@ -1,0 +1,102 @@
+"""Trains one network on an image set."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from m3d import augment as augmentation
+from m3d.config import Train
+from m3d.encoders import Network, build
+from m3d.precision import encoding
+from m3d.seeding import derive, generator
+from m3d.shapes import Float, Int
+
+
+def train(
+    architecture: str,
+    images: Float[Tensor, "B C H W"],
+    labels: Int[Tensor, " B"],
+    *,
+    classes: int,
+    config: Train,
+    seed: int,
+    precision: str = "float32",
+) -> Network:
+    """A network trained from fresh weights on the device of the images.
+
+    Args:
+        architecture: a name that ``m3d.encoders.build`` takes.
+        images: normalised.
+        labels: int64, 0 to classes - 1.
+        classes: outputs of the network.
+        config: the protocol.
+        seed: of weights, order and augmentation.
+        precision: resolved (not auto).
+
+    Returns:
+        The network after the last epoch, in evaluation mode.
+    """
+    device, (count, channels, height, width) = images.device, images.shape
+    network = build(
+        architecture,
+        channels=channels,
+        image_size=height,
+        classes=classes,
+        generator=generator(seed, "evaluate/weights", device=device),
+        device=device,
+    )
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    drops = [int(config.epochs * part) for part in config.milestones]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=drops, gamma=config.decay)
+    random = torch.Generator(device="cpu").manual_seed(derive(seed, "evaluate/draws"))
+    network.train()
+    for _ in range(config.epochs):
+        order = torch.randperm(count, generator=random)
+        for rows in order.split(config.batch):
+            chosen = rows.to(device)
+            numbers = torch.rand(len(rows), augmentation.slots(), generator=random).to(device)
+            drawn = augmentation.draw_from(config.augment, numbers, height, width)
+            batch = augmentation.apply(images[chosen][:, None], drawn, config.augment)[:, 0]
+            with encoding(precision, device):
+                loss = _loss(network, batch, labels[chosen], config, random)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        schedule.step()
+    return network.eval()
+
+
+def _loss(network: Network, batch: Tensor, labels: Tensor, config: Train, random: torch.Generator) -> Tensor:
+    """Cross-entropy; with CutMix a box of another image of the batch is pasted and its label mixed in by area.
+
+    Source: Yun et al., "CutMix" (2019).
+    """
+    if config.cutmix_probability == 0 or float(torch.rand((), generator=random)) >= config.cutmix_probability:
+        return F.cross_entropy(network(batch).float(), labels)
+    partner = torch.randperm(len(batch), generator=random).to(batch.device)
+    top, bottom, left, right = _box(batch.shape[-2], batch.shape[-1], config.cutmix_beta, random)
+    mixed = batch.clone()
+    mixed[:, :, top:bottom, left:right] = batch[partner, :, top:bottom, left:right]
+    share = 1 - (bottom - top) * (right - left) / (batch.shape[-2] * batch.shape[-1])
+    logits = network(mixed).float()
+    return share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, labels[partner])
+
+
+def _box(height: int, width: int, beta: float, random: torch.Generator) -> tuple[int, int, int, int]:
+    keep = _beta(beta, random)
+    side = (1 - keep) ** 0.5
+    y = int(torch.randint(height, (), generator=random))
+    x = int(torch.randint(width, (), generator=random))
+    half_y, half_x = int(height * side) // 2, int(width * side) // 2
+    return max(0, y - half_y), min(height, y + half_y), max(0, x - half_x), min(width, x + half_x)
+
+
+def _beta(beta: float, random: torch.Generator) -> float:
+    if beta == 1:
+        return float(torch.rand((), generator=random))
+    # torch's Beta takes no generator, numpy's takes a seed.
+    seed = int(torch.randint(2**62, (), generator=random))
+    return float(np.random.default_rng(seed).beta(beta, beta))

@@ -1,0 +1,93 @@
+"""Class shards on the reading side: memory-mapped images of single classes, and the validation split."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from m3d import TestSet
+from m3d.seeding import derive
+from pipeline import storage
+from pipeline.config import Data
+from pipeline.errors import UserError
+from pipeline.shard_schema import MANIFEST
+
+
+class ClassCache:
+    """A folder of class shards. Only what is asked for is read, by memory map where the folder is local."""
+
+    def __init__(self, folder: str, data: Data) -> None:
+        """Args: the folder with its manifest, and the settings of the validation split."""
+        self.folder, self.data = folder, data
+        try:
+            self.manifest: dict[str, Any] = storage.read_json(storage.join(folder, MANIFEST))
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder}: holds no finished class shards (no {MANIFEST}); run `python -m pipeline prepare`"
+            ) from None
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """label, name and wnid of every class, in label order."""
+        return self.manifest["classes"]
+
+    @property
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel over all training images."""
+        return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
+
+    def train(self, label: int) -> Tensor:
+        """Training images of a class, uint8 [n, C, H, W], without those held out for validation."""
+        images = self._images("train", label)
+        held_out = self._validation_rows(label, len(images))
+        if not len(held_out):
+            return images
+        kept = np.setdiff1d(np.arange(len(images)), held_out)
+        return images[torch.from_numpy(kept)]
+
+    def train_count(self, label: int) -> int:
+        """Training images of a class, without those held out."""
+        count = self.classes[label]["train"]["rows"]
+        return count - round(count * self.data.validation_fraction)
+
+    def test_set(self, on: str = "test") -> TestSet:
+        """All test images, or with ``on="validation"`` those held out of training."""
+        parts = [self._held(on, entry["label"]) for entry in self.classes]
+        labels = torch.cat([torch.full((len(part),), i, dtype=torch.int64) for i, part in enumerate(parts)])
+        mean, std = self.moments
+        return TestSet(images=torch.cat(parts), labels=labels, mean=mean, std=std, classes=len(parts))
+
+    def _held(self, on: str, label: int) -> Tensor:
+        if on == "test":
+            return self._images("test", label)
+        images = self._images("train", label)
+        return images[torch.from_numpy(self._validation_rows(label, len(images)))]
+
+    def _validation_rows(self, label: int, count: int) -> np.ndarray:
+        held_out = round(count * self.data.validation_fraction)
+        random = np.random.default_rng(derive(self.data.split_seed, "validation", label))
+        return np.sort(random.permutation(count)[:held_out])
+
+    def _images(self, split: str, label: int) -> Tensor:
+        entry = self.classes[label][split]
+        path = storage.join(self.folder, entry["file"])
+        try:
+            reader = pa.ipc.open_file(storage.arrow_source(path))
+            array = reader.get_batch(0).column("image").to_numpy_ndarray()
+        except (FileNotFoundError, pa.ArrowInvalid, IndexError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); delete {self.folder} and prepare again") from None
+        if len(array) != entry["rows"]:
+            raise UserError(
+                f"{path}: has {len(array)} images, the manifest says {entry['rows']}; delete {self.folder} and prepare again"
+            )
+        return _shared(array)
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    # torch warns that it knows no read-only tensors; nothing here writes to one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)

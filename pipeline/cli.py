@@ -1,0 +1,195 @@
+"""The command line: ``python -m pipeline COMMAND``."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from m3d.config import ConfigError
+from pipeline import presets
+from pipeline.config import RunConfig, from_dict, to_dict, with_settings
+from pipeline.errors import FailedError, UserError
+
+EPILOG = """\
+examples:
+  python -m pipeline run --preset digits_ipc1 --out runs/demo
+  python -m pipeline run --preset cifar10_ipc1 --data DIR --set data.source=parquet --out runs/cifar
+  python -m pipeline evaluate runs/demo --set evaluate.seeds=5
+  python -m pipeline show-config --preset cifar10_ipc10
+
+Repeating a command goes on where it ended.
+"""
+
+
+def console() -> None:
+    """Entry point of the ``m3d`` script."""
+    sys.exit(main())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0, 1 for a failure, 2 for a mistake in the call, 130 when interrupted."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
+    try:
+        given.action(given)
+        return 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where it ended", 130)
+    except (UserError, ConfigError) as error:
+        if given.debug:
+            raise
+        return _fail(f"error: {error}", 2)
+    except FailedError as error:
+        if given.debug:
+            raise
+        return _fail(f"failed: {error}", 1)
+    except Exception as error:
+        if given.debug:
+            raise
+        if type(error).__name__ == "Interrupted":
+            return _fail("interrupted: checkpoints are saved; the same command goes on from them", 130)
+        first = (str(error).strip().splitlines() or [""])[0]
+        return _fail(f"failed: {type(error).__name__}: {first} (an error of this program; --debug shows where)", 1)
+
+
+def _fail(text: str, code: int) -> int:
+    print(" ".join(text.splitlines()), file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Condense a labelled image data set into a few synthetic images per class (M3D), on Ray.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    with_out = (
+        ("run", "prepare, condense, evaluate and report; does what is missing", _run),
+        ("prepare", "decode the source once, to one uint8 Arrow file per class", _prepare),
+        ("condense", "condense all classes and commit the set", _condense),
+    )
+    for name, text, action in with_out:
+        command = _command(commands, name, text, action)
+        _add_common(command)
+        command.add_argument("--out", required=True, metavar="PATH", help="folder of the run")
+    for name, text, action in (
+        ("evaluate", "train fresh networks on a run's condensed set and on its baselines", _evaluate),
+        ("report", "write a run's grid.png and report.html", _report),
+    ):
+        command = _command(commands, name, text, action)
+        command.add_argument("run", metavar="RUN", help="folder of the run")
+        if name == "evaluate":
+            _add_set(command)
+    command = _command(commands, "show-config", "print the whole configuration as JSON", _show_config)
+    _add_common(command)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    action: Callable[[argparse.Namespace], None],
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(action=action)
+    return command
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"start from a whole configuration: {', '.join(presets.PRESETS)} (default {presets.DEFAULT})",
+    )
+    command.add_argument("--config", metavar="FILE", help="start from a JSON file, such as a run's config.json")
+    command.add_argument("--data", metavar="PATH", help="folder of the data; short for --set data.path=PATH")
+    _add_set(command)
+
+
+def _add_set(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting (repeatable); show-config lists them",
+    )
+
+
+def configuration(given: argparse.Namespace) -> RunConfig:
+    """The configuration that a command line asks for: preset or file, then --data, then every --set."""
+    if given.preset and given.config:
+        raise UserError("--preset and --config: both given; a configuration starts from one of them")
+    base = _from_file(given.config) if given.config else presets.preset(given.preset or presets.DEFAULT)
+    settings = ([f"data.path={json.dumps(given.data)}"] if given.data is not None else []) + given.settings
+    config = with_settings(base, settings)
+    if not given.preset and not given.config and config.data.source != "digits":
+        raise UserError(
+            f"data.source: given {config.data.source!r} without --preset or --config; choose one for its schedule and image "
+            f"size, such as --preset cifar10_ipc1, then --set data.image_size=N (presets: {', '.join(presets.PRESETS)})"
+        )
+    if config.data.source == "digits" and config.data.path is not None:
+        raise UserError(
+            "--data: given, but data.source is digits, which has no path; add --set data.source=image_folder or parquet"
+        )
+    return config
+
+
+def _from_file(path: str) -> RunConfig:
+    from pipeline import storage
+
+    try:
+        return from_dict(storage.read_json(storage.absolute(path)), origin=path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"--config {path}: is not a file; give a JSON file, such as a run's config.json") from None
+
+
+def _run(given: argparse.Namespace) -> None:
+    from pipeline.run import run_all
+
+    run_all(configuration(given), given.out)
+
+
+def _prepare(given: argparse.Namespace) -> None:
+    from pipeline.run import run_prepare
+
+    run_prepare(configuration(given), given.out)
+
+
+def _condense(given: argparse.Namespace) -> None:
+    from pipeline.run import run_condense
+
+    run_condense(configuration(given), given.out)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from pipeline import storage
+    from pipeline.run import run_evaluate, stored_config
+
+    for setting in given.settings:
+        if not setting.startswith(("evaluate.", "resources.")):
+            raise UserError(
+                f"--set {setting}: evaluate only takes evaluate.* and resources.*; the rest is the run's own"
+            )
+    changed = with_settings(stored_config(storage.absolute(given.run)), given.settings)
+    run_evaluate(given.run, changed.evaluate, changed)
+
+
+def _report(given: argparse.Namespace) -> None:
+    from pipeline.run import run_report
+
+    run_report(given.run)
+
+
+def _show_config(given: argparse.Namespace) -> None:
+    print(json.dumps(to_dict(configuration(given)), indent=2))

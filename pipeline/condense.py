@@ -1,0 +1,220 @@
+"""The condense stage: class shards in, a committed condensed set out."""
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+from m3d import images_needed
+from pipeline import ray_setup, storage
+from pipeline.class_cache import ClassCache
+from pipeline.class_shards import require_per_class
+from pipeline.config import RunConfig, to_dict
+from pipeline.drive import Interrupted, drive, first_line
+from pipeline.errors import FailedError, UserError
+from pipeline.ledger import Ledger, read_run
+from pipeline.plan import Placement, does_not_fit, fits, place, stored_placement
+from pipeline.progress import Display, clock, say
+from pipeline.record import identity, new_record, shard_metadata
+from pipeline.worker import GroupTask
+
+
+def condense(config: RunConfig, out: str, cache_folder: str) -> None:
+    """Condenses all classes and commits the set; goes on where an earlier call of the same run ended.
+
+    Args:
+        config: of the run.
+        out: the run's folder, absolute.
+        cache_folder: class shards, as ``prepare`` returned it.
+
+    Raises:
+        UserError: too few images, no node that can hold an actor, a loss that is not finite.
+        FailedError: a group failed for another reason; the others are finished.
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    cache = ClassCache(cache_folder, config.data)
+    needed = max(images_needed(config.condense), config.condense.images_per_class)
+    require_per_class(cache.manifest, needed, config.data.validation_fraction, _why_needed(config))
+    ray_setup.start(config.resources)
+    record = read_run(out)
+    placement = _placement(config, len(cache.classes), record)
+    if record is None:
+        record = new_record(config, cache, placement)
+        storage.write_json(storage.join(out, "config.json"), record)
+    ledger = Ledger(out, identity(record))
+    todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
+    _say_plan(config, placement, todo)
+    if todo:
+        failed = _drive(config, out, cache, record, placement, todo)
+        if failed:
+            _raise(failed, len(placement.groups))
+    ledger.commit(len(placement.groups), _manifest(config, cache, record))
+    say(
+        f"condensed set: {len(cache.classes)} classes x {config.condense.images_per_class} images in {storage.join(out, 'condensed')}"
+    )
+
+
+def _drive(
+    config: RunConfig, out: str, cache: ClassCache, record: dict[str, Any], placement: Placement, todo: list[int]
+) -> dict[int, BaseException]:
+    task = GroupTask(
+        config=config,
+        out=out,
+        cache=cache.folder,
+        groups=placement.groups,
+        identity=identity(record),
+        threads=placement.threads,
+        metadata=shard_metadata(config, cache, record),
+    )
+    if record["resolved"]["precision"] is not None:
+        task = replace(
+            task, config=replace(config, condense=replace(config.condense, precision=record["resolved"]["precision"]))
+        )
+    iterations = config.condense.iterations
+    with Display("condense", len(placement.groups) * iterations) as display:
+        watch = _Watch(display, placement, todo, iterations, out, record)
+        return drive(task, todo, placement, config.resources, watch)
+
+
+class _Watch:
+    """Turns events into the display, the run's log of metrics, and notes."""
+
+    def __init__(
+        self, display: Display, placement: Placement, todo: list[int], iterations: int, out: str, record: dict[str, Any]
+    ) -> None:
+        self.display, self.placement, self.iterations, self.out, self.record = (
+            display,
+            placement,
+            iterations,
+            out,
+            record,
+        )
+        done = len(placement.groups) - len(todo)
+        self.at = dict.fromkeys(todo, 0)
+        self.started_at: dict[int, int] = {}
+        self.finished, self.before, self.losses = done, done * iterations, {}
+        self.began = time.monotonic()
+        display.start_at(self.before)
+
+    def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if group is None:
+            self._actor(kind, event)
+            return
+        if kind == "failed":
+            self.display.note(f"group {group} failed: {event['why']}")
+        if "iteration" in event:
+            if group not in self.started_at:
+                self.started_at[group] = event["iteration"]
+            self.at[group] = event["iteration"]
+        if kind == "done":
+            self.finished += 1
+        if event.get("losses"):
+            self.losses[group] = event["losses"][-1][1]
+        self._log(group, event)
+        self.display.update(self.before + sum(self.at.values()), self._status())
+
+    def _actor(self, kind: str, event: dict[str, Any]) -> None:
+        each = f"{self.placement.cpus_per_actor:g} CPUs and {self.placement.gpus_per_actor:g} GPUs"
+        if kind == "ready" and self.record["resolved"]["precision"] is None:
+            # What the first device chooses holds for the run, also when it goes on elsewhere.
+            self.record["resolved"].update(precision=event["precision"], device=event["device"])
+            storage.write_json(storage.join(self.out, "config.json"), self.record)
+        elif kind == "lost":
+            self.display.note(
+                f"an actor was lost ({event['why']}); its group goes on from its last checkpoint on a new one"
+            )
+        elif kind == "waiting":
+            self.display.note(f"{len(self.at)} groups wait for {each} each; the cluster has none free")
+        elif kind == "leaving":
+            self.display.note("stopping: saving checkpoints")
+
+    def _status(self) -> str:
+        made = sum(self.at[group] - start for group, start in self.started_at.items())
+        rate = made / max(1e-9, time.monotonic() - self.began)
+        parts = [f"{self.finished}/{len(self.placement.groups)} groups", f"{rate:.1f} it/s"]
+        values = [value for losses in self.losses.values() for value in losses]
+        return ", ".join(parts + ([f"loss {sum(values) / len(values):.4f}"] if values else []))
+
+    def _log(self, group: int, event: dict[str, Any]) -> None:
+        labels = self.placement.groups[group]
+        for iteration, losses in event.get("losses", ()):
+            entry = {
+                "seconds": round(time.monotonic() - self.began, 3),
+                "group": group,
+                "iteration": iteration,
+                "loss": dict(zip(map(str, labels), losses, strict=True)),
+                "images": event["images"],
+            }
+            storage.append_line(storage.join(self.out, "metrics.jsonl"), json.dumps(entry))
+
+
+def _placement(config: RunConfig, classes: int, record: dict[str, Any] | None) -> Placement:
+    nodes = ray_setup.nodes()
+    placement = place(config, nodes, classes)
+    if not fits(placement, nodes):
+        if not ray_setup.autoscales() and not config.resources.wait_s:
+            raise does_not_fit(placement, nodes)
+        _wait(config, placement)
+        placement = place(config, ray_setup.nodes(), classes)
+    if record is not None:
+        placement = stored_placement(record["resolved"]["placement"], placement, config.resources)
+    return placement
+
+
+def _wait(config: RunConfig, placement: Placement) -> None:
+    if ray_setup.autoscales():
+        return  # the pending actors are the demand that the autoscaler sees
+    ends = time.monotonic() + config.resources.wait_s
+    say(
+        f"waiting up to {clock(config.resources.wait_s)} for a node with {placement.cpus_per_actor:g} CPUs and {placement.gpus_per_actor:g} GPUs"
+    )
+    while not fits(placement, ray_setup.nodes()):
+        if time.monotonic() > ends:
+            raise does_not_fit(placement, ray_setup.nodes())
+        time.sleep(1)
+
+
+def _say_plan(config: RunConfig, placement: Placement, todo: list[int]) -> None:
+    groups = len(placement.groups)
+    before = f", {groups - len(todo)} of them finished before" if len(todo) < groups else ""
+    each = f"{placement.cpus_per_actor:g} CPUs" + (
+        f" and {placement.gpus_per_actor:g} GPUs" if placement.gpus_per_actor else ""
+    )
+    sizes = len(placement.groups[0])
+    say(
+        f"condense: {groups} groups of up to {sizes} classes{before}, {config.condense.iterations} iterations, on {placement.actors} actors with {each} each"
+    )
+
+
+def _manifest(config: RunConfig, cache: ClassCache, record: dict[str, Any]) -> dict[str, Any]:
+    mean, std = cache.moments
+    return {
+        "images_per_class": config.condense.images_per_class,
+        "factor": config.condense.factor,
+        "shape": cache.manifest["shape"],
+        "mean": list(mean),
+        "std": list(std),
+        "classes": [{key: entry[key] for key in ("label", "name", "wnid")} for entry in cache.classes],
+        "config": to_dict(config),
+        "versions": record["versions"],
+    }
+
+
+def _why_needed(config: RunConfig) -> str:
+    c = config.condense
+    if c.start == "mix":
+        return f"images_per_class {c.images_per_class} x factor {c.factor}^2 for condense.start=mix"
+    return f"images_per_class {c.images_per_class}"
+
+
+def _raise(failed: dict[int, BaseException], groups: int) -> None:
+    mistakes = [error for error in failed.values() if isinstance(error, UserError)]
+    first = mistakes[0] if mistakes else next(iter(failed.values()))
+    told = (
+        f"{first_line(first)} ({len(failed)} of {groups} groups failed; the same command takes up only what is missing)"
+    )
+    raise (UserError if mistakes else FailedError)(told) from first
+
+
+__all__ = ["Interrupted", "condense"]

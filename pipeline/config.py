@@ -1,0 +1,212 @@
+"""RunConfig: everything that a run depends on, and how it is read from files and ``--set KEY=VALUE``."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from m3d.config import Augment, Condense, ConfigError, Encoder, Evaluate, Kernel, at_least, check, positive
+from pipeline.errors import UserError, listed, nearest
+
+SOURCES = ("digits", "parquet", "image_folder", "torchvision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the images come from and how they are prepared."""
+
+    source: Literal["digits", "parquet", "image_folder", "torchvision"] = "digits"
+    name: str | None = None
+    """torchvision's class: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
+    path: str | None = None
+    """Folder of the data; torchvision's root."""
+    image_size: int = 32
+    """Side in pixels that every image is brought to: the shorter side is resized, the middle is cut out."""
+    channels: int | None = None
+    """1 or 3; what the first image has when not given."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes to use, in the order of their labels; all of them when not given."""
+    cache: str | None = None
+    """Folder of the class shards; OUT/class-shards when not given."""
+    download: bool = False
+    """Let torchvision download what is missing."""
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    test_fraction: float = 0.2
+    """Part of every class that is cut from train where the source has no test split."""
+    validation_fraction: float = 0.0
+    """Part of every class's training images that is held out for choices; 0 condenses all of them."""
+    split_seed: int = 0
+    """Of both splits."""
+
+    def __post_init__(self) -> None:
+        check("data.image_size", self.image_size, 4 <= self.image_size <= 4096, "an integer from 4 to 4096")
+        check("data.channels", self.channels, self.channels in (None, 1, 3), "1, 3 or null")
+        check("data.test_fraction", self.test_fraction, 0 < self.test_fraction < 1, "a number above 0, below 1")
+        holds = 0 <= self.validation_fraction < 1
+        check("data.validation_fraction", self.validation_fraction, holds, "a number from 0, below 1")
+        if self.classes is not None:
+            check("data.classes", list(self.classes), len(self.classes) > 0, "at least one class name, or null for all")
+            twice = {name for name in self.classes if self.classes.count(name) > 1}
+            check("data.classes", sorted(twice), not twice, "every class once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What runs where. Nothing here changes a class's random draws."""
+
+    address: str | None = None
+    """Of a Ray cluster to join; RAY_ADDRESS when not given, else a cluster of the run's own."""
+    actors: int | None = None
+    """One per GPU, or as many as the CPUs allow, when not given."""
+    cpus_per_actor: float | None = None
+    gpus_per_actor: float | None = None
+    classes_per_group: int | None = None
+    """Classes that are condensed together; as many as spread evenly over the actors and fit when not given."""
+    wait_s: float = 0.0
+    """Seconds to wait for a node that can hold an actor."""
+    attempts: int = 3
+    """Times that a group is tried when its actors die."""
+    stall_s: float = 900.0
+    """Seconds of silence after which an actor counts as dead."""
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "classes_per_group"):
+            if getattr(self, name) is not None:
+                at_least(f"resources.{name}", getattr(self, name), 1)
+        at_least("resources.attempts", self.attempts, 1)
+        positive("resources.stall_s", self.stall_s)
+        check("resources.wait_s", self.wait_s, 0 <= self.wait_s < 1e9, "seconds, 0 or more")
+        if self.cpus_per_actor is not None:
+            positive("resources.cpus_per_actor", self.cpus_per_actor)
+        if self.gpus_per_actor is not None:
+            given = self.gpus_per_actor
+            check("resources.gpus_per_actor", given, 0 <= given < 1e6, "0 or more")
+            # Shares that do not divide a GPU hang in Ray: the cluster adds them up, the node cannot.
+            whole = given == int(given) or (0 < given < 1 and abs(1 / given - round(1 / given)) < 1e-6)
+            check("resources.gpus_per_actor", given, whole, "a whole number, or 1/k such as 0.5 or 0.25")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run. ``OUT/config.json`` keeps it under ``config``."""
+
+    seed: int = 0
+    data: Data = field(default_factory=Data)
+    kernel: Kernel = field(default_factory=Kernel)
+    augment: Augment = field(default_factory=Augment)
+    encoder: Encoder = field(default_factory=Encoder)
+    condense: Condense = field(default_factory=Condense)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        check("seed", self.seed, 0 <= self.seed < 2**63, "an integer from 0, below 2**63")
+
+
+_ADAPTER = TypeAdapter(RunConfig)
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Nested plain values, as in a configuration file."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values: Mapping[str, Any], *, origin: str) -> RunConfig:
+    """The configuration of nested plain values; what is missing has its default.
+
+    Args:
+        values: as of a JSON file; a run's config.json, with the same under ``config``, is taken as well.
+        origin: where they come from, for messages.
+
+    Raises:
+        UserError: an unknown key (with the nearest name), a wrong type or a value out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{origin}: given {type(values).__name__}, needed an object of settings")
+    values = values["config"] if isinstance(values.get("config"), Mapping) else values
+    _check_keys(values, known_keys(), origin)
+    try:
+        return _ADAPTER.validate_python(_split_lists(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            raise UserError(f"{origin}: {cause}") from None
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{origin}: {key}: given {first['input']!r}: {first['msg']}") from None
+
+
+def known_keys() -> list[str]:
+    """Every key with its section, such as ``kernel.scales``."""
+    keys: list[str] = []
+    for name, value in to_dict(RunConfig()).items():
+        keys += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
+    return keys
+
+
+def with_settings(config: RunConfig, settings: Iterable[str], *, origin: str = "--set") -> RunConfig:
+    """The configuration with ``KEY=VALUE`` applied in order; values are JSON, else text."""
+    values = to_dict(config)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"{origin} {setting}: has no '='; write KEY=VALUE, such as condense.iterations=300")
+        _check_keys(
+            {key: None} if "." not in key else {key.split(".")[0]: {key.split(".", 1)[1]: None}}, known_keys(), origin
+        )
+        section, _, inner = key.rpartition(".")
+        (values[section] if section else values)[inner] = _parse(text)
+    return from_dict(values, origin=origin)
+
+
+def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ between two nested configurations."""
+    found: list[str] = []
+    for key in dict.fromkeys([*a, *b]):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differing_keys(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _check_keys(values: Mapping[str, Any], known: list[str], origin: str) -> None:
+    sections = {key.split(".")[0] for key in known if "." in key}
+    for key, value in values.items():
+        inner = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) and key in sections else [key]
+        for full in inner:
+            if full not in known:
+                bare = full.rsplit(".", 1)[-1]
+                near = nearest(full, known) or next(
+                    (f"; did you mean {k!r}?" for k in known if k.endswith("." + bare)), ""
+                )
+                hint = near or f"; allowed: {listed(known, most=100)}"
+                raise UserError(f"{origin}: unknown key {full!r}{hint}")
+
+
+def _split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    # "a,b" is what people write on a command line for a list of names; class names may be numbers.
+    copied = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for section, key in (("data", "classes"), ("evaluate", "architectures")):
+        block = copied.get(section)
+        if not isinstance(block, dict):
+            continue
+        given = block.get(key)
+        if isinstance(given, str):
+            block[key] = tuple(part.strip() for part in given.split(","))
+        elif isinstance(given, int) and not isinstance(given, bool):
+            block[key] = (str(given),)
+        elif isinstance(given, list):
+            block[key] = tuple(str(part) if isinstance(part, int) else part for part in given)
+    return copied

@@ -1,0 +1,72 @@
+"""One image to uint8 pixels of the wanted size: the one resize that every source goes through."""
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+
+
+class BadImageError(Exception):
+    """An image that cannot be decoded; the message says why."""
+
+
+def channels_of(content: bytes | np.ndarray) -> int:
+    """1 for a grey image, otherwise 3."""
+    if isinstance(content, np.ndarray):
+        return 1 if content.ndim == 2 or content.shape[2] == 1 else 3
+    return 1 if _open(content).mode in GREY_MODES else 3
+
+
+def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
+    """The image at ``size`` x ``size`` pixels: the shorter side resized, the middle cut out.
+
+    Resizing is bilinear with antialiasing (Pillow). A JPEG much larger than the target is decoded at a
+    reduced scale, at least twice the target.
+
+    Args:
+        content: an encoded image, or uint8 [H, W] or [H, W, C].
+        size: side of the result in pixels.
+        channels: 1 or 3.
+
+    Returns:
+        uint8, shape [channels, size, size].
+
+    Raises:
+        BadImageError: the image is corrupt, truncated or of a kind that Pillow does not know.
+    """
+    image = _open(content)
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        image.draft(mode, (2 * size, 2 * size))
+        image = image.convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImageError(str(error)) from None
+    if image.size != (size, size):
+        image = _fit(image, size)
+    array = np.asarray(image)
+    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _open(content: bytes | np.ndarray) -> Image.Image:
+    if isinstance(content, np.ndarray):
+        return Image.fromarray(content.squeeze(-1) if content.ndim == 3 and content.shape[2] == 1 else content)
+    if not content:
+        raise BadImageError("it is empty")
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise BadImageError("it is no image that Pillow knows") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImageError(str(error)) from None
+
+
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    short = min(width, height)
+    wide, high = round(width * size / short), round(height * size / short)
+    left, top = (wide - size) // 2, (high - size) // 2
+    # Resizing only what is kept gives the same pixels as cutting afterwards.
+    box = (left * width / wide, top * height / high, (left + size) * width / wide, (top + size) * height / high)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

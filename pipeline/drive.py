@@ -1,0 +1,195 @@
+"""Drives the condensation: actors, a queue of groups, replacement of what dies.
+
+The driver owns the queue; an actor has one group at a time. Actors and their calls are not retried by Ray:
+a replayed stream of events would be cut to what the first one had not yet delivered, and silently end.
+Instead a lost actor's group goes back into the queue and on from its checkpoint on a fresh actor.
+"""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
+
+from pipeline.config import Resources
+from pipeline.errors import FailedError, UserError
+from pipeline.plan import Placement
+from pipeline.worker import CondenseActor, GroupTask
+
+LOST = (RayActorError, NodeDiedError, OutOfMemoryError, asyncio.TimeoutError)
+"""The actor is gone or silent; its group is not."""
+LEAVE_S = 20.0
+"""Seconds that actors have to save when the run is interrupted."""
+SAY_WAITING_S = 10.0
+
+Emit = Callable[[int | None, dict[str, Any]], None]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, by Ctrl-C or SIGTERM; checkpoints are written."""
+
+
+def drive(
+    task: GroupTask, todo: list[int], placement: Placement, resources: Resources, emit: Emit
+) -> dict[int, BaseException]:
+    """Runs every group in ``todo`` to its end; returns those that failed, with why.
+
+    Args:
+        task: what workers must know.
+        todo: groups to condense.
+        placement: how many actors, and what each takes.
+        resources: attempts and the time of silence after which an actor counts as dead.
+        emit: called with (group, event) for every event, and (None, event) for those of actors.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the actors have saved their checkpoints.
+    """
+    return asyncio.run(_Drive(task, todo, placement, resources, emit).run())
+
+
+class _Drive:
+    def __init__(
+        self, task: GroupTask, todo: list[int], placement: Placement, resources: Resources, emit: Emit
+    ) -> None:
+        self.task, self.placement, self.resources, self.emit = task, placement, resources, emit
+        self.queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        for group in todo:
+            self.queue.put_nowait((group, 1))
+        self.failed: dict[int, BaseException] = {}
+        self.actors: set[Any] = set()
+        self.ready = 0
+        self.precision: str | None = None
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> dict[int, BaseException]:
+        forget = self._listen_to_signals()
+        slots = [asyncio.create_task(self._slot()) for _ in range(self.placement.actors)]
+        settled = asyncio.create_task(self.queue.join())
+        stopped = asyncio.create_task(self.stopping.wait())
+        waiting = asyncio.create_task(self._say_waiting())
+        try:
+            done, _ = await asyncio.wait([settled, stopped, *slots], return_when=asyncio.FIRST_COMPLETED)
+            if stopped in done:
+                await self._leave(slots)
+                raise Interrupted
+            for task in done:
+                task.result()  # a slot only ends by raising
+        finally:
+            forget()
+            everything: list[asyncio.Task[Any]] = [*slots, settled, stopped, waiting]
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+        return self.failed
+
+    async def _slot(self) -> None:
+        while True:  # one life of an actor a turn
+            actor = self._spawn()
+            try:
+                told = await actor.ready.remote()  # may wait for a node, but holds no group meanwhile
+                self.ready += 1
+                self.precision = self.precision or told["precision"]
+                self.emit(None, {"event": "ready", **told})
+                while True:
+                    group, attempt = await self.queue.get()
+                    await self._group(actor, group, attempt)
+            except LOST as error:
+                if getattr(error, "actor_init_failed", False):
+                    raise FailedError(f"an actor cannot start: {first_line(error)}") from error
+                self.emit(None, {"event": "lost", "why": type(error).__name__})
+                await asyncio.sleep(0.5)  # a node that is going down still takes actors for a moment
+            finally:
+                self.actors.discard(actor)
+                ray.kill(actor)  # also fences one that hangs or is cut off
+
+    async def _group(self, actor: Any, group: int, attempt: int) -> None:
+        """One attempt at a group. Raises one of LOST where the actor is gone; the group is then queued again."""
+        last: dict[str, Any] = {}
+        try:
+            assert self.precision is not None  # the actor was ready
+            async for event in _follow(actor.condense.remote(group, self.precision), self.resources.stall_s):
+                last = event
+                self.emit(group, event)
+            if last.get("event") not in ("done", "stopped"):
+                raise FailedError(f"group {group}: its events ended with {last}, not with a finished shard")
+        except RayTaskError as error:
+            # The person's or our own mistake: trying again cannot help.
+            self.failed[group] = error.cause if isinstance(error.cause, UserError) else error
+            self.emit(group, {"event": "failed", "why": first_line(self.failed[group])})
+        except FailedError as error:
+            self.failed[group] = error
+        except LOST as error:
+            if attempt < self.resources.attempts:
+                self.queue.put_nowait((group, attempt + 1))
+            else:
+                self.failed[group] = FailedError(
+                    f"group {group}: lost its actor {attempt} times, the last time by {first_line(error)}"
+                )
+                self.emit(group, {"event": "failed", "why": str(self.failed[group])})
+            raise
+        finally:
+            self.queue.task_done()
+
+    def _spawn(self) -> Any:
+        options = {
+            "num_cpus": self.placement.cpus_per_actor,
+            "num_gpus": self.placement.gpus_per_actor,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": 2,
+            "scheduling_strategy": "SPREAD",
+        }
+        actor = ray.remote(CondenseActor).options(**options).remote(self.task)
+        self.actors.add(actor)
+        return actor
+
+    async def _leave(self, slots: list[asyncio.Task[None]]) -> None:
+        self.emit(None, {"event": "leaving"})
+        # Nothing new is begun: what is queued is taken out before the actors end what they have.
+        while not self.queue.empty():
+            self.queue.get_nowait()
+            self.queue.task_done()
+        for actor in list(self.actors):
+            actor.stop.remote()
+        await asyncio.wait([asyncio.create_task(self.queue.join())], timeout=LEAVE_S)
+
+    async def _say_waiting(self) -> None:
+        while True:
+            await asyncio.sleep(SAY_WAITING_S)
+            if not self.ready:
+                self.emit(None, {"event": "waiting"})
+
+    def _listen_to_signals(self) -> Callable[[], None]:
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        loop = asyncio.get_running_loop()
+        held = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in held}
+        for number in held:
+            loop.add_signal_handler(number, self.stopping.set)
+
+        def forget() -> None:
+            for number in held:
+                loop.remove_signal_handler(number)
+                signal.signal(number, before[number])
+
+        return forget
+
+
+async def _follow(stream: Any, stall_s: float) -> AsyncIterator[dict[str, Any]]:
+    """The values of an actor's stream. TimeoutError when it falls silent: a hung GPU never dies by itself."""
+    while True:
+        try:
+            value = await asyncio.wait_for(anext(stream), stall_s)
+        except StopAsyncIteration:
+            return
+        yield await value
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,25 @@
+"""Errors that end in one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the person's: one line that says what was given, what is allowed and what to do. Exit code 2."""
+
+
+class FailedError(Exception):
+    """Something broke that the person did not do: one line, exit code 1; the same command takes up the rest."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` with the nearest of the allowed names, or nothing where none is near."""
+    near = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names joined by commas, cut after ``most``."""
+    names = list(names)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

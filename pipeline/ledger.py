@@ -1,0 +1,143 @@
+"""What a run's folder says of its progress: configuration, checkpoints, finished groups, the committed set.
+
+    OUT/config.json                      configuration and everything resolved from it
+    OUT/checkpoints/group-00000.safetensors        pixels, momentum and iteration of a group under way
+    OUT/checkpoints/group-00000.shard.arrow, .json a finished group, the JSON (rows, checksum) written last
+    OUT/condensed/shard-00000.arrow, manifest.json the committed set, the manifest written last
+
+Every file is whole or absent, and repeating a write is harmless, so a late write of an actor that counts
+as dead does no damage.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load, save
+
+from m3d import CondenseState
+from pipeline import storage
+from pipeline.errors import UserError, listed
+from pipeline.shard_reader import parse_shard
+from pipeline.shard_schema import FORMAT_VERSION, MANIFEST
+
+
+class Ledger:
+    """The folder of one run; ``identity`` is the checksum of all that its bytes depend on."""
+
+    def __init__(self, out: str, identity: str) -> None:
+        self.out, self.identity = out, identity
+
+    def save_checkpoint(self, group: int, state: CondenseState) -> None:
+        """Writes a group's state; the tensors must be on the CPU and no longer change."""
+        tensors = {"pixels": state.pixels_KSCHW, "momentum": state.momentum_KSCHW, "broken": state.broken_K}
+        metadata = {"iteration": str(state.iteration), "identity": self.identity}
+        storage.write_bytes(self._path(group, "safetensors"), save(tensors, metadata))
+
+    def load_checkpoint(self, group: int) -> CondenseState | None:
+        """The group's state, or None where there is none of this configuration or it is damaged."""
+        try:
+            data = storage.read_bytes(self._path(group, "safetensors"))
+        except FileNotFoundError:
+            return None
+        try:
+            size = int.from_bytes(data[:8], "little")
+            metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+            tensors = load(data)
+            if metadata["identity"] != self.identity:
+                return None
+            return CondenseState(
+                pixels_KSCHW=tensors["pixels"],
+                momentum_KSCHW=tensors["momentum"],
+                iteration=int(metadata["iteration"]),
+                broken_K=tensors["broken"],
+            )
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError):
+            return None  # a damaged checkpoint costs its work, never the run
+
+    def finish_group(self, group: int, shard: memoryview, rows: int) -> dict[str, Any]:
+        """Stores a group's shard, then its record; the checkpoint is no longer needed and goes."""
+        record = {"rows": rows, "sha256": storage.sha256(shard), "identity": self.identity}
+        storage.write_bytes(self._path(group, "shard.arrow"), shard)
+        storage.write_json(self._path(group, "json"), record)
+        storage.remove(self._path(group, "safetensors"))
+        return record
+
+    def finished(self, group: int) -> bool:
+        """Whether the group's record is there and of this configuration."""
+        try:
+            record = storage.read_json(self._path(group, "json"))
+        except (FileNotFoundError, UserError):
+            return False
+        return isinstance(record, dict) and record.get("identity") == self.identity
+
+    def commit(self, groups: int, manifest: Mapping[str, Any]) -> None:
+        """Copies the shards of all groups to their place, checks each, and writes the manifest.
+
+        Raises:
+            UserError: a shard that is not what its record says.
+        """
+        entries = []
+        for group in range(groups):
+            path = self._path(group, "shard.arrow")
+            record, data = storage.read_json(self._path(group, "json")), storage.read_bytes(path)
+            if storage.sha256(data) != record["sha256"] or parse_shard(data, path).num_rows != record["rows"]:
+                storage.remove(self._path(group, "json"))
+                raise UserError(f"{path}: is not what was written; run the same command again to make the group anew")
+            name = f"shard-{group:05d}.arrow"
+            storage.write_bytes(storage.join(self.out, "condensed", name), data)
+            entries.append({"file": name, "rows": record["rows"], "sha256": record["sha256"]})
+        whole = {"format_version": FORMAT_VERSION, "shards": entries, **manifest}
+        storage.write_json(storage.join(self.out, "condensed", MANIFEST), whole)
+        for group in range(groups):
+            storage.remove(self._path(group, "shard.arrow"))
+
+    def committed(self) -> bool:
+        """Whether the condensed set is finished."""
+        return storage.exists(storage.join(self.out, "condensed", MANIFEST))
+
+    def _path(self, group: int, suffix: str) -> str:
+        return storage.join(self.out, "checkpoints", f"group-{group:05d}.{suffix}")
+
+
+def snapshot(state: CondenseState) -> CondenseState:
+    """A copy on the CPU, to be written while the original moves on."""
+    return CondenseState(
+        pixels_KSCHW=state.pixels_KSCHW.detach().to("cpu", copy=True).contiguous(),
+        momentum_KSCHW=state.momentum_KSCHW.detach().to("cpu", copy=True).contiguous(),
+        iteration=state.iteration,
+        broken_K=state.broken_K.to("cpu", copy=True),
+    )
+
+
+def placed(state: CondenseState, device: torch.device) -> CondenseState:
+    """The state on a device."""
+    return CondenseState(
+        pixels_KSCHW=state.pixels_KSCHW.to(device),
+        momentum_KSCHW=state.momentum_KSCHW.to(device),
+        iteration=state.iteration,
+        broken_K=state.broken_K.to(device),
+    )
+
+
+def read_run(out: str) -> dict[str, Any] | None:
+    """OUT/config.json, or None where there is none."""
+    path = storage.join(out, "config.json")
+    try:
+        run = storage.read_json(path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise UserError(f"{path}: is not a run's configuration (no 'config' in it); choose another --out")
+    return run
+
+
+def refuse_another(out: str, differing: list[str]) -> None:
+    """Raises UserError naming the keys in which the folder's run is another one."""
+    if differing:
+        raise UserError(
+            f"{out}: holds a run of another configuration, differing in {listed(differing)}; "
+            "choose another --out, or give the same settings to go on with it"
+        )

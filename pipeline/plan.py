@@ -1,0 +1,116 @@
+"""Pure decisions: which classes go together, what an actor takes, and whether the cluster can hold it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.config import Resources, RunConfig
+from pipeline.errors import UserError
+
+CPUS_PER_GPU = 4
+"""CPUs that an actor with a GPU takes where the node has them: it copies and counts, the GPU computes."""
+ACTIVATION_BYTES = 24
+"""Kept per pixel and channel of a view for the backward pass: about six float32 maps at full resolution."""
+MEMORY_SHARE = 0.5
+"""Part of an actor's memory that activations may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """CPUs, GPUs and memory that one living node declares."""
+
+    cpus: float
+    gpus: float
+    memory: float
+    """Bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What was decided for a run. It is stored in config.json and reused, since groups decide the rounding."""
+
+    actors: int
+    cpus_per_actor: float
+    gpus_per_actor: float
+    threads: int
+    """Of torch in an actor without a GPU."""
+    groups: tuple[tuple[int, ...], ...]
+    """Labels of the classes that are condensed together."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "groups": [list(group) for group in self.groups]}
+
+
+def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
+    """Settings where they are given, otherwise one actor per GPU, or one per CPU up to the number of classes.
+
+    Args:
+        config: the run.
+        nodes: of the cluster, those that are alive.
+        classes: of the run.
+    """
+    wanted = config.resources
+    gpus = wanted.gpus_per_actor if wanted.gpus_per_actor is not None else float(any(node.gpus >= 1 for node in nodes))
+    slots = sum(int((node.gpus + 1e-6) / gpus) for node in nodes) if gpus else int(sum(node.cpus for node in nodes))
+    groups_wanted = -(-classes // wanted.classes_per_group) if wanted.classes_per_group else classes
+    actors = wanted.actors or max(1, min(slots, groups_wanted))
+    cpus = wanted.cpus_per_actor if wanted.cpus_per_actor is not None else _cpus(nodes, actors, gpus)
+    held = min((node.memory for node in nodes if node.memory), default=0)
+    size = wanted.classes_per_group or min(-(-classes // actors), _fitting(config, held / max(1, actors)))
+    groups = tuple(tuple(range(start, min(start + size, classes))) for start in range(0, classes, size))
+    return Placement(
+        actors=min(actors, len(groups)),
+        cpus_per_actor=cpus,
+        gpus_per_actor=gpus,
+        threads=max(1, int(cpus)),
+        groups=groups,
+    )
+
+
+def stored_placement(stored: dict[str, Any], wanted: Placement, resources: Resources) -> Placement:
+    """The groups and threads of a run that goes on, on the actors that the cluster holds now."""
+    groups = tuple(tuple(group) for group in stored["groups"])
+    return Placement(
+        actors=min(resources.actors or wanted.actors, len(groups)),
+        cpus_per_actor=wanted.cpus_per_actor,
+        gpus_per_actor=wanted.gpus_per_actor,
+        threads=stored["threads"],
+        groups=groups,
+    )
+
+
+def fits(placement: Placement, nodes: Sequence[Node]) -> bool:
+    """Whether some node can hold one actor, when it is idle."""
+    return any(
+        node.cpus + 1e-6 >= placement.cpus_per_actor and node.gpus + 1e-6 >= placement.gpus_per_actor for node in nodes
+    )
+
+
+def does_not_fit(placement: Placement, nodes: Sequence[Node]) -> UserError:
+    """The sentence for an actor that no node can hold."""
+    largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
+    return UserError(
+        f"an actor needs {placement.cpus_per_actor:g} CPUs and {placement.gpus_per_actor:g} GPUs, but no node has them "
+        f"(the largest of {len(nodes)}: {largest.cpus:g} CPUs, {largest.gpus:g} GPUs); lower resources.cpus_per_actor or "
+        "resources.gpus_per_actor, add such a node, or wait for one with resources.wait_s"
+    )
+
+
+def _cpus(nodes: Sequence[Node], actors: int, gpus: float) -> float:
+    if gpus:
+        per_gpu = min((node.cpus / node.gpus for node in nodes if node.gpus >= gpus), default=1.0)
+        return max(1.0, float(int(min(CPUS_PER_GPU, per_gpu) * gpus))) if per_gpu * gpus >= 1 else per_gpu * gpus
+    # No actor spans nodes, so the largest node bounds what one may ask for.
+    largest = max((node.cpus for node in nodes), default=1.0)
+    share = int(sum(node.cpus for node in nodes) / actors)
+    return float(max(1, min(share, int(largest)))) if largest >= 1 else largest
+
+
+def _fitting(config: RunConfig, memory: float) -> int:
+    """Classes whose activations fit into an actor's memory; no bound where the memory is not known."""
+    if not memory:
+        return 2**31
+    side, width = config.data.image_size, config.encoder.width
+    per_class = config.condense.views * side**2 * width * ACTIVATION_BYTES
+    return max(1, int(memory * MEMORY_SHARE / per_class))

@@ -1,0 +1,103 @@
+"""The prepare stage: class shards of a source, decoded once, by Ray tasks."""
+
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from pipeline import ray_setup, storage
+from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, unfinished
+from pipeline.config import Data, RunConfig
+from pipeline.errors import FailedError, UserError, listed
+from pipeline.progress import Display, say
+from pipeline.shard_schema import MANIFEST
+
+TASKS_PER_CPU = 2
+
+
+def prepare(config: RunConfig, out: str) -> str:
+    """Makes the class shards that a run needs, unless they are there; returns their folder.
+
+    Args:
+        config: of the run; only ``data`` matters for the pixels.
+        out: the run's folder; the shards are below it unless ``data.cache`` names another place.
+
+    Raises:
+        UserError: what ``plan_shards`` and ``make_shards`` say of the source.
+    """
+    ray_setup.start(config.resources)
+    cache = storage.absolute(config.data.cache or storage.join(out, "class-shards"))
+    data = absolute_path(config.data)
+    plan: ShardPlan = _get(_plan.remote(data, cache))
+    path = storage.join(plan.folder, MANIFEST)
+    if storage.exists(path):
+        manifest = storage.read_json(path)
+        say(f"class shards: {_described(manifest)}, reused from {plan.folder}")
+        return plan.folder
+    manifest = _decode(plan)
+    say(f"class shards: {_described(manifest)}, written to {plan.folder}")
+    _say_skipped(manifest)
+    if plan.cut:
+        say(
+            f"no test split in the source: {data.test_fraction:.0%} of every class was cut from train (data.split_seed={data.split_seed})"
+        )
+    return plan.folder
+
+
+def absolute_path(data: Data) -> Data:
+    """The settings with a path that means the same in every process."""
+    return data if data.path is None else replace(data, path=storage.absolute(data.path))
+
+
+@ray.remote(num_cpus=1, max_retries=2)
+def _plan(data: Data, cache: str) -> ShardPlan:
+    return plan_shards(data, cache)
+
+
+@ray.remote(num_cpus=1, max_retries=2)
+def _make(plan: ShardPlan, labels: list[int]) -> int:
+    return make_shards(plan, labels)
+
+
+def _decode(plan: ShardPlan) -> dict[str, Any]:
+    labels = unfinished(plan)
+    cpus = sum(node.cpus for node in ray_setup.nodes())
+    parts = chunks(plan, labels, max(1, int(cpus * TASKS_PER_CPU)))
+    total = sum(sum(held) for held in plan.counts.values())
+    pending = {_make.remote(plan, part): part for part in parts}
+    done = total - sum(held[label] for held in plan.counts.values() for label in labels)
+    with Display("prepare", total) as display:
+        display.start_at(done)
+        try:
+            while pending:
+                ready, _ = ray.wait(list(pending), timeout=1.0)
+                for task in ready:
+                    done += _get(task)
+                    pending.pop(task)
+                display.update(done, f"{done} of {total} images")
+        finally:
+            for task in pending:
+                ray.cancel(task, force=True)
+    return finish(plan)
+
+
+def _get(task: Any) -> Any:
+    try:
+        return ray.get(task)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise FailedError(f"prepare: a task failed: {error.cause!r}; --debug shows where") from error
+
+
+def _described(manifest: dict[str, Any]) -> str:
+    counts = {split: sum(entry[split]["rows"] for entry in manifest["classes"]) for split in ("train", "test")}
+    channels, height, width = manifest["shape"]
+    return f"{counts['train']} train and {counts['test']} test images of {len(manifest['classes'])} classes, {channels}x{height}x{width}"
+
+
+def _say_skipped(manifest: dict[str, Any]) -> None:
+    bad = [line for entry in manifest["classes"] for split in ("train", "test") for line in entry[split]["bad"]]
+    if bad:
+        say(f"{len(bad)} images could not be decoded and were skipped: {listed(bad, most=20)}")

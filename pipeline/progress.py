@@ -1,0 +1,94 @@
+"""One live progress display; plain lines where there is no terminal."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_EVERY_S = 5.0
+
+
+def console() -> Console:
+    """Where everything is printed that is not data."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line for the person."""
+    console().print(text, markup=False)
+
+
+class Display:
+    """A bar over ``total`` units with a status text; a line every five seconds without a terminal."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done, self.status = title, total, 0, ""
+        self._began = self._printed = time.monotonic()
+        self._begun_at = 0
+        self._bar: Progress | None = None
+        if sys.stdout.isatty():
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[status]}"),
+            ]
+            self._bar = Progress(
+                *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console()
+            )
+            self._task = self._bar.add_task(title, total=total, status="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif error is None:
+            self._line()
+
+    def start_at(self, done: int) -> None:
+        """Units that were done before; they do not count for the time left."""
+        self.done = self._begun_at = done
+        self._began = time.monotonic()
+
+    def update(self, done: int, status: str) -> None:
+        """Units done so far, and what to say beside them."""
+        self.done, self.status = done, status
+        if self._bar:
+            self._bar.update(self._task, completed=done, status=status)
+        elif time.monotonic() - self._printed >= PLAIN_EVERY_S:
+            self._line()
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        (self._bar.console if self._bar else console()).print(text, markup=False)
+
+    def seconds_left(self) -> float | None:
+        """At the rate since the start, or None before there is one."""
+        made, spent = self.done - self._begun_at, time.monotonic() - self._began
+        return (self.total - self.done) * spent / made if made > 0 else None
+
+    def _line(self) -> None:
+        self._printed = time.monotonic()
+        left = self.seconds_left()
+        tail = f", {clock(left)} left" if left else ""
+        share = 100 * self.done / max(1, self.total)
+        console().print(
+            f"{self.title}: {share:.0f}%, {self.status}{tail}" if self.status else f"{self.title}: {share:.0f}%{tail}",
+            markup=False,
+        )
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,95 @@
+"""OUT/config.json: the configuration of a run with everything that was resolved from it, and its identity."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline import storage
+from pipeline.class_cache import ClassCache
+from pipeline.config import RunConfig, differing_keys, to_dict
+from pipeline.ledger import refuse_another
+from pipeline.plan import Placement
+
+PACKAGES = ("m3d-condense", "torch", "torchvision", "ray", "pyarrow", "numpy")
+FREE = ("resources.", "data.cache", "data.download")
+"""Keys that a run may change when it goes on: they move work, not bytes."""
+
+
+def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> dict[str, Any]:
+    """What a new run writes to config.json. The precision is filled in when the first actor knows its device."""
+    return {
+        "config": to_dict(config),
+        "resolved": {
+            "class_shards": cache.folder,
+            "classes": [entry["name"] for entry in cache.classes],
+            "learning_rate": config.condense.step_size,
+            "placement": placement.as_dict(),
+            "precision": None,
+            "device": None,
+        },
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def check_same_run(out: str, record: dict[str, Any], config: RunConfig) -> None:
+    """Raises UserError where the folder's run has other settings, naming them."""
+    differing = differing_keys(record["config"], to_dict(config))
+    refuse_another(out, [key for key in differing if not key.startswith(FREE)])
+
+
+def identity(record: dict[str, Any]) -> str:
+    """A checksum of all that a group's bytes depend on; markers and checkpoints of another one do not count."""
+    config = {key: record["config"][key] for key in ("seed", "kernel", "augment", "encoder", "condense")}
+    data = {key: record["config"]["data"][key] for key in ("validation_fraction", "split_seed")}
+    resolved = record["resolved"]
+    parts = {
+        "config": config,
+        "data": data,
+        "shards": resolved["class_shards"].rsplit("/", 1)[-1],
+        "groups": resolved["placement"]["groups"],
+        "threads": resolved["placement"]["threads"],
+    }
+    return storage.sha256(json.dumps(parts, sort_keys=True).encode())[:32]
+
+
+def shard_metadata(config: RunConfig, cache: ClassCache, record: dict[str, Any]) -> dict[str, Any]:
+    """What every shard says of itself. No clock and no host, so that the same run gives the same bytes."""
+    mean, std = cache.moments
+    return {
+        "format_version": 1,
+        "mean": list(mean),
+        "std": list(std),
+        "factor": config.condense.factor,
+        "decode": "split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
+        "subset": config.data.name or config.data.source,
+        "class_order": [entry["name"] for entry in cache.classes],
+        "config": {key: record["config"][key] for key in ("seed", "kernel", "augment", "encoder", "condense")},
+        "versions": record["versions"],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this project and of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, or None outside of one."""
+    folder = Path(__file__).resolve().parent.parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 and (folder / ".git").exists() else None

@@ -1,0 +1,140 @@
+"""One way to list, read and write, for local paths and for URLs that fsspec knows (s3://...).
+
+A write is of a whole object and becomes visible at once: local files are written beside their place,
+flushed and renamed; an object store publishes an object when it is complete.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from pipeline.errors import UserError
+
+
+def is_local(path: str) -> bool:
+    """Whether the path is on a file system of this machine."""
+    return "://" not in path or path.startswith("file://")
+
+
+def join(base: str, *parts: str) -> str:
+    """A path below ``base``."""
+    return "/".join([base.rstrip("/") or "/", *parts])
+
+
+def absolute(path: str) -> str:
+    """The path as every process sees it: local paths made absolute, URLs as they are."""
+    if not is_local(path):
+        return path.rstrip("/")
+    return str(Path(path.removeprefix("file://")).expanduser().absolute())
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder."""
+    fs, root = _open(path)
+    return bool(fs.exists(root))
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder."""
+    fs, root = _open(path)
+    return bool(fs.isdir(root))
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole object. Raises FileNotFoundError."""
+    fs, root = _open(path)
+    return fs.cat_file(root)
+
+
+def read_json(path: str) -> Any:
+    """The parsed object. Raises FileNotFoundError, and UserError where it is no JSON."""
+    try:
+        return json.loads(read_bytes(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: is not valid JSON ({error}); it is damaged or was not written by this program"
+        ) from None
+
+
+def write_bytes(path: str, data: bytes | memoryview) -> None:
+    """Writes the whole object, visible at once.
+
+    Raises:
+        UserError: no room, no permission, or a read-only file system.
+    """
+    fs, root = _open(path)
+    try:
+        if is_local(path):
+            _write_local(Path(root), data)
+        else:
+            fs.pipe_file(root, bytes(data))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free some room or choose another --out"
+        ) from None
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes indented JSON, visible at once."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def append_line(path: str, line: str) -> None:
+    """Appends to a log. Local files only: an object store cannot append, and its run does without."""
+    if is_local(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def files_below(path: str, suffix: str = "") -> list[str]:
+    """Names of the files directly in a folder, sorted; none where there is no folder."""
+    fs, root = _open(path)
+    if not fs.isdir(root):
+        return []
+    found = [entry for entry in fs.ls(root, detail=True) if entry["type"] == "file"]
+    return sorted(name for entry in found if (name := entry["name"].rsplit("/", 1)[-1]).endswith(suffix))
+
+
+def remove(path: str) -> None:
+    """Removes a file; nothing happens where there is none."""
+    fs, root = _open(path)
+    if fs.exists(root):
+        fs.rm_file(root)
+
+
+def arrow_source(path: str) -> pa.NativeFile:
+    """An Arrow input: memory-mapped for a local file, otherwise the object's bytes."""
+    if is_local(path):
+        return pa.memory_map(path, "r")
+    return pa.BufferReader(read_bytes(path))
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Hexadecimal checksum."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _open(path: str) -> tuple[Any, str]:
+    # A listing cache would hide what other processes write.
+    options = {} if is_local(path) else {"use_listings_cache": False}
+    return fsspec.core.url_to_fs(path, **options)
+
+
+def _write_local(path: Path, data: bytes | memoryview) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

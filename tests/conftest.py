@@ -1,0 +1,8 @@
+"""What every test shares: one thread, and hypothesis without a clock or a data base."""
+
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("m3d", deadline=None, database=None, derandomize=True, max_examples=40)
+settings.load_profile("m3d")

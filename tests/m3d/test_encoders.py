@@ -1,0 +1,125 @@
+"""Networks by name: sizes, cost, seeded weights, and that images do not mix."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from m3d import ConfigError
+from m3d.encoders import build, check_name, initialise, names
+from m3d.encoders.registry import is_residual
+from tests.helpers import assert_close, random
+
+
+def made(name, size=32, *, seed=0, channels=3, classes=10, width=128, device="cpu"):
+    drawn = torch.Generator().manual_seed(seed)
+    return build(name, channels=channels, image_size=size, classes=classes, generator=drawn, width=width, device=device)
+
+
+@pytest.mark.parametrize("name", ["convnet1", "convnet3", "resnetap10", "resnet18"])
+def test_smoke(name):
+    network = made(name, width=16, channels=1)
+    with torch.no_grad():
+        assert network(torch.rand(2, 1, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [
+        ("convnet3", 32, 2048), ("convnet3", 28, 2048), ("convnet4", 64, 2048), ("convnet5", 128, 2048),
+        ("resnetap10", 32, 512), ("resnetap10", 224, 512), ("resnet18", 32, 512), ("resnet18", 128, 512),
+    ],
+)  # fmt: skip
+def test_cardinality(name, size, count):
+    network = made(name, size, device="meta")
+    features = network.features(torch.empty(2, 3, size, size, device="meta"))
+    assert features.shape == (2, count)
+    assert network.feature_count == count
+    assert network.classifier.in_features == count
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "gflop"), [("convnet3", 32, 0.101), ("convnet5", 128, 1.718), ("resnetap10", 224, 3.642)]
+)
+def test_cost(name, size, gflop):
+    network = made(name, size, classes=1, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        network.features(torch.empty(1, 3, size, size, device="meta"))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gflop, rel=0.01)
+
+
+def weights(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(a, b):
+    return {name: torch.equal(value, b[name]) for name, value in a.items()}
+
+
+@pytest.mark.parametrize("name", ["convnet2", "resnetap10", "resnet18"])
+def test_weights_follow_from_the_generator(name):
+    one, other = weights(made(name, width=16)), weights(made(name, width=16, seed=1))
+    assert all(same(one, weights(made(name, width=16))).values())
+    drawn = [key for key in one if "norm" not in key]
+    assert drawn
+    assert not any(same(one, other)[key] for key in drawn)
+
+
+@pytest.mark.parametrize("name", ["convnet2", "resnetap10", "resnet18"])
+def test_initialising_in_place_equals_a_fresh_build(name):
+    network = made(name, width=16, seed=1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    initialise(network, torch.Generator().manual_seed(7), fan_out=is_residual(name))
+    assert all(same(weights(network), weights(made(name, width=16, seed=7))).values())
+
+
+@pytest.mark.parametrize("name", ["convnet3", "resnetap10", "resnet18"])
+def test_features_do_not_depend_on_the_rest_of_the_batch(name):
+    network, x = made(name, 16, width=16), random(5, 3, 16, 16, dtype=torch.float32)
+    with torch.no_grad():
+        together = network.features(x)
+        alone = torch.cat([network.features(x[i : i + 1]) for i in range(5)])
+    assert_close(together, alone)
+    assert network.training
+
+
+def test_features_are_not_constant():
+    for name in ("convnet3", "resnetap10", "resnet18"):
+        with torch.no_grad():
+            features = made(name, 16, width=16).features(random(4, 3, 16, 16, dtype=torch.float32))
+        assert float(features.std(0).mean()) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "size"), [("convnet3", 7), ("convnet5", 16), ("resnetap10", 15), ("resnet18", 8)])
+def test_exception_too_small_an_image(name, size):
+    with pytest.raises(ConfigError, match=rf"{name}.*needs images of at least \d+ px, given {size}; use"):
+        made(name, size)
+
+
+def test_smallest_images_that_work():
+    for name, size in (("convnet3", 8), ("convnet5", 32), ("resnetap10", 16), ("resnet18", 16)):
+        with torch.no_grad():
+            assert made(name, size, width=8).features(torch.rand(1, 3, size, size)).isfinite().all()
+
+
+def test_exception_unknown_name():
+    with pytest.raises(ConfigError, match=r"architecture: given 'resnet19', allowed: .* did you mean 'resnet18'"):
+        made("resnet19")
+    with pytest.raises(ConfigError, match=r"encoder\.name: given 'ConvNet3', .* did you mean 'convnet3'"):
+        check_name("ConvNet3", "encoder.name")
+
+
+def test_names_can_all_be_built():
+    for name in names():
+        assert made(name, 256, width=4, device="meta").feature_count > 0
+
+
+def test_initial_spread():
+    plain, residual = made("convnet2"), made("resnet18")
+    bound = 1 / (128 * 9) ** 0.5
+    weight = plain.state_dict()["convolutions.1.weight"]
+    assert float(weight.abs().max()) <= bound
+    assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+    expected = (2 / (9 * 64)) ** 0.5
+    assert float(residual.state_dict()["stages.0.first.weight"].std()) == pytest.approx(expected, rel=0.02)

@@ -1,0 +1,41 @@
+"""Which precision a name means."""
+
+import pytest
+import torch
+
+from m3d import ConfigError
+from m3d.precision import cpu_has_bfloat16, encoding, resolve
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["float32", "tf32", "bfloat16"])
+def test_a_name_means_itself(name):
+    assert resolve(name, CPU) == name
+
+
+@pytest.mark.parametrize(("found", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_follows_the_hardware(monkeypatch, found, expected):
+    monkeypatch.setattr("m3d.precision.cpu_has_bfloat16", lambda: found)
+    assert resolve("auto", CPU) == expected
+
+
+def test_the_cpu_can_be_asked():
+    assert cpu_has_bfloat16() in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float32", torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_encoding(name, dtype):
+    a, before = torch.rand(2, 2), torch.backends.cuda.matmul.allow_tf32
+    with encoding(name, CPU):
+        assert (a @ a).dtype == dtype
+        assert torch.backends.cuda.matmul.allow_tf32 == (name == "tf32")
+    assert (a @ a).dtype == torch.float32
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_exception():
+    with pytest.raises(ConfigError, match=r"condense\.precision: given 'half', allowed: auto, float32, tf32, bfloat16"):
+        resolve("half", CPU)
