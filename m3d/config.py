@@ -5,8 +5,8 @@ presets of the pipeline, not here.
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_origin
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 GEOMETRIC = ("crop", "scale", "rotate")
@@ -33,6 +33,19 @@ def at_least(name: str, given: int, least: int) -> None:
     check(name, given, least <= given < 2**31, f"an integer from {least} to 2147483647")
 
 
+def check_choices(config: Any, section: str) -> None:
+    """Raises ConfigError where a field that is a choice of words holds another word."""
+    for one in fields(config):
+        if get_origin(one.type) is Literal:
+            allowed = get_args(one.type)
+            check(
+                f"{section}.{one.name}",
+                getattr(config, one.name),
+                getattr(config, one.name) in allowed,
+                ", ".join(allowed),
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """The kernel of the maximum mean discrepancy."""
@@ -53,6 +66,7 @@ class Kernel:
     """biased is the V-statistic of the paper; unbiased leaves the diagonals out and needs two images a side."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "kernel")
         positive("kernel.bandwidth_multiplier", self.bandwidth_multiplier)
         at_least("kernel.scales", self.scales, 1)
         check("kernel.scales", self.scales, self.scales <= 64, "an integer from 1 to 64")
@@ -91,6 +105,7 @@ class Augment:
     flip_probability: float = 0.5
 
     def __post_init__(self) -> None:
+        check_choices(self, "augment")
         for name in self.operations:
             allowed = f"none, or a selection of {', '.join(OPERATIONS)} joined by underscores"
             check("augment.strategy", self.strategy, name in OPERATIONS, allowed)
@@ -160,6 +175,7 @@ class Condense:
     """Seconds between two checkpoints of a group."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "condense")
         for name in ("images_per_class", "iterations", "iterations_per_model", "batch_real", "batch_synthetic_max"):
             at_least(f"condense.{name}", getattr(self, name), 1)
         at_least("condense.log_every", self.log_every, 1)
@@ -198,9 +214,21 @@ class Train:
     cutmix_beta: float = 1.0
 
     def __post_init__(self) -> None:
-        at_least("evaluate.epochs", self.epochs, 1)
-        at_least("evaluate.batch", self.batch, 1)
-        positive("evaluate.learning_rate", self.learning_rate)
+        at_least("train.epochs", self.epochs, 1)
+        at_least("train.batch", self.batch, 1)
+        positive("train.learning_rate", self.learning_rate)
+        positive("train.cutmix_beta", self.cutmix_beta)
+        check("train.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
+        check("train.weight_decay", self.weight_decay, 0 <= self.weight_decay < 1, "a number from 0, below 1")
+        check("train.decay", self.decay, 0 < self.decay <= 1, "a number above 0, up to 1")
+        check(
+            "train.milestones",
+            self.milestones,
+            all(0 < part <= 1 for part in self.milestones),
+            "numbers above 0, up to 1",
+        )
+        given = self.cutmix_probability
+        check("train.cutmix_probability", given, 0 <= given <= 1, "a number from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +247,7 @@ class Evaluate:
     """validation looks at the part of the training data that data.validation_fraction holds out."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "evaluate")
         at_least("evaluate.seeds", self.seeds, 1)
         if self.epochs is not None:
             at_least("evaluate.epochs", self.epochs, 1)

@@ -38,8 +38,14 @@ def mmd2(
 
     Source: M3D (arXiv 2312.15927), equation of the loss; Gretton et al. (2012), lemma 6.
     """
-    if syn_KMD.ndim != 3 or real_KND.ndim != 3:
-        raise ShapeError("features", tuple(syn_KMD.shape), "[classes, rows, features]")
+    for side, features in (("synthetic", syn_KMD), ("real", real_KND)):
+        if features.ndim != 3:
+            raise ShapeError(f"{side} features", tuple(features.shape), "[classes, rows, features]")
+    if syn_KMD.shape[0] != real_KND.shape[0] or syn_KMD.shape[2] != real_KND.shape[2]:
+        classes, _, features = syn_KMD.shape
+        raise ShapeError(
+            "real features", tuple(real_KND.shape), f"[{classes}, rows, {features}] as on the synthetic side"
+        )
     rows = min(syn_KMD.shape[1], real_KND.shape[1])
     if config.estimator == "unbiased" and rows < 2:
         raise ConfigError(
@@ -48,6 +54,10 @@ def mmd2(
         )
     kernel = kernel_named(config.name)
     real_KND = real_KND.detach()
+    if config.name == "linear":
+        # The value depends on differences only; without a common offset they do not cancel in float32.
+        centre = real_KND.mean(dim=1, keepdim=True)
+        syn_KMD, real_KND = syn_KMD - centre, real_KND - centre
     b_K = bandwidths(syn_KMD, real_KND, config)
     within = _mean(kernel(syn_KMD, syn_KMD, b_K, config), config.estimator)
     between = kernel(syn_KMD, real_KND, b_K, config).mean((1, 2))

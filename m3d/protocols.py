@@ -22,9 +22,10 @@ def idc() -> Train:
 
 
 def dm() -> Train:
-    """DM's protocol: batch 256, one learning-rate drop at half time, one DSA operation per batch, no CutMix.
+    """DM's protocol: batch 256, one learning-rate drop at half time, one DSA operation per image, no CutMix.
 
-    Source: Zhao and Bilen, "Dataset condensation with distribution matching" (2023).
+    Source: Zhao and Bilen, "Dataset condensation with distribution matching" (2023). The published code
+    draws the operation per batch; per image is the same in the mean.
     """
     return Train(
         epochs=1000,

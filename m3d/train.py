@@ -49,7 +49,7 @@ def train(
     optimiser = torch.optim.SGD(
         network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
     )
-    drops = [int(config.epochs * part) for part in config.milestones]
+    drops = [max(1, int(config.epochs * part)) for part in config.milestones]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=drops, gamma=config.decay)
     random = torch.Generator(device="cpu").manual_seed(derive(seed, "evaluate/draws"))
     network.train()

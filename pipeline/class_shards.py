@@ -5,7 +5,7 @@ the pixels depend on. Per class and split it holds train-00000.arrow and, writte
 with .json: rows, checksum, sums of the pixels, and the images that were skipped. manifest.json comes last.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,14 +150,20 @@ def finish(plan: ShardPlan) -> dict[str, Any]:
     return manifest
 
 
-def require_per_class(manifest: dict[str, Any], needed: int, validation_fraction: float, what: str) -> None:
-    """Raises UserError where a class has fewer training images than ``needed``, naming the smallest."""
-    rows = {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]}
-    kept = {name: count - round(count * validation_fraction) for name, count in rows.items()}
+def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
+    """Raises UserError where a class has fewer training images than ``needed``, naming the smallest.
+
+    Args:
+        counts: training images by class name.
+        needed: by every class, after a part was held out for validation.
+        validation_fraction: that part.
+        why: where the number comes from.
+    """
+    kept = {name: count - round(count * validation_fraction) for name, count in counts.items()}
     name, count = min(kept.items(), key=lambda item: item[1])
     if count < needed:
         raise UserError(
-            f"class {name!r}: has {count} training images, needed {needed} ({what}); lower condense.images_per_class "
+            f"class {name!r}: has {count} training images, needed {needed} ({why}); lower condense.images_per_class "
             "or condense.factor, set condense.start=random or noise, or leave the class out with data.classes"
         )
 

@@ -5,9 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from m3d.config import ConfigError
-from pipeline import presets
+from pipeline import presets, storage
 from pipeline.config import RunConfig, from_dict, to_dict, with_settings
 from pipeline.errors import FailedError, UserError
 
@@ -132,7 +133,7 @@ def configuration(given: argparse.Namespace) -> RunConfig:
         raise UserError("--preset and --config: both given; a configuration starts from one of them")
     base = _from_file(given.config) if given.config else presets.preset(given.preset or presets.DEFAULT)
     settings = ([f"data.path={json.dumps(given.data)}"] if given.data is not None else []) + given.settings
-    config = with_settings(base, settings)
+    config = _with_absolute_paths(with_settings(base, settings))
     if not given.preset and not given.config and config.data.source != "digits":
         raise UserError(
             f"data.source: given {config.data.source!r} without --preset or --config; choose one for its schedule and image "
@@ -145,9 +146,14 @@ def configuration(given: argparse.Namespace) -> RunConfig:
     return config
 
 
-def _from_file(path: str) -> RunConfig:
-    from pipeline import storage
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    # A run is gone on with from anywhere, and its actors have other working folders.
+    data = config.data
+    made = {name: storage.absolute(path) for name in ("path", "cache") if (path := getattr(data, name)) is not None}
+    return replace(config, data=replace(data, **made))
 
+
+def _from_file(path: str) -> RunConfig:
     try:
         return from_dict(storage.read_json(storage.absolute(path)), origin=path)
     except (FileNotFoundError, IsADirectoryError):
@@ -173,7 +179,6 @@ def _condense(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from pipeline import storage
     from pipeline.run import run_evaluate, stored_config
 
     for setting in given.settings:

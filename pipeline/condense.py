@@ -5,10 +5,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from m3d import images_needed
 from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
-from pipeline.class_shards import require_per_class
 from pipeline.config import RunConfig, to_dict
 from pipeline.drive import Interrupted, drive, first_line
 from pipeline.errors import FailedError, UserError
@@ -28,13 +26,11 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
         cache_folder: class shards, as ``prepare`` returned it.
 
     Raises:
-        UserError: too few images, no node that can hold an actor, a loss that is not finite.
+        UserError: no node that can hold an actor, or a loss that is not finite.
         FailedError: a group failed for another reason; the others are finished.
         Interrupted: after Ctrl-C or SIGTERM.
     """
     cache = ClassCache(cache_folder, config.data)
-    needed = max(images_needed(config.condense), config.condense.images_per_class)
-    require_per_class(cache.manifest, needed, config.data.validation_fraction, _why_needed(config))
     ray_setup.start(config.resources)
     record = read_run(out)
     placement = _placement(config, len(cache.classes), record)
@@ -199,13 +195,6 @@ def _manifest(config: RunConfig, cache: ClassCache, record: dict[str, Any]) -> d
         "config": to_dict(config),
         "versions": record["versions"],
     }
-
-
-def _why_needed(config: RunConfig) -> str:
-    c = config.condense
-    if c.start == "mix":
-        return f"images_per_class {c.images_per_class} x factor {c.factor}^2 for condense.start=mix"
-    return f"images_per_class {c.images_per_class}"
 
 
 def _raise(failed: dict[int, BaseException], groups: int) -> None:

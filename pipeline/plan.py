@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from pipeline.config import Resources, RunConfig
@@ -57,8 +58,7 @@ def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
     actors = wanted.actors or max(1, min(slots, groups_wanted))
     cpus = wanted.cpus_per_actor if wanted.cpus_per_actor is not None else _cpus(nodes, actors, gpus)
     held = min((node.memory for node in nodes if node.memory), default=0)
-    size = wanted.classes_per_group or min(-(-classes // actors), _fitting(config, held / max(1, actors)))
-    groups = tuple(tuple(range(start, min(start + size, classes))) for start in range(0, classes, size))
+    groups = _groups(classes, actors, wanted.classes_per_group, _fitting(config, held / max(1, actors)))
     return Placement(
         actors=min(actors, len(groups)),
         cpus_per_actor=cpus,
@@ -95,6 +95,17 @@ def does_not_fit(placement: Placement, nodes: Sequence[Node]) -> UserError:
         f"(the largest of {len(nodes)}: {largest.cpus:g} CPUs, {largest.gpus:g} GPUs); lower resources.cpus_per_actor or "
         "resources.gpus_per_actor, add such a node, or wait for one with resources.wait_s"
     )
+
+
+def _groups(classes: int, actors: int, size: int | None, fitting: int) -> tuple[tuple[int, ...], ...]:
+    """Consecutive labels: of the size asked for, else spread evenly, in as many rounds as memory demands."""
+    if size is None:
+        rounds = -(-classes // (actors * fitting))
+        count = min(classes, actors * rounds)
+        edges = [classes * i // count for i in range(count + 1)]
+    else:
+        edges = [*range(0, classes, size), classes]
+    return tuple(tuple(range(start, end)) for start, end in pairwise(edges))
 
 
 def _cpus(nodes: Sequence[Node], actors: int, gpus: float) -> float:

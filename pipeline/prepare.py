@@ -6,8 +6,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
+from m3d import images_needed
 from pipeline import ray_setup, storage
-from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, unfinished
+from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
 from pipeline.config import Data, RunConfig
 from pipeline.errors import FailedError, UserError, listed
 from pipeline.progress import Display, say
@@ -16,12 +17,13 @@ from pipeline.shard_schema import MANIFEST
 TASKS_PER_CPU = 2
 
 
-def prepare(config: RunConfig, out: str) -> str:
+def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
     """Makes the class shards that a run needs, unless they are there; returns their folder.
 
     Args:
         config: of the run; only ``data`` matters for the pixels.
         out: the run's folder; the shards are below it unless ``data.cache`` names another place.
+        condensing: refuse, before anything is decoded, classes with fewer images than condensing needs.
 
     Raises:
         UserError: what ``plan_shards`` and ``make_shards`` say of the source.
@@ -30,19 +32,35 @@ def prepare(config: RunConfig, out: str) -> str:
     cache = storage.absolute(config.data.cache or storage.join(out, "class-shards"))
     data = absolute_path(config.data)
     plan: ShardPlan = _get(_plan.remote(data, cache))
+    if condensing:
+        require_images(config, dict(zip(plan.names, plan.counts["train"], strict=True)))
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
         manifest = storage.read_json(path)
         say(f"class shards: {_described(manifest)}, reused from {plan.folder}")
+        if condensing:
+            require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
         return plan.folder
     manifest = _decode(plan)
     say(f"class shards: {_described(manifest)}, written to {plan.folder}")
     _say_skipped(manifest)
+    if condensing:
+        require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
     if plan.cut:
         say(
             f"no test split in the source: {data.test_fraction:.0%} of every class was cut from train (data.split_seed={data.split_seed})"
         )
     return plan.folder
+
+
+def require_images(config: RunConfig, counts: dict[str, int]) -> None:
+    """Raises UserError where a class has too few training images for the starting images or the baselines."""
+    condense = config.condense
+    why = f"images_per_class {condense.images_per_class}"
+    if condense.start == "mix":
+        why += f" x factor {condense.factor}^2 for condense.start=mix"
+    needed = max(images_needed(condense), condense.images_per_class)
+    require_per_class(counts, needed, config.data.validation_fraction, why)
 
 
 def absolute_path(data: Data) -> Data:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY_S = 5.0
+"""Seconds between two lines without a terminal, where something was done; six times that otherwise."""
 
 
 def console() -> Console:
@@ -61,10 +62,11 @@ class Display:
 
     def update(self, done: int, status: str) -> None:
         """Units done so far, and what to say beside them."""
+        patience = PLAIN_EVERY_S if done > self.done else 6 * PLAIN_EVERY_S
         self.done, self.status = done, status
         if self._bar:
             self._bar.update(self._task, completed=done, status=status)
-        elif time.monotonic() - self._printed >= PLAIN_EVERY_S:
+        elif time.monotonic() - self._printed >= patience:
             self._line()
 
     def note(self, text: str) -> None:

@@ -19,10 +19,10 @@ from pipeline.shard_reader import CondensedDataset, load_condensed
 
 COLUMNS = 10
 """Stored images of a class that the grid shows."""
-SIDE = 64
+SIDE = 96
 """Least size of an image in the grid, in pixels."""
-LABEL = 120
-"""Width of the class names, in pixels."""
+LETTER = 7
+"""Width of a letter of the class names, in pixels."""
 GAP = 2
 
 
@@ -54,14 +54,15 @@ def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
     classes, shown, _, height, _ = images.shape
     scale = max(1, -(-SIDE // height))
     side = height * scale
-    canvas = Image.new("RGB", (LABEL + shown * (side + GAP), classes * (side + GAP)), "white")
+    label = 16 + LETTER * max(len(_short(name)) for name in names)
+    canvas = Image.new("RGB", (label + shown * (side + GAP), classes * (side + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     for row in range(classes):
         top = row * (side + GAP)
         draw.text((6, top + side // 2 - 6), _short(names[row]), fill="black")
         for column in range(shown):
             tile = _pixels(images[row, column]).resize((side, side), Image.Resampling.NEAREST)
-            canvas.paste(tile, (LABEL + column * (side + GAP), top))
+            canvas.paste(tile, (label + column * (side + GAP), top))
     return canvas
 
 

@@ -1,5 +1,6 @@
 """The stages in order. Each does only what is missing, so repeating a command goes on where it ended."""
 
+import os
 from dataclasses import replace
 
 from m3d.config import ConfigError
@@ -18,6 +19,7 @@ from pipeline.record import check_same_run
 from pipeline.report import is_reported, report
 from pipeline.results import is_evaluated
 from pipeline.shard_schema import MANIFEST
+from pipeline.sources import open_source
 
 
 def run_all(config: RunConfig, out: str) -> None:
@@ -44,7 +46,7 @@ def run_condense(config: RunConfig, out: str) -> None:
     if _condensed(config, out):
         say(f"condensed set: finished before, in {storage.join(out, 'condensed')}")
         return
-    condense(config, out, prepare(config, out))
+    condense(config, out, prepare(config, out, condensing=True))
 
 
 def run_evaluate(out: str, changes: Evaluate | None = None, config: RunConfig | None = None) -> None:
@@ -96,6 +98,8 @@ def check(config: RunConfig) -> None:
             )
     except ConfigError as error:
         raise UserError(str(error)) from None
+    if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
+        open_source(config.data)  # the nodes are this machine: what is wrong with the path can be said at once
     if config.evaluate.on == "validation" and not config.data.validation_fraction:
         raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
 

@@ -1,5 +1,6 @@
 """The worker: a plain class that condenses one group after another, and the thin Ray actor over it."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +19,6 @@ from pipeline.errors import UserError
 from pipeline.ledger import Ledger, placed, snapshot
 from pipeline.shard_writer import condensed_shard
 
-REPORT_EVERY_S = 1.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class GroupTask:
@@ -34,6 +33,8 @@ class GroupTask:
     threads: int
     metadata: dict[str, Any]
     """Goes into every shard."""
+    report_every_s: float = 1.0
+    """Seconds between two progress events of a group."""
 
 
 class GroupWorker:
@@ -57,7 +58,7 @@ class GroupWorker:
             precision: resolved; the same for the whole run, whatever this device would choose.
 
         Yields:
-            About once a second ``{"event": "progress", iteration, losses, images}``, losses since the last
+            Every ``report_every_s`` ``{"event": "progress", iteration, losses, images}``, losses since the last
             one; in the end ``{"event": "done"}``, or ``{"event": "stopped"}`` where ``stop`` was called.
 
         Raises:
@@ -84,7 +85,7 @@ class GroupWorker:
                     saving, checkpointed = self._save(group, state, saving), now
                 if self._stop.is_set():
                     break
-                if now - reported >= REPORT_EVERY_S:
+                if now - reported >= self.task.report_every_s:
                     yield self._progress(state, losses, images)
                     losses, images, reported = [], 0, now
         except NotFiniteError as error:
@@ -151,6 +152,7 @@ class CondenseActor:
         device = self._worker.device
         return {
             "node": ray.get_runtime_context().get_node_id(),
+            "pid": os.getpid(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             "precision": resolve(self._worker.task.config.condense.precision, device),
         }

@@ -28,7 +28,7 @@ BFLOAT16_COSINE = {"convnet3": 0.999, "resnetap10": 0.95}
 MEAN, STD = (0.48, 0.5, 0.44), (0.25, 0.24, 0.26)
 
 
-def assert_close(given: Any, expected: Any, dtype: torch.dtype | None = None, **tolerance: float) -> None:
+def assert_close(given: Any, expected: Any, dtype: torch.dtype | None = None, **tolerance: Any) -> None:
     """Compares at the tolerance of the dtype (of ``given`` if none), or at the one given."""
     given, expected = torch.as_tensor(given), torch.as_tensor(expected, dtype=torch.float64)
     chosen = {**TOLERANCE.get(dtype or given.dtype, {"rtol": 0.0, "atol": 0.0}), **tolerance}

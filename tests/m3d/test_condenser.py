@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def test_smoke():
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=kernel_id)
 def test_gradient_of_a_group_equals_that_of_single_classes(kernel):
-    settings = {"images_per_class": 2, "kernel": kernel, "class_count": 6, "batch_synthetic_max": 7}
+    settings: dict[str, Any] = {"images_per_class": 2, "kernel": kernel, "class_count": 6, "batch_synthetic_max": 7}
     together = condenser_of((1, 4, 5), **settings)
     pixels = together.init().pixels_KSCHW
     for iteration in (0, 1, 7):
@@ -47,7 +48,7 @@ def test_gradient_of_a_group_equals_that_of_single_classes(kernel):
 
 @pytest.mark.parametrize("pixel_step", ["reference", "plain"])
 def test_trajectory_of_a_group_equals_that_of_single_classes(pixel_step):
-    settings = {"pixel_step": pixel_step, "class_count": 4, "images_per_class": 2, "learning_rate": 0.2}
+    settings: dict[str, Any] = {"pixel_step": pixel_step, "class_count": 4, "images_per_class": 2, "learning_rate": 0.2}
     together = run_steps(condenser_of(range(4), **settings), 8)
     for k in range(4):
         alone = run_steps(condenser_of((k,), **settings), 8)
@@ -64,7 +65,7 @@ def test_same_seed_same_bytes():
 
 @pytest.mark.parametrize("stop", [1, 2, 5, 6])
 def test_resume_gives_the_bytes_of_an_uninterrupted_run(stop):
-    settings = {"images_per_class": 3, "iterations_per_model": 3, "batch_synthetic_max": 8}
+    settings: dict[str, Any] = {"images_per_class": 3, "iterations_per_model": 3, "batch_synthetic_max": 8}
     whole = run_steps(condenser_of(**settings), 8)
     stored = run_steps(condenser_of(**settings), stop)
     state = replace(stored, pixels_KSCHW=stored.pixels_KSCHW.clone(), momentum_KSCHW=stored.momentum_KSCHW.clone())
@@ -131,7 +132,7 @@ def test_block_changes_nothing_but_rounding(block):
 
 @pytest.mark.parametrize("name", BFLOAT16_COSINE)
 def test_bfloat16_gradient_points_the_same_way(name):
-    settings = {"size": 32, "batch_real": 16, "encoder": Encoder(name=name)}
+    settings: dict[str, Any] = {"size": 32, "batch_real": 16, "encoder": Encoder(name=name)}
     pixels = condenser_of(**settings).init().pixels_KSCHW
     exact, short = (
         condenser_of(**settings, precision=p).gradient(pixels, 0)[1].flatten(1) for p in ("float32", "bfloat16")

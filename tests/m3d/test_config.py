@@ -39,8 +39,11 @@ RANGES = [
     *((Condense, "condense", "momentum", given, {}) for given in (-0.1, 1.0, NAN)),
     *((Condense, "condense", "learning_rate", given, {}) for given in (0.0, -1.0, NAN, INF)),
     *((Condense, "condense", "checkpoint_every_s", given, {}) for given in (0.0, NAN)),
-    *((Train, "evaluate", name, 0, {**TRAIN}) for name in ("epochs", "batch")),
-    *((Train, "evaluate", "learning_rate", given, {**TRAIN}) for given in (0.0, -1.0, NAN)),
+    *((Train, "train", name, 0, {**TRAIN}) for name in ("epochs", "batch")),
+    *((Train, "train", "learning_rate", given, {**TRAIN}) for given in (0.0, -1.0, NAN)),
+    (Train, "train", "decay", 0.0, {**TRAIN}),
+    (Train, "train", "momentum", 1.0, {**TRAIN}),
+    (Train, "train", "cutmix_probability", 1.5, {**TRAIN}),
     *((Evaluate, "evaluate", name, 0, {}) for name in ("seeds", "epochs")),
     (Evaluate, "evaluate", "architectures", (), {}),
 ]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import m3d
+import m3d.condenser
 from m3d import Condense, ConfigError, Encoder, Kernel, NotFiniteError, Outcome, iterate, moments
 from tests.helpers import assert_close, condenser_of, images_of, run_steps
 
@@ -72,14 +73,20 @@ def test_an_overflowing_polynomial_is_noticed():
     condenser = condenser_of(kernel=Kernel(name="polynomial"))
     network = condenser._encoder_at(0)
     with torch.no_grad():
-        network.norms[-1].weight.fill_(1e15)  # pyright: ignore[reportIndexIssue]
+        network.get_parameter("norms.1.weight").fill_(1e15)
     with pytest.raises(NotFiniteError, match=r"class 0 is not finite at iteration 0 .*kernel\.name=polynomial"):
         list(iterate(condenser))
 
 
 def test_condense_reduces_the_loss():
     images, labels = data()
-    settings = {"images_per_class": 2, "iterations": 150, "precision": "float32", "batch_real": 20}
+    settings = {
+        "images_per_class": 2,
+        "iterations": 150,
+        "learning_rate": 0.5,
+        "precision": "float32",
+        "batch_real": 20,
+    }
     condensed = m3d.condense(images, labels, encoder=SMALL, device="cpu", **settings)
     assert condensed.images_KSCHW.shape == (3, 2, 3, 8, 8)
     assert condensed.class_ids == (0, 1, 2)
@@ -90,7 +97,7 @@ def test_condense_reduces_the_loss():
         return torch.stack([judge.gradient(pixels, i, real_term=True)[0] for i in range(10_000, 10_020, 2)]).mean(0)
 
     before, after = loss(judge.init().pixels_KSCHW), loss(condensed.images_KSCHW)
-    assert bool((after < 0.9 * before).all())
+    assert bool((after < 0.85 * before).all())
 
 
 def test_condense_takes_settings_and_seed():

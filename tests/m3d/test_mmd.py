@@ -54,7 +54,7 @@ def test_gradient_equals_central_differences(kernel):
     for k in range(2):
         x, y = SYN[k].numpy(), REAL[k].numpy()
         expected = gradient_by_differences(x, y, kernel, bandwidth_by_pairs(x, y, kernel))
-        assert_close(found[k], expected, **DIFFERENCES)
+        assert_close(found[k], expected, None, **DIFFERENCES)
 
 
 @pytest.mark.parametrize("kernel", SMOOTH, ids=kernel_id)
@@ -97,7 +97,9 @@ def test_without_the_real_term_the_gradient_is_the_same(kernel):
     if kernel.bandwidth == "fixed" or kernel.name != "gaussian":
         off = [mmd2(x, REAL, kernel) - mmd2(x, REAL, kernel, real_term=False) for x in (SYN, moved)]
         assert_close(off[0], off[1])
-        assert float(off[0].abs().min()) > 0.1
+        # The linear kernel is taken about the real mean, where the biased real term is 0.
+        if not (kernel.name == "linear" and kernel.estimator == "biased"):
+            assert float(off[0].abs().min()) > 0.1
 
 
 def test_no_gradient_reaches_the_real_side():

@@ -96,7 +96,7 @@ def mmd2_by_pairs(x, y):
     z = torch.cat([x, y])
     d2 = (z[:, None] - z[None]).square().sum(-1)
     b = d2.detach().sum() / (len(z) ** 2 - len(z))
-    gram = sum(torch.exp(-d2 / (b * s)) for s in (0.25, 0.5, 1, 2, 4))
+    gram = torch.stack([torch.exp(-d2 / (b * s)) for s in (0.25, 0.5, 1, 2, 4)]).sum(0)
     m = len(x)
     return gram[:m, :m].mean() - 2 * gram[:m, m:].mean() + gram[m:, m:].mean()
 

@@ -1,0 +1,52 @@
+"""What the tests of the pipeline share: one local Ray cluster, folders of small images, and the command line."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from tests.pipeline.made import write_folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A cluster of two CPUs in this process, for the whole session; ``ray_setup.start`` stays with it."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve PNGs of 12 x 12 px in train and four in test, for each of the classes ant, bee and cat."""
+    return write_folder(tmp_path / "images", {"train": 12, "test": 4})
+
+
+Told = tuple[int, list[str], str]
+"""Exit code, lines on stderr, stdout."""
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Told]]:
+    """Runs a command line in this process."""
+
+    def run(*arguments: str) -> Told:
+        capsys.readouterr()
+        code = cli.main(arguments)
+        said = capsys.readouterr()
+        return code, said.err.splitlines(), said.out
+
+    before = os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+    yield run
+    if before is None:
+        os.environ.pop("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", None)

@@ -1,0 +1,121 @@
+"""The sets that are compared, and evaluation.json."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from m3d import decode, moments, standardise
+from pipeline.class_cache import ClassCache
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.evaluate import evaluate
+from pipeline.image_sets import training_set
+from pipeline.ledger import Ledger
+from pipeline.results import is_evaluated, read_rows, set_names, write_rows
+from pipeline.worker import GroupWorker
+from tests.pipeline.runs import condensed_images, prepared, small_config, task_of
+
+
+def condensed_run(config: RunConfig, out: Path) -> ClassCache:
+    """A finished condensed set, made without Ray."""
+    cache = prepared(config, out)
+    worker = GroupWorker(task_of(config, out, cache), torch.device("cpu"))
+    for group in range(2):
+        list(worker.condense(group, "float32"))
+    mean, std = cache.moments
+    described = {"images_per_class": 1, "factor": config.condense.factor, "mean": list(mean), "std": list(std)}
+    Ledger(str(out), worker.task.identity).commit(2, {**described, "classes": cache.classes})
+    return cache
+
+
+def test_condensed_is_the_committed_set_decoded_and_normalised(tmp_path: Path) -> None:
+    config = small_config()
+    cache = condensed_run(config, tmp_path)
+    images, labels = training_set("condensed", config, str(tmp_path), cache, seed=0)
+    stored = condensed_images(tmp_path)
+    mean, std = cache.moments
+    expected = standardise(decode(stored[:, None], 2).flatten(0, 1), mean, std)
+    torch.testing.assert_close(images, expected)
+    assert labels.tolist() == [label for label in range(4) for _ in range(4)]
+
+
+def test_random_is_whole_real_training_images_drawn_anew_for_each_seed(tmp_path: Path) -> None:
+    config = small_config("condense.images_per_class=3")
+    cache = prepared(config, tmp_path)
+    first, labels = training_set("random", config, "", cache, seed=0)
+    again, _ = training_set("random", config, "", cache, seed=0)
+    other, _ = training_set("random", config, "", cache, seed=1)
+    assert labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    mean, std = cache.moments
+    pool = standardise(cache.train(1).float() / 255, mean, std)
+    assert all(any(torch.equal(image, real) for real in pool) for image in first[3:6])
+
+
+def test_mosaic_is_where_the_condensation_starts(tmp_path: Path) -> None:
+    config = small_config(iterations=1, learning_rate=1e-12)
+    cache = condensed_run(config, tmp_path)
+    start, _ = training_set("mosaic", config, str(tmp_path), cache, seed=0)
+    condensed, _ = training_set("condensed", config, str(tmp_path), cache, seed=0)
+    torch.testing.assert_close(start, condensed, rtol=1e-4, atol=1e-4)
+
+
+def test_set_names() -> None:
+    assert set_names(small_config()) == ["condensed", "random", "mosaic"]
+    assert set_names(small_config("condense.factor=1")) == ["condensed", "random", "mosaic"]
+    assert set_names(small_config("condense.factor=1", "condense.start=noise")) == ["condensed", "random"]
+
+
+def test_moments_of_the_cache_are_those_of_all_training_pixels(tmp_path: Path) -> None:
+    cache = prepared(small_config(), tmp_path)
+    mean, std = moments(torch.cat([cache.train(label) for label in range(4)]))
+    assert cache.moments[0] == pytest.approx(mean)
+    assert cache.moments[1] == pytest.approx(std)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_evaluate_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small_config()
+    cache = condensed_run(config, tmp_path)
+    rows = evaluate(config, str(tmp_path), cache.folder)
+    assert [row["set"] for row in rows] == ["condensed", "random", "mosaic"]
+    for row in rows:
+        assert row["seeds"] == [0, 1]
+        assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
+        assert row["std"] == pytest.approx(abs(row["accuracies"][0] - row["accuracies"][1]) / 2**0.5)
+        assert (row["architecture"], row["protocol"], row["epochs"], row["epoch"]) == ("convnet1", "idc", 5, "last")
+        assert all(0 <= accuracy <= 100 for accuracy in row["accuracies"])
+    assert read_rows(str(tmp_path)) == rows
+    assert is_evaluated(config, str(tmp_path))
+    assert not is_evaluated(small_config("evaluate.seeds=3"), str(tmp_path))
+    assert "condensed" in capsys.readouterr().out
+    assert evaluate(config, str(tmp_path), cache.folder) == rows  # the same seeds, the same figures
+
+
+def test_rows_replace_those_of_the_same_kind(tmp_path: Path) -> None:
+    def row(name: str, mean: float) -> dict[str, Any]:
+        return {"set": name, "architecture": "convnet3", "protocol": "idc", "on": "test", "mean": mean}
+
+    write_rows(str(tmp_path), [row("condensed", 1), row("random", 2)])
+    write_rows(str(tmp_path), [row("condensed", 3)])
+    assert [(r["set"], r["mean"]) for r in read_rows(str(tmp_path))] == [("random", 2), ("condensed", 3)]
+
+
+def test_a_damaged_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text('{"results": 3}')
+    with pytest.raises(UserError, match=r"evaluation\.json"):
+        read_rows(str(tmp_path))
+
+
+def test_validation_looks_at_held_out_training_images_only(tmp_path: Path) -> None:
+    config = small_config("data.validation_fraction=0.25", "evaluate.on=validation")
+    cache = prepared(config, tmp_path)
+    held = cache.test_set("validation")
+    whole = ClassCache(cache.folder, small_config().data)
+    assert len(held.labels) + sum(len(cache.train(label)) for label in range(4)) == sum(
+        len(whole.train(label)) for label in range(4)
+    )
+    assert len(held.labels) == sum(round(0.25 * len(whole.train(label))) for label in range(4))

@@ -1,0 +1,120 @@
+"""Checkpoints, markers and the commit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3d import CondenseState
+from pipeline.errors import UserError
+from pipeline.ledger import Ledger, read_run, refuse_another, snapshot
+from pipeline.shard_writer import condensed_shard
+
+CLASSES = [{"label": 0, "wnid": "", "name": "a"}, {"label": 1, "wnid": "", "name": "b"}]
+
+
+def state(iteration: int = 7) -> CondenseState:
+    made = torch.Generator().manual_seed(iteration)
+    shape = (2, 3, 1, 4, 4)
+    return CondenseState(
+        pixels_KSCHW=torch.rand(shape, generator=made),
+        momentum_KSCHW=torch.rand(shape, generator=made),
+        iteration=iteration,
+        broken_K=torch.tensor([-1, 5]),
+    )
+
+
+def shard_bytes(value: float = 0.5) -> memoryview:
+    return condensed_shard(np.full((2, 1, 1, 4, 4), value, np.float32), CLASSES, {"seed": 0})
+
+
+def test_checkpoint_comes_back(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.save_checkpoint(3, state())
+    back = ledger.load_checkpoint(3)
+    assert back is not None
+    assert back.iteration == 7
+    for name in ("pixels_KSCHW", "momentum_KSCHW", "broken_K"):
+        assert torch.equal(getattr(back, name), getattr(state(), name))
+
+
+def test_checkpoint_of_another_identity_or_group_is_none(tmp_path: Path) -> None:
+    Ledger(str(tmp_path), "id").save_checkpoint(3, state())
+    assert Ledger(str(tmp_path), "other").load_checkpoint(3) is None
+    assert Ledger(str(tmp_path), "id").load_checkpoint(2) is None
+
+
+@given(st.data())
+def test_a_damaged_checkpoint_never_raises(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    ledger = Ledger(str(folder), "id")
+    ledger.save_checkpoint(0, state())
+    path = folder / "checkpoints" / "group-00000.safetensors"
+    whole = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        whole = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    else:
+        whole[data.draw(st.integers(0, 300))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(whole)
+    ledger.load_checkpoint(0)
+
+
+def test_snapshot_is_a_copy() -> None:
+    original = state()
+    copied = snapshot(original)
+    original.pixels_KSCHW.zero_()
+    assert float(copied.pixels_KSCHW.sum()) > 0
+
+
+def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.save_checkpoint(0, state())
+    ledger.finish_group(0, shard_bytes(), 2)
+    assert ledger.finished(0)
+    assert not Ledger(str(tmp_path), "other").finished(0)
+    assert ledger.load_checkpoint(0) is None
+
+
+def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import storage
+
+    ledger, written = Ledger(str(tmp_path), "id"), []
+    for group in range(2):
+        ledger.finish_group(group, shard_bytes(group / 2), 2)
+    original = storage.write_bytes
+    monkeypatch.setattr(
+        storage, "write_bytes", lambda path, data: (written.append(Path(path).name), original(path, data))
+    )
+    ledger.commit(2, {})
+    assert written == ["shard-00000.arrow", "shard-00001.arrow", "manifest.json"]
+    assert ledger.committed()
+
+
+def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.finish_group(0, shard_bytes(), 2)
+    path = tmp_path / "checkpoints" / "group-00000.shard.arrow"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match="run the same command again"):
+        ledger.commit(1, {})
+    assert not ledger.committed()
+    assert not ledger.finished(0)
+
+
+def test_read_run(tmp_path: Path) -> None:
+    assert read_run(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json"):
+        read_run(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_run(str(tmp_path))
+
+
+def test_refuse_another_names_the_keys() -> None:
+    refuse_another("out", [])
+    with pytest.raises(UserError, match=r"condense\.factor, seed"):
+        refuse_another("out", ["condense.factor", "seed"])

@@ -1,0 +1,67 @@
+"""Presets: names, and the published schedule."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import with_settings
+from pipeline.errors import UserError
+from pipeline.presets import DEFAULT, PRESETS, preset
+from pipeline.run import check
+
+NAMES = ["digits_ipc1", "digits_ipc10"] + [
+    f"{name}_ipc{images}" for name in ("mnist", "cifar10", "cifar100") for images in (1, 10, 50)
+]
+PUBLISHED = [name for name in NAMES if not name.startswith("digits")]
+
+
+def test_names() -> None:
+    assert sorted(PRESETS) == sorted(NAMES)
+    assert DEFAULT == "digits_ipc1"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preset_is_valid_and_says_its_images(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    check(config if config.data.source == "digits" else with_settings(config, [f"data.path={tmp_path}"]))
+    assert config.condense.images_per_class == int(name.rpartition("ipc")[2])
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_schedule(name: str) -> None:
+    schedule = preset(name).condense
+    assert schedule.iterations == 10_000
+    assert schedule.iterations_per_model == 5
+    assert schedule.batch_real == 128
+    assert schedule.factor == 2
+    assert schedule.step_size == schedule.images_per_class
+    assert preset(name).encoder.name == "convnet3"
+    assert preset(name).kernel.name == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "image_size", "flip"),
+    [
+        ("mnist_ipc1", "MNIST", 28, False),
+        ("cifar10_ipc1", "CIFAR10", 32, True),
+        ("cifar100_ipc1", "CIFAR100", 32, True),
+    ],
+)
+def test_data_of_the_published_ones(name: str, source: str, image_size: int, flip: bool) -> None:
+    config = preset(name)
+    assert (config.data.source, config.data.name, config.data.image_size) == ("torchvision", source, image_size)
+    assert config.evaluate.flip is flip
+
+
+@pytest.mark.parametrize(
+    ("given", "near"), [("cifar10_ip1", "cifar10_ipc1"), ("digits", "digits_ipc1"), ("mnist_ipc5", "mnist_ipc50")]
+)
+def test_unknown_preset_names_the_nearest(given: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"{given}.*did you mean '{near}'"):
+        preset(given)
+
+
+def test_unknown_preset_lists_all() -> None:
+    with pytest.raises(UserError) as caught:
+        preset("xyzzy")
+    assert all(name in str(caught.value) for name in NAMES)

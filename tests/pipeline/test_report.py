@@ -1,0 +1,72 @@
+"""grid.png and report.html."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from m3d import Condensed
+from pipeline.errors import UserError
+from pipeline.record import new_record
+from pipeline.report import grid_image, is_reported, report
+from pipeline.results import write_rows
+from tests.pipeline.runs import placement_of, small_config
+from tests.pipeline.test_evaluate import condensed_run
+
+
+def condensed(classes: int = 3, stored: int = 12, channels: int = 3, side: int = 8) -> Condensed:
+    levels = torch.linspace(0, 1, classes * stored).view(classes, stored, 1, 1, 1)
+    images = levels.expand(classes, stored, channels, side, side)
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    return Condensed(images_KSCHW=images, class_ids=tuple(range(classes)), factor=1, mean=zeros, std=ones)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> None:
+    picture = grid_image(condensed(channels=channels), ["a", "b", "a long name of a class"])
+    assert picture.height == 3 * (96 + 2)
+    left = picture.width - 10 * (96 + 2)
+    for row in range(3):
+        for column in range(10):
+            x, y = left + column * 98 + 48, row * 98 + 48
+            assert picture.getpixel((x, y))[0] == round(255 * (row * 12 + column) / 35)
+
+
+def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
+    config = small_config()
+    cache = condensed_run(config, tmp_path)
+    record = new_record(config, cache, placement_of(config))
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    lines = [
+        {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"iter')
+    row = {
+        "architecture": "convnet1",
+        "protocol": "idc",
+        "on": "test",
+        "epochs": 5,
+        "mean": 61.5,
+        "std": 1.25,
+        "seeds": [0, 1],
+    }
+    write_rows(str(tmp_path), [{"set": "<condensed>", **row}])
+    assert not is_reported(str(tmp_path))
+    report(str(tmp_path))
+    assert is_reported(str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "61.5" in page
+    assert "<svg" in page
+    assert "&lt;condensed&gt;" in page
+    assert "data:image/png;base64," in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", "")
+    assert Image.open(tmp_path / "grid.png").size[1] == 4 * 98
+
+
+def test_report_of_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        report(str(tmp_path))

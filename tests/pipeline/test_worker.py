@@ -1,0 +1,88 @@
+"""The worker, called directly: no Ray."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.shard_reader import parse_shard
+from pipeline.worker import GroupWorker
+from tests.pipeline.runs import prepared, small_config, task_of
+
+CPU = torch.device("cpu")
+
+
+def shard(out: Path, group: int = 0) -> bytes:
+    return (out / "checkpoints" / f"group-{group:05d}.shard.arrow").read_bytes()
+
+
+def checkpoint(out: Path, group: int = 0) -> Path:
+    return out / "checkpoints" / f"group-{group:05d}.safetensors"
+
+
+def test_condenses_a_group(tmp_path: Path) -> None:
+    config = small_config()
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    events = list(worker.condense(1, "float32"))
+    assert events[-1] == {"event": "done", "iteration": 40}
+    logged = [iteration for event in events[:-1] for iteration, _ in event["losses"]]
+    assert logged == [1, 10, 20, 30, 40]
+    table = parse_shard(shard(tmp_path, 1), "shard")
+    assert table.column("label").to_pylist() == [2, 3]
+    assert worker.ledger.finished(1)
+    assert not worker.ledger.finished(0)
+    assert not checkpoint(tmp_path, 1).exists()
+
+
+def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    config = small_config("condense.checkpoint_every_s=0.001")
+    cache = prepared(config, tmp_path)
+    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, "float32"))
+    task = task_of(config, tmp_path / "parts", cache)
+    worker = GroupWorker(task, CPU)
+    stream = worker.condense(0, "float32")
+    assert next(stream)["iteration"] == 0
+    worker.stop()
+    assert list(stream)[-1] == {"event": "stopped", "iteration": 1}
+    assert checkpoint(tmp_path / "parts").exists()
+    again = list(GroupWorker(task, CPU).condense(0, "float32"))
+    assert again[0]["iteration"] == 1
+    assert shard(tmp_path / "parts") == shard(tmp_path / "whole")
+
+
+def test_groups_of_another_size_draw_alike(tmp_path: Path) -> None:
+    config = small_config()
+    cache = prepared(config, tmp_path)
+    for name, groups in (("two", ((0, 1), (2, 3))), ("one", ((0, 1, 2, 3),))):
+        task = task_of(config, tmp_path / name, cache)
+        worker = GroupWorker(type(task)(**{**task.__dict__, "groups": groups}), CPU)
+        for group in range(len(groups)):
+            list(worker.condense(group, "float32"))
+    whole = parse_shard(shard(tmp_path / "one"), "one").column("image").combine_chunks().to_numpy_ndarray()
+    part = parse_shard(shard(tmp_path / "two", 1), "two").column("image").combine_chunks().to_numpy_ndarray()
+    torch.testing.assert_close(torch.tensor(whole[2:]), torch.tensor(part), rtol=1e-3, atol=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config()
+    from m3d import condenser
+
+    original = condenser.mmd2
+    monkeypatch.setattr(condenser, "mmd2", lambda *args, **kwargs: original(*args, **kwargs) * float("inf"))
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    with pytest.raises(UserError, match=r"group 0 .*not finite at iteration 0 .*learning_rate.*smaller"):
+        list(worker.condense(0, "float32"))
+    assert not worker.ledger.finished(0)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path: Path) -> None:
+    config = small_config()
+    cache = prepared(config, tmp_path)
+    worker = GroupWorker(task_of(config, tmp_path, cache), CPU)
+    stream = worker.condense(0, "float32")
+    next(stream)
+    worker.stop()
+    list(stream)
+    other = small_config("seed=1")
+    assert next(GroupWorker(task_of(other, tmp_path, cache), CPU).condense(0, "float32"))["iteration"] == 0
