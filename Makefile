@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-slow lint types contracts format clean
+.PHONY: demo test test-slow faults lint types contracts format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -14,6 +14,10 @@ test: lint contracts types
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
+
+# Fifty real kills at random moments; an interrupted call goes on where it ended.
+faults: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

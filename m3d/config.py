@@ -171,8 +171,6 @@ class Condense:
     """Images that the encoder takes at once on a CPU; 0 chooses by the size of the images."""
     log_every: int = 50
     """Iterations between two loss values."""
-    checkpoint_every_s: float = 10.0
-    """Seconds between two checkpoints of a group."""
 
     def __post_init__(self) -> None:
         check_choices(self, "condense")
@@ -182,7 +180,6 @@ class Condense:
         at_least("condense.block", self.block, 0)
         check("condense.factor", self.factor, 1 <= self.factor <= 16, "an integer from 1 to 16")
         check("condense.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
-        positive("condense.checkpoint_every_s", self.checkpoint_every_s)
         if self.learning_rate is not None:
             positive("condense.learning_rate", self.learning_rate)
 

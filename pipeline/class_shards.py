@@ -15,7 +15,9 @@ from m3d.seeding import derive
 from pipeline import storage
 from pipeline.config import Data
 from pipeline.decode_image import BadImageError, channels_of, pixels
+from pipeline.documents import PreparedManifest, PreparedRecord, parsed, sealed
 from pipeline.errors import UserError, listed
+from pipeline.shard_schema import MANIFEST
 from pipeline.shard_writer import class_shard
 from pipeline.sources import Item, Source, SourceIndex, open_source
 from pipeline.sources.protocol import fingerprint, require_classes, wnid_of
@@ -122,15 +124,21 @@ def make_shards(plan: ShardPlan, labels: Collection[int]) -> int:
     return done
 
 
-def finish(plan: ShardPlan) -> dict[str, Any]:
+def finish(plan: ShardPlan) -> PreparedManifest:
     """Writes and returns the manifest: classes, moments of the training pixels, and skipped images."""
     classes: list[dict[str, Any]] = []
     sums, squares, count = np.zeros(plan.channels), np.zeros(plan.channels), 0
     for label, name in enumerate(plan.names):
         entry: dict[str, Any] = {"label": label, "name": name, "wnid": wnid_of(name)}
         for split in plan.splits:
-            record = storage.read_json(storage.join(plan.folder, f"{split}-{label:05d}.json"))
-            entry[split] = {key: record[key] for key in ("file", "rows", "sha256", "bad")}
+            path = storage.join(plan.folder, f"{split}-{label:05d}.json")
+            record = parsed(PreparedRecord, storage.read_json(path), path)
+            entry[split] = {
+                "file": record["file"],
+                "rows": record["rows"],
+                "sha256": record["sha256"],
+                "bad": record["bad"],
+            }
             if split == "train":
                 sums += record["sum"]
                 squares += record["square"]
@@ -146,8 +154,9 @@ def finish(plan: ShardPlan) -> dict[str, Any]:
         "test_cut_from_train": plan.cut,
         "classes": classes,
     }
-    storage.write_json(storage.join(plan.folder, "manifest.json"), manifest)
-    return manifest
+    written = sealed(manifest)
+    storage.write_json(storage.join(plan.folder, MANIFEST), written)
+    return parsed(PreparedManifest, written, plan.folder)
 
 
 def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
@@ -214,7 +223,7 @@ def _write(plan: ShardPlan, split: str, label: int, collected: _Collected) -> No
         "square": collected.square.tolist(),
     }
     storage.write_bytes(storage.join(plan.folder, f"{name}.arrow"), shard)
-    storage.write_json(storage.join(plan.folder, f"{name}.json"), record)
+    storage.write_json(storage.join(plan.folder, f"{name}.json"), sealed(record))
 
 
 def _test_rows(plan: ShardPlan, label: int) -> set[int]:

@@ -3,9 +3,12 @@
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import FrameType
 
 from m3d.config import ConfigError
 from pipeline import presets, storage
@@ -33,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        given.action(given)
-        return 0
+        return given.action(given) or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -56,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail("interrupted: checkpoints are saved; the same command goes on from them", 130)
         first = (str(error).strip().splitlines() or [""])[0]
         return _fail(f"failed: {type(error).__name__}: {first} (an error of this program; --debug shows where)", 1)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _fail(text: str, code: int) -> int:
@@ -88,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("run", metavar="RUN", help="folder of the run")
         if name == "evaluate":
             _add_set(command)
+    command = _command(commands, "verify", "check a run or a condensed set; exit code 1 if anything is wrong", _verify)
+    command.add_argument("path", metavar="PATH", help="folder of a run, or of a condensed set")
     command = _command(commands, "show-config", "print the whole configuration as JSON", _show_config)
     _add_common(command)
     return parser
@@ -97,7 +107,7 @@ def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     text: str,
-    action: Callable[[argparse.Namespace], None],
+    action: Callable[[argparse.Namespace], int | None],
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -194,6 +204,16 @@ def _report(given: argparse.Namespace) -> None:
     from pipeline.run import run_report
 
     run_report(given.run)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from pipeline.verify import verify
+
+    checked, wrong = verify(storage.absolute(given.path))
+    for sentence in wrong:
+        print(sentence)
+    print(f"{given.path}: {len(wrong)} things are wrong" if wrong else f"{given.path}: {checked}")
+    return 1 if wrong else 0
 
 
 def _show_config(given: argparse.Namespace) -> None:

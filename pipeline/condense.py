@@ -7,13 +7,14 @@ from typing import Any
 
 from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, to_dict
+from pipeline.config import RunConfig
+from pipeline.documents import RunRecord
 from pipeline.drive import Interrupted, drive, first_line
 from pipeline.errors import FailedError, UserError
 from pipeline.ledger import Ledger, read_run
-from pipeline.plan import Placement, does_not_fit, fits, place, stored_placement
+from pipeline.plan import Placement, capacity, does_not_fit, fits, place, stored_placement
 from pipeline.progress import Display, clock, say
-from pipeline.record import identity, new_record, shard_metadata
+from pipeline.record import condensed_manifest, identity, new_record, shard_metadata, write_record
 from pipeline.worker import GroupTask
 
 
@@ -36,7 +37,7 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
     placement = _placement(config, len(cache.classes), record)
     if record is None:
         record = new_record(config, cache, placement)
-        storage.write_json(storage.join(out, "config.json"), record)
+        write_record(out, record)
     ledger = Ledger(out, identity(record))
     todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
     _say_plan(config, placement, todo)
@@ -44,14 +45,14 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
         failed = _drive(config, out, cache, record, placement, todo)
         if failed:
             _raise(failed, len(placement.groups))
-    ledger.commit(len(placement.groups), _manifest(config, cache, record))
+    ledger.commit(len(placement.groups), condensed_manifest(config, cache, record))
     say(
         f"condensed set: {len(cache.classes)} classes x {config.condense.images_per_class} images in {storage.join(out, 'condensed')}"
     )
 
 
 def _drive(
-    config: RunConfig, out: str, cache: ClassCache, record: dict[str, Any], placement: Placement, todo: list[int]
+    config: RunConfig, out: str, cache: ClassCache, record: RunRecord, placement: Placement, todo: list[int]
 ) -> dict[int, BaseException]:
     task = GroupTask(
         config=config,
@@ -69,14 +70,15 @@ def _drive(
     iterations = config.condense.iterations
     with Display("condense", len(placement.groups) * iterations) as display:
         watch = _Watch(display, placement, todo, iterations, out, record)
-        return drive(task, todo, placement, config.resources, watch)
+        grow = None if config.resources.actors else lambda: capacity(placement, ray_setup.nodes())
+        return drive(task, todo, placement, config.resources, watch, capacity=grow)
 
 
 class _Watch:
     """Turns events into the display, the run's log of metrics, and notes."""
 
     def __init__(
-        self, display: Display, placement: Placement, todo: list[int], iterations: int, out: str, record: dict[str, Any]
+        self, display: Display, placement: Placement, todo: list[int], iterations: int, out: str, record: RunRecord
     ) -> None:
         self.display, self.placement, self.iterations, self.out, self.record = (
             display,
@@ -94,6 +96,8 @@ class _Watch:
 
     def __call__(self, group: int | None, event: dict[str, Any]) -> None:
         kind = event["event"]
+        if kind != "progress" or group not in self.started_at:
+            self._note(group, event)
         if group is None:
             self._actor(kind, event)
             return
@@ -115,8 +119,9 @@ class _Watch:
         if kind == "ready" and self.record["resolved"]["precision"] is None:
             # What the first device chooses holds for the run, also when it goes on elsewhere.
             self.record["resolved"].update(precision=event["precision"], device=event["device"])
-            storage.write_json(storage.join(self.out, "config.json"), self.record)
+            write_record(self.out, self.record)
         elif kind == "lost":
+            self.started_at.clear()  # what begins again is worth a line in events.jsonl
             self.display.note(
                 f"an actor was lost ({event['why']}); its group goes on from its last checkpoint on a new one"
             )
@@ -124,6 +129,13 @@ class _Watch:
             self.display.note(f"{len(self.at)} groups wait for {each} each; the cluster has none free")
         elif kind == "leaving":
             self.display.note("stopping: saving checkpoints")
+
+    def _note(self, group: int | None, event: dict[str, Any]) -> None:
+        """What happens rarely goes to events.jsonl: actors, beginnings (with the iteration resumed at) and ends."""
+        kept = {key: value for key, value in event.items() if key not in ("losses", "images", "event")}
+        named = "begin" if event["event"] == "progress" else event["event"]
+        entry = {"time": round(time.time(), 3), "event": named, "group": group, **kept}
+        storage.append_line(storage.join(self.out, "events.jsonl"), json.dumps(entry))
 
     def _status(self) -> str:
         made = sum(self.at[group] - start for group, start in self.started_at.items())
@@ -136,6 +148,7 @@ class _Watch:
         labels = self.placement.groups[group]
         for iteration, losses in event.get("losses", ()):
             entry = {
+                "time": round(time.time(), 3),
                 "seconds": round(time.monotonic() - self.began, 3),
                 "group": group,
                 "iteration": iteration,
@@ -145,7 +158,7 @@ class _Watch:
             storage.append_line(storage.join(self.out, "metrics.jsonl"), json.dumps(entry))
 
 
-def _placement(config: RunConfig, classes: int, record: dict[str, Any] | None) -> Placement:
+def _placement(config: RunConfig, classes: int, record: RunRecord | None) -> Placement:
     nodes = ray_setup.nodes()
     placement = place(config, nodes, classes)
     if not fits(placement, nodes):
@@ -181,20 +194,6 @@ def _say_plan(config: RunConfig, placement: Placement, todo: list[int]) -> None:
     say(
         f"condense: {groups} groups of up to {sizes} classes{before}, {config.condense.iterations} iterations, on {placement.actors} actors with {each} each"
     )
-
-
-def _manifest(config: RunConfig, cache: ClassCache, record: dict[str, Any]) -> dict[str, Any]:
-    mean, std = cache.moments
-    return {
-        "images_per_class": config.condense.images_per_class,
-        "factor": config.condense.factor,
-        "shape": cache.manifest["shape"],
-        "mean": list(mean),
-        "std": list(std),
-        "classes": [{key: entry[key] for key in ("label", "name", "wnid")} for entry in cache.classes],
-        "config": to_dict(config),
-        "versions": record["versions"],
-    }
 
 
 def _raise(failed: dict[int, BaseException], groups: int) -> None:

@@ -71,13 +71,18 @@ class Resources:
     """Times that a group is tried when its actors die."""
     stall_s: float = 900.0
     """Seconds of silence after which an actor counts as dead."""
+    checkpoint_every_s: float = 10.0
+    """Seconds between two checkpoints of a group."""
+    checkpoint_every: int | None = None
+    """Iterations between two checkpoints, in place of the seconds."""
 
     def __post_init__(self) -> None:
-        for name in ("actors", "classes_per_group"):
+        for name in ("actors", "classes_per_group", "checkpoint_every"):
             if getattr(self, name) is not None:
                 at_least(f"resources.{name}", getattr(self, name), 1)
         at_least("resources.attempts", self.attempts, 1)
         positive("resources.stall_s", self.stall_s)
+        positive("resources.checkpoint_every_s", self.checkpoint_every_s)
         check("resources.wait_s", self.wait_s, 0 <= self.wait_s < 1e9, "seconds, 0 or more")
         if self.cpus_per_actor is not None:
             positive("resources.cpus_per_actor", self.cpus_per_actor)

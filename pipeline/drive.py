@@ -8,6 +8,7 @@ Instead a lost actor's group goes back into the queue and on from its checkpoint
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ LOST = (RayActorError, NodeDiedError, OutOfMemoryError, asyncio.TimeoutError)
 LEAVE_S = 20.0
 """Seconds that actors have to save when the run is interrupted."""
 SAY_WAITING_S = 10.0
+WATCH_S = 2.0
 
 Emit = Callable[[int | None, dict[str, Any]], None]
 
@@ -33,7 +35,13 @@ class Interrupted(Exception):
 
 
 def drive(
-    task: GroupTask, todo: list[int], placement: Placement, resources: Resources, emit: Emit
+    task: GroupTask,
+    todo: list[int],
+    placement: Placement,
+    resources: Resources,
+    emit: Emit,
+    *,
+    capacity: Callable[[], int] | None = None,
 ) -> dict[int, BaseException]:
     """Runs every group in ``todo`` to its end; returns those that failed, with why.
 
@@ -43,54 +51,80 @@ def drive(
         placement: how many actors, and what each takes.
         resources: attempts and the time of silence after which an actor counts as dead.
         emit: called with (group, event) for every event, and (None, event) for those of actors.
+        capacity: actors that the cluster can hold now; asked every few seconds, so that nodes that come
+            later get work. Without it the number of actors stays what it was.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the actors have saved their checkpoints.
     """
-    return asyncio.run(_Drive(task, todo, placement, resources, emit).run())
+    return asyncio.run(_Drive(task, todo, placement, resources, emit, capacity).run())
 
 
 class _Drive:
     def __init__(
-        self, task: GroupTask, todo: list[int], placement: Placement, resources: Resources, emit: Emit
+        self,
+        task: GroupTask,
+        todo: list[int],
+        placement: Placement,
+        resources: Resources,
+        emit: Emit,
+        capacity: Callable[[], int] | None,
     ) -> None:
         self.task, self.placement, self.resources, self.emit = task, placement, resources, emit
+        self.capacity = capacity
+        self.unfinished = len(todo)
+        self.slots: list[asyncio.Task[None]] = []
         self.queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
         for group in todo:
             self.queue.put_nowait((group, 1))
         self.failed: dict[int, BaseException] = {}
         self.actors: set[Any] = set()
-        self.ready = 0
+        self.idle_since: float | None = time.monotonic()
+        self.live = 0
         self.precision: str | None = None
         self.stopping = asyncio.Event()
 
     async def run(self) -> dict[int, BaseException]:
         forget = self._listen_to_signals()
-        slots = [asyncio.create_task(self._slot()) for _ in range(self.placement.actors)]
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open_slots(self.placement.actors)
         settled = asyncio.create_task(self.queue.join())
         stopped = asyncio.create_task(self.stopping.wait())
-        waiting = asyncio.create_task(self._say_waiting())
+        watching = asyncio.create_task(self._watch_cluster())
         try:
-            done, _ = await asyncio.wait([settled, stopped, *slots], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([settled, stopped, watching, self.broken], return_when=asyncio.FIRST_COMPLETED)
             if stopped in done:
-                await self._leave(slots)
+                await self._leave()
                 raise Interrupted
             for task in done:
-                task.result()  # a slot only ends by raising
+                task.result()  # raises what broke a slot
         finally:
             forget()
-            everything: list[asyncio.Task[Any]] = [*slots, settled, stopped, waiting]
+            everything: list[asyncio.Task[Any]] = [*self.slots, settled, stopped, watching]
             for task in everything:
                 task.cancel()
             await asyncio.gather(*everything, return_exceptions=True)
+            self.broken.cancel()
         return self.failed
+
+    def _open_slots(self, count: int) -> None:
+        def tell(slot: asyncio.Task[None]) -> None:
+            error = None if slot.cancelled() else slot.exception()
+            if error is not None and not self.broken.done():
+                self.broken.set_exception(error)
+
+        while len(self.slots) < count:
+            slot = asyncio.create_task(self._slot())
+            slot.add_done_callback(tell)
+            self.slots.append(slot)
 
     async def _slot(self) -> None:
         while True:  # one life of an actor a turn
-            actor = self._spawn()
+            actor, counted = self._spawn(), False
             try:
                 told = await actor.ready.remote()  # may wait for a node, but holds no group meanwhile
-                self.ready += 1
+                self.idle_since = None
+                self.live, counted = self.live + 1, True
                 self.precision = self.precision or told["precision"]
                 self.emit(None, {"event": "ready", **told})
                 while True:
@@ -103,6 +137,9 @@ class _Drive:
                 await asyncio.sleep(0.5)  # a node that is going down still takes actors for a moment
             finally:
                 self.actors.discard(actor)
+                self.live -= counted
+                if not self.live:
+                    self.idle_since = time.monotonic()
                 ray.kill(actor)  # also fences one that hangs or is cut off
 
     async def _group(self, actor: Any, group: int, attempt: int) -> None:
@@ -130,6 +167,8 @@ class _Drive:
                 )
                 self.emit(group, {"event": "failed", "why": str(self.failed[group])})
             raise
+        else:
+            self.unfinished -= 1
         finally:
             self.queue.task_done()
 
@@ -146,7 +185,7 @@ class _Drive:
         self.actors.add(actor)
         return actor
 
-    async def _leave(self, slots: list[asyncio.Task[None]]) -> None:
+    async def _leave(self) -> None:
         self.emit(None, {"event": "leaving"})
         # Nothing new is begun: what is queued is taken out before the actors end what they have.
         while not self.queue.empty():
@@ -156,11 +195,16 @@ class _Drive:
             actor.stop.remote()
         await asyncio.wait([asyncio.create_task(self.queue.join())], timeout=LEAVE_S)
 
-    async def _say_waiting(self) -> None:
+    async def _watch_cluster(self) -> None:
+        """Says what is waited for, and gives nodes that come later their share of what is left."""
         while True:
-            await asyncio.sleep(SAY_WAITING_S)
-            if not self.ready:
+            await asyncio.sleep(WATCH_S)
+            if self.idle_since is not None and time.monotonic() - self.idle_since >= SAY_WAITING_S:
                 self.emit(None, {"event": "waiting"})
+                self.idle_since = time.monotonic()
+            if self.capacity is not None:
+                held = await asyncio.to_thread(self.capacity)
+                self._open_slots(min(held, self.unfinished))
 
     def _listen_to_signals(self) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 
 from m3d import CondenseState
 from pipeline import storage
+from pipeline.documents import GroupRecord, RunRecord, parsed, sealed
 from pipeline.errors import UserError, listed
 from pipeline.shard_reader import parse_shard
 from pipeline.shard_schema import FORMAT_VERSION, MANIFEST
@@ -33,7 +34,8 @@ class Ledger:
     def save_checkpoint(self, group: int, state: CondenseState) -> None:
         """Writes a group's state; the tensors must be on the CPU and no longer change."""
         tensors = {"pixels": state.pixels_KSCHW, "momentum": state.momentum_KSCHW, "broken": state.broken_K}
-        metadata = {"iteration": str(state.iteration), "identity": self.identity}
+        iteration = str(state.iteration)
+        metadata = {"iteration": iteration, "identity": self.identity, "sha256": _checksum(tensors, iteration)}
         storage.write_bytes(self._path(group, "safetensors"), save(tensors, metadata))
 
     def load_checkpoint(self, group: int) -> CondenseState | None:
@@ -46,7 +48,7 @@ class Ledger:
             size = int.from_bytes(data[:8], "little")
             metadata = json.loads(data[8 : 8 + size])["__metadata__"]
             tensors = load(data)
-            if metadata["identity"] != self.identity:
+            if metadata["identity"] != self.identity or metadata["sha256"] != _checksum(tensors, metadata["iteration"]):
                 return None
             return CondenseState(
                 pixels_KSCHW=tensors["pixels"],
@@ -61,17 +63,14 @@ class Ledger:
         """Stores a group's shard, then its record; the checkpoint is no longer needed and goes."""
         record = {"rows": rows, "sha256": storage.sha256(shard), "identity": self.identity}
         storage.write_bytes(self._path(group, "shard.arrow"), shard)
-        storage.write_json(self._path(group, "json"), record)
+        storage.write_json(self._path(group, "json"), sealed(record))
         storage.remove(self._path(group, "safetensors"))
         return record
 
     def finished(self, group: int) -> bool:
         """Whether the group's record is there and of this configuration."""
-        try:
-            record = storage.read_json(self._path(group, "json"))
-        except (FileNotFoundError, UserError):
-            return False
-        return isinstance(record, dict) and record.get("identity") == self.identity
+        record = self._record(group)
+        return record is not None and record["identity"] == self.identity
 
     def commit(self, groups: int, manifest: Mapping[str, Any]) -> None:
         """Copies the shards of all groups to their place, checks each, and writes the manifest.
@@ -81,16 +80,20 @@ class Ledger:
         """
         entries = []
         for group in range(groups):
-            path = self._path(group, "shard.arrow")
-            record, data = storage.read_json(self._path(group, "json")), storage.read_bytes(path)
-            if storage.sha256(data) != record["sha256"] or parse_shard(data, path).num_rows != record["rows"]:
+            path, record = self._path(group, "shard.arrow"), self._record(group)
+            data = storage.read_bytes(path) if storage.exists(path) else b""
+            if (
+                record is None
+                or storage.sha256(data) != record["sha256"]
+                or parse_shard(data, path).num_rows != record["rows"]
+            ):
                 storage.remove(self._path(group, "json"))
                 raise UserError(f"{path}: is not what was written; run the same command again to make the group anew")
             name = f"shard-{group:05d}.arrow"
             storage.write_bytes(storage.join(self.out, "condensed", name), data)
             entries.append({"file": name, "rows": record["rows"], "sha256": record["sha256"]})
         whole = {"format_version": FORMAT_VERSION, "shards": entries, **manifest}
-        storage.write_json(storage.join(self.out, "condensed", MANIFEST), whole)
+        storage.write_json(storage.join(self.out, "condensed", MANIFEST), sealed(whole))
         for group in range(groups):
             storage.remove(self._path(group, "shard.arrow"))
 
@@ -98,8 +101,20 @@ class Ledger:
         """Whether the condensed set is finished."""
         return storage.exists(storage.join(self.out, "condensed", MANIFEST))
 
+    def _record(self, group: int) -> GroupRecord | None:
+        path = self._path(group, "json")
+        try:
+            return parsed(GroupRecord, storage.read_json(path), path)
+        except (FileNotFoundError, UserError):
+            return None  # the group is made again
+
     def _path(self, group: int, suffix: str) -> str:
         return storage.join(self.out, "checkpoints", f"group-{group:05d}.{suffix}")
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], iteration: str) -> str:
+    content = [tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)]
+    return storage.sha256(b"".join([iteration.encode(), *content]))
 
 
 def snapshot(state: CondenseState) -> CondenseState:
@@ -122,16 +137,14 @@ def placed(state: CondenseState, device: torch.device) -> CondenseState:
     )
 
 
-def read_run(out: str) -> dict[str, Any] | None:
+def read_run(out: str) -> RunRecord | None:
     """OUT/config.json, or None where there is none."""
     path = storage.join(out, "config.json")
     try:
         run = storage.read_json(path)
     except FileNotFoundError:
         return None
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise UserError(f"{path}: is not a run's configuration (no 'config' in it); choose another --out")
-    return run
+    return parsed(RunRecord, run, path)
 
 
 def refuse_another(out: str, differing: list[str]) -> None:

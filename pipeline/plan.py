@@ -1,6 +1,6 @@
 """Pure decisions: which classes go together, what an actor takes, and whether the cluster can hold it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -68,7 +68,7 @@ def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
     )
 
 
-def stored_placement(stored: dict[str, Any], wanted: Placement, resources: Resources) -> Placement:
+def stored_placement(stored: Mapping[str, Any], wanted: Placement, resources: Resources) -> Placement:
     """The groups and threads of a run that goes on, on the actors that the cluster holds now."""
     groups = tuple(tuple(group) for group in stored["groups"])
     return Placement(
@@ -85,6 +85,16 @@ def fits(placement: Placement, nodes: Sequence[Node]) -> bool:
     return any(
         node.cpus + 1e-6 >= placement.cpus_per_actor and node.gpus + 1e-6 >= placement.gpus_per_actor for node in nodes
     )
+
+
+def capacity(placement: Placement, nodes: Sequence[Node]) -> int:
+    """Actors that the nodes can hold together, each on one node."""
+
+    def on(node: Node) -> int:
+        shares = ((node.cpus, placement.cpus_per_actor), (node.gpus, placement.gpus_per_actor))
+        return min((int((held + 1e-6) / needed) for held, needed in shares if needed), default=0)
+
+    return sum(on(node) for node in nodes)
 
 
 def does_not_fit(placement: Placement, nodes: Sequence[Node]) -> UserError:

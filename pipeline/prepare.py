@@ -10,6 +10,7 @@ from m3d import images_needed
 from pipeline import ray_setup, storage
 from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
 from pipeline.config import Data, RunConfig
+from pipeline.documents import PreparedManifest, parsed
 from pipeline.errors import FailedError, UserError, listed
 from pipeline.progress import Display, say
 from pipeline.shard_schema import MANIFEST
@@ -36,7 +37,7 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
         require_images(config, dict(zip(plan.names, plan.counts["train"], strict=True)))
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
-        manifest = storage.read_json(path)
+        manifest = parsed(PreparedManifest, storage.read_json(path), path)
         say(f"class shards: {_described(manifest)}, reused from {plan.folder}")
         if condensing:
             require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
@@ -78,7 +79,7 @@ def _make(plan: ShardPlan, labels: list[int]) -> int:
     return make_shards(plan, labels)
 
 
-def _decode(plan: ShardPlan) -> dict[str, Any]:
+def _decode(plan: ShardPlan) -> PreparedManifest:
     labels = unfinished(plan)
     cpus = sum(node.cpus for node in ray_setup.nodes())
     parts = chunks(plan, labels, max(1, int(cpus * TASKS_PER_CPU)))
@@ -109,13 +110,13 @@ def _get(task: Any) -> Any:
         raise FailedError(f"prepare: a task failed: {error.cause!r}; --debug shows where") from error
 
 
-def _described(manifest: dict[str, Any]) -> str:
+def _described(manifest: PreparedManifest) -> str:
     counts = {split: sum(entry[split]["rows"] for entry in manifest["classes"]) for split in ("train", "test")}
     channels, height, width = manifest["shape"]
     return f"{counts['train']} train and {counts['test']} test images of {len(manifest['classes'])} classes, {channels}x{height}x{width}"
 
 
-def _say_skipped(manifest: dict[str, Any]) -> None:
+def _say_skipped(manifest: PreparedManifest) -> None:
     bad = [line for entry in manifest["classes"] for split in ("train", "test") for line in entry[split]["bad"]]
     if bad:
         say(f"{len(bad)} images could not be decoded and were skipped: {listed(bad, most=20)}")

@@ -10,17 +10,20 @@ from typing import Any
 from pipeline import storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig, differing_keys, to_dict
+from pipeline.documents import RunRecord, checked, sealed
 from pipeline.ledger import refuse_another
 from pipeline.plan import Placement
 
 PACKAGES = ("m3d-condense", "torch", "torchvision", "ray", "pyarrow", "numpy")
+METHOD = ("seed", "kernel", "augment", "encoder", "condense")
+"""Sections that decide what is condensed from given images."""
 FREE = ("resources.", "data.cache", "data.download")
 """Keys that a run may change when it goes on: they move work, not bytes."""
 
 
-def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> dict[str, Any]:
+def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> RunRecord:
     """What a new run writes to config.json. The precision is filled in when the first actor knows its device."""
-    return {
+    record = {
         "config": to_dict(config),
         "resolved": {
             "class_shards": cache.folder,
@@ -33,18 +36,24 @@ def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> di
         "versions": versions(),
         "commit": commit(),
     }
+    return checked(RunRecord, record, "config.json")
 
 
-def check_same_run(out: str, record: dict[str, Any], config: RunConfig) -> None:
+def write_record(out: str, record: RunRecord) -> None:
+    """Writes config.json."""
+    storage.write_json(storage.join(out, "config.json"), sealed(record))
+
+
+def check_same_run(out: str, record: RunRecord, config: RunConfig) -> None:
     """Raises UserError where the folder's run has other settings, naming them."""
     differing = differing_keys(record["config"], to_dict(config))
     refuse_another(out, [key for key in differing if not key.startswith(FREE)])
 
 
-def identity(record: dict[str, Any]) -> str:
+def identity(record: RunRecord) -> str:
     """A checksum of all that a group's bytes depend on; markers and checkpoints of another one do not count."""
-    config = {key: record["config"][key] for key in ("seed", "kernel", "augment", "encoder", "condense")}
-    data = {key: record["config"]["data"][key] for key in ("validation_fraction", "split_seed")}
+    config = {key: record["config"].get(key) for key in METHOD}
+    data = {key: record["config"].get("data", {}).get(key) for key in ("validation_fraction", "split_seed")}
     resolved = record["resolved"]
     parts = {
         "config": config,
@@ -56,7 +65,7 @@ def identity(record: dict[str, Any]) -> str:
     return storage.sha256(json.dumps(parts, sort_keys=True).encode())[:32]
 
 
-def shard_metadata(config: RunConfig, cache: ClassCache, record: dict[str, Any]) -> dict[str, Any]:
+def shard_metadata(config: RunConfig, cache: ClassCache, record: RunRecord) -> dict[str, Any]:
     """What every shard says of itself. No clock and no host, so that the same run gives the same bytes."""
     mean, std = cache.moments
     return {
@@ -67,7 +76,22 @@ def shard_metadata(config: RunConfig, cache: ClassCache, record: dict[str, Any])
         "decode": "split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
         "subset": config.data.name or config.data.source,
         "class_order": [entry["name"] for entry in cache.classes],
-        "config": {key: record["config"][key] for key in ("seed", "kernel", "augment", "encoder", "condense")},
+        "config": {key: record["config"].get(key) for key in METHOD},
+        "versions": record["versions"],
+    }
+
+
+def condensed_manifest(config: RunConfig, cache: ClassCache, record: RunRecord) -> dict[str, Any]:
+    """What manifest.json says besides the shards: classes in label order, how to decode and to normalise."""
+    mean, std = cache.moments
+    return {
+        "images_per_class": config.condense.images_per_class,
+        "factor": config.condense.factor,
+        "shape": cache.manifest["shape"],
+        "mean": list(mean),
+        "std": list(std),
+        "classes": [{key: entry[key] for key in ("label", "name", "wnid")} for entry in cache.classes],
+        "config": to_dict(config),
         "versions": record["versions"],
     }
 

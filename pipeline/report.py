@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from m3d import Condensed
 from pipeline import storage
+from pipeline.documents import RunRecord
 from pipeline.errors import UserError
 from pipeline.ledger import read_run
 from pipeline.progress import say
@@ -115,7 +116,7 @@ def _loss_curve(points: list[tuple[int, float]]) -> str:
     return sink.getvalue()[sink.getvalue().index("<svg") :]
 
 
-def _page(record: dict[str, Any], held: CondensedDataset, rows: list[dict[str, Any]], grid: bytes, curve: str) -> str:
+def _page(record: RunRecord, held: CondensedDataset, rows: list[dict[str, Any]], grid: bytes, curve: str) -> str:
     environment = Environment(loader=PackageLoader("pipeline", "."), autoescape=select_autoescape(default=True))
     template = environment.get_template("report.html.jinja")
     stored = held.stored.images_KSCHW

@@ -12,6 +12,7 @@ from pipeline.condense import condense
 from pipeline.config import Evaluate, RunConfig, from_dict
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
+from pipeline.lease import Lease
 from pipeline.ledger import Ledger, read_run
 from pipeline.prepare import prepare
 from pipeline.progress import say
@@ -28,16 +29,19 @@ def run_all(config: RunConfig, out: str) -> None:
     if _condensed(config, out) and is_evaluated(config, out) and is_reported(out):
         say(f"{out}: this run is finished; nothing to do")
         return
-    run_condense(config, out)
-    if not is_evaluated(config, out):
-        evaluate(config, out, _class_shards(config, out))
-    report(out)
+    with Lease(out):
+        _condense(config, out)
+        if not is_evaluated(config, out):
+            evaluate(config, out, _class_shards(config, out))
+        report(out)
 
 
 def run_prepare(config: RunConfig, out: str) -> None:
     """The class shards alone."""
     check(config)
-    prepare(config, storage.absolute(out))
+    out = storage.absolute(out)
+    with Lease(out):
+        prepare(config, out)
 
 
 def run_condense(config: RunConfig, out: str) -> None:
@@ -46,7 +50,8 @@ def run_condense(config: RunConfig, out: str) -> None:
     if _condensed(config, out):
         say(f"condensed set: finished before, in {storage.join(out, 'condensed')}")
         return
-    condense(config, out, prepare(config, out, condensing=True))
+    with Lease(out):
+        _condense(config, out)
 
 
 def run_evaluate(out: str, changes: Evaluate | None = None, config: RunConfig | None = None) -> None:
@@ -61,14 +66,16 @@ def run_evaluate(out: str, changes: Evaluate | None = None, config: RunConfig | 
         stored, evaluate=changes or stored.evaluate, resources=config.resources if config else stored.resources
     )
     check(used)
-    evaluate(used, out, _class_shards(used, out))
+    with Lease(out):
+        evaluate(used, out, _class_shards(used, out))
 
 
 def run_report(out: str) -> None:
     """grid.png and report.html of a run's folder."""
     out = storage.absolute(out)
     stored_config(out)
-    report(out)
+    with Lease(out):
+        report(out)
 
 
 def stored_config(out: str) -> RunConfig:
@@ -102,6 +109,12 @@ def check(config: RunConfig) -> None:
         open_source(config.data)  # the nodes are this machine: what is wrong with the path can be said at once
     if config.evaluate.on == "validation" and not config.data.validation_fraction:
         raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
+
+
+def _condense(config: RunConfig, out: str) -> None:
+    # Asked again under the lease: another driver may have finished the set in between.
+    if not _condensed(config, out):
+        condense(config, out, prepare(config, out, condensing=True))
 
 
 def _class_shards(config: RunConfig, out: str) -> str:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from m3d import Condensed
 from pipeline import storage
+from pipeline.documents import CondensedManifest, ShardEntry, parsed
 from pipeline.errors import UserError, listed
 from pipeline.shard_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
 
@@ -68,6 +69,10 @@ def load_condensed(path: str, *, decode: bool = True, normalise: bool = True) ->
     folder = condensed_folder(path)
     manifest = read_manifest(folder)
     shards = [read_shard(storage.join(folder, entry["file"]), entry) for entry in manifest["shards"]]
+    if any(list(shard.images.shape[1:]) != list(manifest["shape"]) for shard in shards):
+        raise UserError(
+            f"{folder}: a shard holds images of another shape than the manifest's {list(manifest['shape'])}"
+        )
     images = torch.from_numpy(np.concatenate([shard.images for shard in shards]))
     labels = np.concatenate([shard.labels for shard in shards])
     classes, stored = len(manifest["classes"]), manifest["images_per_class"]
@@ -102,22 +107,31 @@ def condensed_folder(path: str) -> str:
     )
 
 
-def read_manifest(folder: str) -> dict[str, Any]:
+def read_manifest(folder: str) -> CondensedManifest:
     """The manifest of a condensed set. Raises UserError where it is damaged or of a newer format."""
     path = storage.join(folder, MANIFEST)
-    manifest = storage.read_json(path)
-    needed = ("format_version", "shards", "classes", "images_per_class", "factor", "mean", "std")
-    missing = [key for key in needed if not isinstance(manifest, dict) or key not in manifest]
-    if missing:
-        raise UserError(f"{path}: lacks {listed(missing)}; it is damaged or is not a condensed set's manifest")
-    if manifest["format_version"] != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: has format {manifest['format_version']}, this version reads {FORMAT_VERSION}; update m3d-condense"
-        )
+    value = storage.read_json(path)
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{path}: has format {version}, this version reads {FORMAT_VERSION}; update m3d-condense")
+    manifest = parsed(CondensedManifest, value, path)
+    channels = manifest["shape"][0]
+    sound = {
+        "classes": [entry["label"] for entry in manifest["classes"]] == list(range(len(manifest["classes"]))),
+        "shards": len(manifest["shards"]) > 0 and all("/" not in entry["file"] for entry in manifest["shards"]),
+        "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
+        "factor": 1 <= manifest["factor"] <= 16,
+        "shape": all(1 <= side <= 2**16 for side in manifest["shape"]),
+        "mean": len(manifest["mean"]) == channels,
+        "std": len(manifest["std"]) == channels and all(value > 0 for value in manifest["std"]),
+    }
+    wrong = [key for key, holds in sound.items() if not holds]
+    if wrong:
+        raise UserError(f"{path}: is damaged: {listed(wrong)} cannot be right; restore it or condense again")
     return manifest
 
 
-def read_shard(path: str, entry: dict[str, Any]) -> CondensedShard:
+def read_shard(path: str, entry: ShardEntry) -> CondensedShard:
     """One shard, checked against its entry of the manifest (``rows`` and ``sha256``)."""
     try:
         data = storage.read_bytes(path)
@@ -130,12 +144,33 @@ def read_shard(path: str, entry: dict[str, Any]) -> CondensedShard:
     table = parse_shard(data, path)
     if table.num_rows != entry["rows"]:
         raise UserError(f"{path}: has {table.num_rows} rows, the manifest says {entry['rows']}")
+    return shard_of(table, path)
+
+
+def shard_of(table: pa.Table, path: str) -> CondensedShard:
+    """The content of a condensed shard's table. Raises UserError where it has other columns than it must."""
+    kinds = {"label": pa.int64(), "wnid": pa.string(), "class_name": pa.string(), "ipc_index": pa.int32()}
+    image = table.schema.field("image").type if "image" in table.column_names else pa.null()
+    tensor = isinstance(image, pa.FixedShapeTensorType) and image.value_type == pa.float32() and len(image.shape) == 3
+    wrong = [
+        name for name, kind in kinds.items() if name not in table.column_names or table.schema.field(name).type != kind
+    ]
+    if wrong or not tensor or any(table.column(name).null_count for name in ("image", *kinds)):
+        raise UserError(
+            f"{path}: is not a condensed shard (columns {listed(f'{f.name}: {f.type}' for f in table.schema)})"
+        )
+    try:
+        metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+    except (KeyError, ValueError):
+        raise UserError(
+            f"{path}: lacks the metadata {METADATA_KEY.decode()!r}; it was not written by this program"
+        ) from None
     return CondensedShard(
         images=table.column("image").combine_chunks().to_numpy_ndarray(),
         labels=table.column("label").to_numpy(),
         names=table.column("class_name").to_pylist(),
         ipc_index=table.column("ipc_index").to_numpy(),
-        metadata=json.loads((table.schema.metadata or {})[METADATA_KEY]),
+        metadata=metadata,
     )
 
 
@@ -144,6 +179,6 @@ def parse_shard(data: bytes | memoryview, path: str) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         table.validate(full=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path}: is not a whole Arrow file ({error})") from None
     return table

@@ -87,10 +87,14 @@ def write_json(path: str, value: Any) -> None:
 
 def append_line(path: str, line: str) -> None:
     """Appends to a log. Local files only: an object store cannot append, and its run does without."""
-    if is_local(path):
+    if not is_local(path):
+        return
+    try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def files_below(path: str, suffix: str = "") -> list[str]:
@@ -125,6 +129,11 @@ def _open(path: str) -> tuple[Any, str]:
     # A listing cache would hide what other processes write.
     options = {} if is_local(path) else {"use_listings_cache": False}
     return fsspec.core.url_to_fs(path, **options)
+
+
+def unwritable(path: str, error: OSError) -> UserError:
+    """The sentence for a path that cannot be written."""
+    return UserError(f"{path}: cannot be written ({error.strerror or error}); free some room or choose another --out")
 
 
 def _write_local(path: Path, data: bytes | memoryview) -> None:

@@ -14,8 +14,8 @@ import torch
 from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, iterate
 from m3d.precision import resolve
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig
-from pipeline.errors import UserError
+from pipeline.config import Resources, RunConfig
+from pipeline.errors import UserError, listed
 from pipeline.ledger import Ledger, placed, snapshot
 from pipeline.shard_writer import condensed_shard
 
@@ -37,6 +37,38 @@ class GroupTask:
     """Seconds between two progress events of a group."""
 
 
+class _Checkpoints:
+    """Saves a group's state every so often: copied at once, written in the background, one write at a time."""
+
+    def __init__(self, ledger: Ledger, group: int, settings: Resources, iteration: int) -> None:
+        self.ledger, self.group, self.settings = ledger, group, settings
+        self.saved_at, self.saved_s = iteration, time.monotonic()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def after(self, state: CondenseState) -> None:
+        """Called after every iteration; saves when it is time and the last write is through."""
+        every = self.settings.checkpoint_every
+        if every is None:
+            due = time.monotonic() - self.saved_s >= self.settings.checkpoint_every_s
+        else:
+            due = state.iteration - self.saved_at >= every
+        # With a number of iterations the interval is a promise: a slow write is waited for.
+        if due and (every is not None or self._writing is None or self._writing.done()):
+            self.save(state)
+
+    def save(self, state: CondenseState) -> None:
+        """Starts to write a copy of the state. Raises what went wrong in the write before."""
+        self.settle()
+        self._writing = self._pool.submit(self.ledger.save_checkpoint, self.group, snapshot(state))
+        self.saved_at, self.saved_s = state.iteration, time.monotonic()
+
+    def settle(self) -> None:
+        """Waits for the write under way and raises what went wrong in it."""
+        if self._writing is not None:
+            self._writing.result()
+
+
 class GroupWorker:
     """Condenses groups of classes on one device, from their last checkpoint on."""
 
@@ -44,7 +76,6 @@ class GroupWorker:
         self.task, self.device = task, device
         self.ledger = Ledger(task.out, task.identity)
         self._stop = threading.Event()
-        self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
     def stop(self) -> None:
         """Asks the group under way to save a checkpoint and end."""
@@ -66,40 +97,46 @@ class GroupWorker:
         """
         torch.set_num_threads(self.task.threads)
         condenser, names = self._condenser(group, precision)
-        saved = self.ledger.load_checkpoint(group)
-        state = condenser.init() if saved is None else placed(saved, self.device)
+        state = self._resumed(group, condenser)
         yield self._progress(state, [], 0)
-        saving: Future[None] | None = None
-        reported = checkpointed = time.monotonic()
+        checkpoints = _Checkpoints(self.ledger, group, self.task.config.resources, state.iteration)
+        reported = time.monotonic()
         losses: list[tuple[int, list[float]]] = []
         images = 0
         try:
             for step in iterate(condenser, state):
-                state, now = step.state, time.monotonic()
+                state = step.state
                 images += len(condenser.real.ids) * (condenser.condense.batch_real + condenser.condense.views)
                 if step.losses is not None:
                     losses.append((state.iteration, list(step.losses)))
-                if now - checkpointed >= self.task.config.condense.checkpoint_every_s and (
-                    saving is None or saving.done()
-                ):
-                    saving, checkpointed = self._save(group, state, saving), now
                 if self._stop.is_set():
                     break
-                if now - reported >= self.task.report_every_s:
+                checkpoints.after(state)
+                if time.monotonic() - reported >= self.task.report_every_s:
                     yield self._progress(state, losses, images)
-                    losses, images, reported = [], 0, now
+                    losses, images, reported = [], 0, time.monotonic()
         except NotFiniteError as error:
-            label = names[0] if len(names) == 1 else ", ".join(names)
-            raise UserError(f"group {group} ({label}): {error}") from None
+            raise UserError(f"group {group} ({listed(names)}): {error}") from None
         if state.iteration < condenser.condense.iterations:
-            self._save(group, state, saving).result()
+            checkpoints.save(state)
+            checkpoints.settle()
             yield {"event": "stopped", "iteration": state.iteration}
             return
-        if saving is not None:
-            saving.result()
+        checkpoints.settle()
         yield self._progress(state, losses, images)
         self._finish(group, condenser, state)
         yield {"event": "done", "iteration": state.iteration}
+
+    def _resumed(self, group: int, condenser: Condenser) -> CondenseState:
+        """The state of the group's checkpoint, or the beginning where there is none that fits."""
+        saved, start = self.ledger.load_checkpoint(group), condenser.init()
+        if (
+            saved is None
+            or saved.pixels_KSCHW.shape != start.pixels_KSCHW.shape
+            or saved.iteration > condenser.condense.iterations
+        ):
+            return start
+        return placed(saved, self.device)
 
     def _condenser(self, group: int, precision: str) -> tuple[Condenser, list[str]]:
         config, labels = self.task.config, self.task.groups[group]
@@ -120,11 +157,6 @@ class GroupWorker:
 
     def _progress(self, state: CondenseState, losses: list[tuple[int, list[float]]], images: int) -> dict[str, Any]:
         return {"event": "progress", "iteration": state.iteration, "losses": losses, "images": images}
-
-    def _save(self, group: int, state: CondenseState, earlier: "Future[None] | None") -> "Future[None]":
-        if earlier is not None:
-            earlier.result()  # raises what went wrong in it
-        return self._saver.submit(self.ledger.save_checkpoint, group, snapshot(state))
 
     def _finish(self, group: int, condenser: Condenser, state: CondenseState) -> None:
         cache = ClassCache(self.task.cache, self.task.config.data)

@@ -38,7 +38,6 @@ RANGES = [
     *((Condense, "condense", "factor", given, {}) for given in (0, 17)),
     *((Condense, "condense", "momentum", given, {}) for given in (-0.1, 1.0, NAN)),
     *((Condense, "condense", "learning_rate", given, {}) for given in (0.0, -1.0, NAN, INF)),
-    *((Condense, "condense", "checkpoint_every_s", given, {}) for given in (0.0, NAN)),
     *((Train, "train", name, 0, {**TRAIN}) for name in ("epochs", "batch")),
     *((Train, "train", "learning_rate", given, {**TRAIN}) for given in (0.0, -1.0, NAN)),
     (Train, "train", "decay", 0.0, {**TRAIN}),

@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline import storage
 from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
 from pipeline.config import Data
+from pipeline.documents import PreparedManifest
 from pipeline.errors import UserError
 from tests.pipeline.made import encoded, number_of, picture, write_folder
 
@@ -22,7 +23,7 @@ def plan_of(root: Path, into: Path | None = None, **settings: Any) -> ShardPlan:
     return plan_shards(data, str(into or root.parent / "cache"))
 
 
-def made(plan: ShardPlan) -> dict[str, Any]:
+def made(plan: ShardPlan) -> PreparedManifest:
     """The manifest after all shards were written."""
     make_shards(plan, range(len(plan.names)))
     return finish(plan)
@@ -73,7 +74,7 @@ def test_moments_are_those_of_all_training_pixels(tmp_path: Path, channels: int)
     images = np.concatenate([table(plan, "train", label)[0] for label in range(3)]) / 255
     np.testing.assert_allclose(manifest["mean"], images.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(manifest["std"], images.std((0, 2, 3)), rtol=1e-9)
-    assert manifest["shape"] == [channels, 12, 12]
+    assert list(manifest["shape"]) == [channels, 12, 12]
 
 
 def test_moments_of_a_plain_colour_are_no_zero(tmp_path: Path) -> None:
@@ -266,7 +267,8 @@ def test_key_changes_with_what_the_pixels_depend_on(folder: Path, changed: dict[
 
 def test_key_changes_with_the_split_only_where_it_is_cut(folder: Path, tmp_path: Path) -> None:
     uncut = write_folder(tmp_path / "other", {"": 10})
-    for changed in ({"split_seed": 1}, {"test_fraction": 0.3}):
+    changes: list[dict[str, Any]] = [{"split_seed": 1}, {"test_fraction": 0.3}]
+    for changed in changes:
         assert plan_of(folder, **changed).folder == plan_of(folder).folder
         assert plan_of(uncut, **changed).folder != plan_of(uncut).folder
 

@@ -254,6 +254,8 @@ def test_differing_keys() -> None:
     assert differing_keys(a, a) == []
     assert differing_keys(a, b) == differing_keys(b, a) == ["seed", "kernel.scales"]
     assert differing_keys({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": 3}) == ["a.c", "d"]
+    assert differing_keys({"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}) == ["a.b.c"]
+    assert differing_keys({"a": {"b": 1}}, {"a": 1}) == ["a"]
 
 
 # Hypothesis: whatever stands in a file, the answer is a configuration or one line.
@@ -284,9 +286,13 @@ def _answers(values: Any) -> None:
     try:
         config = from_dict(values, origin="file")
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
+        _is_one_line(error)
     else:
         assert from_dict(to_dict(config), origin="again") == config
+
+
+def _is_one_line(error: Exception) -> None:
+    assert len(str(error).splitlines()) == 1
 
 
 @given(ANY_JSON)
@@ -315,4 +321,4 @@ def test_any_setting_is_taken_or_one_line(key: str, text: str) -> None:
     try:
         with_settings(RunConfig(), [f"{key}={text}"])
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
+        _is_one_line(error)

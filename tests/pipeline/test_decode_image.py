@@ -1,5 +1,6 @@
 """One image to pixels: exact where nothing is resized, near an independent computation where something is."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -157,7 +158,5 @@ def test_any_damage_is_a_bad_image_or_pixels(kind: str, data: st.DataObject) -> 
     content = bytearray(WHOLE[kind])
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(BadImageError):
         assert pixels(bytes(content), 8, 3).shape == (3, 8, 8)
-    except BadImageError:
-        pass

@@ -73,7 +73,7 @@ def test_two_actors_finish_all_groups(tmp_path: Path) -> None:
 
 
 def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small_config("condense.checkpoint_every_s=0.05", iterations=300)
+    config = small_config("resources.checkpoint_every_s=0.05", iterations=300)
     cache = prepared(config, tmp_path)
     assert run(task_of(config, tmp_path / "quiet", cache), config, Recorder()) == {}
     # The first progress event comes before the first iteration, later ones a tenth of a second apart.
@@ -118,7 +118,7 @@ def test_a_mistake_is_not_retried(tmp_path: Path) -> None:
 
 
 def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
-    config = small_config("condense.checkpoint_every_s=0.05", iterations=300)
+    config = small_config("resources.checkpoint_every_s=0.05", iterations=300)
     cache = prepared(config, tmp_path)
     frozen: list[int] = []
 
@@ -136,7 +136,7 @@ def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_saves_checkpoints_and_the_next_call_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    config = small_config("condense.checkpoint_every_s=1000", iterations=300)
+    config = small_config("resources.checkpoint_every_s=1000", iterations=300)
     cache = prepared(config, tmp_path)
     task = task_of(config, tmp_path / "parts", cache)
 

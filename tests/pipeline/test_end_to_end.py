@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_driver_that_is_killed_half_way_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     settings = [*SMALL, "--set", "condense.iterations=1200", "--set", f"data.cache={tmp_path / 'shards'}"]
-    settings += ["--set", "condense.checkpoint_every_s=0.3"]
+    settings += ["--set", "resources.checkpoint_every_s=0.3"]
     whole = pipeline("condense", *settings, "--out", str(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "killed"

@@ -13,9 +13,10 @@ from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.image_sets import training_set
 from pipeline.ledger import Ledger
+from pipeline.record import condensed_manifest, new_record
 from pipeline.results import is_evaluated, read_rows, set_names, write_rows
 from pipeline.worker import GroupWorker
-from tests.pipeline.runs import condensed_images, prepared, small_config, task_of
+from tests.pipeline.runs import condensed_images, placement_of, prepared, small_config, task_of
 
 
 def condensed_run(config: RunConfig, out: Path) -> ClassCache:
@@ -24,9 +25,8 @@ def condensed_run(config: RunConfig, out: Path) -> ClassCache:
     worker = GroupWorker(task_of(config, out, cache), torch.device("cpu"))
     for group in range(2):
         list(worker.condense(group, "float32"))
-    mean, std = cache.moments
-    described = {"images_per_class": 1, "factor": config.condense.factor, "mean": list(mean), "std": list(std)}
-    Ledger(str(out), worker.task.identity).commit(2, {**described, "classes": cache.classes})
+    record = new_record(config, cache, placement_of(config))
+    Ledger(str(out), worker.task.identity).commit(2, condensed_manifest(config, cache, record))
     return cache
 
 

@@ -107,7 +107,7 @@ def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path)
 def test_read_run(tmp_path: Path) -> None:
     assert read_run(str(tmp_path)) is None
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(UserError, match=r"config\.json"):
+    with pytest.raises(UserError, match=r"config\.json: is damaged"):
         read_run(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):

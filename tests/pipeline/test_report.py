@@ -9,7 +9,7 @@ from PIL import Image
 
 from m3d import Condensed
 from pipeline.errors import UserError
-from pipeline.record import new_record
+from pipeline.record import new_record, write_record
 from pipeline.report import grid_image, is_reported, report
 from pipeline.results import write_rows
 from tests.pipeline.runs import placement_of, small_config
@@ -37,8 +37,7 @@ def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> 
 def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
     config = small_config()
     cache = condensed_run(config, tmp_path)
-    record = new_record(config, cache, placement_of(config))
-    (tmp_path / "config.json").write_text(json.dumps(record))
+    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
     lines = [
         {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
     ]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import pipeline
 from m3d import decode
 from pipeline import storage
+from pipeline.documents import sealed
 from pipeline.errors import UserError
 from pipeline.shard_reader import load_condensed, parse_shard, read_manifest, read_shard
 from pipeline.shard_writer import class_shard, condensed_shard
@@ -48,16 +49,16 @@ def write_set(folder: Path, groups: tuple[tuple[int, ...], ...] = ((0, 1), (2,))
         "mean": MEAN,
         "std": STD,
     }
-    storage.write_json(str(folder / "manifest.json"), {**manifest, **changes})
+    storage.write_json(str(folder / "manifest.json"), sealed({**manifest, **changes}))
     return folder
 
 
 def change_manifest(folder: Path, change: Any) -> None:
-    """Applies a function to the parsed manifest."""
+    """Applies a function to the parsed manifest and seals it again."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(sealed(manifest)))
 
 
 # Schema
@@ -125,7 +126,7 @@ def test_round_trip_of_a_condensed_shard(
     assert parse_shard(shard, "shard").num_rows == count * stored
     path = str(tmp_path_factory.getbasetemp() / "round_trip.arrow")
     storage.write_bytes(path, shard)
-    held = read_shard(path, {"rows": count * stored, "sha256": storage.sha256(shard)})
+    held = read_shard(path, {"file": "round_trip.arrow", "rows": count * stored, "sha256": storage.sha256(shard)})
     assert held.images.dtype == np.float32
     assert held.images.tobytes() == images.tobytes()
     assert held.labels.tolist() == [entry["label"] for entry in classes for _ in range(stored)]
@@ -239,10 +240,19 @@ def test_a_shard_too_few_or_twice(tmp_path: Path) -> None:
         load_condensed(str(tmp_path))
 
 
-@pytest.mark.parametrize("key", ["format_version", "shards", "classes", "images_per_class", "factor", "mean", "std"])
+@pytest.mark.parametrize(
+    "key", ["format_version", "shards", "classes", "images_per_class", "factor", "shape", "mean", "std"]
+)
 def test_manifest_that_lacks_a_key(tmp_path: Path, key: str) -> None:
     change_manifest(write_set(tmp_path), lambda manifest: manifest.pop(key))
-    with pytest.raises(UserError, match=f"lacks {key}"):
+    with pytest.raises(UserError, match=rf"manifest\.json.*\b{key}\b"):
+        load_condensed(str(tmp_path))
+
+
+def test_manifest_that_was_changed_by_hand(tmp_path: Path) -> None:
+    path = write_set(tmp_path) / "manifest.json"
+    path.write_text(path.read_text().replace("0.25", "0.26"))
+    with pytest.raises(UserError, match=r"manifest\.json.*checksum"):
         load_condensed(str(tmp_path))
 
 

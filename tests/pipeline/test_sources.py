@@ -81,7 +81,7 @@ def test_folder(folder: Path) -> None:
 )
 def test_splits_of_a_folder(tmp_path: Path, splits: tuple[str, ...], used: tuple[str, ...]) -> None:
     write_folder(tmp_path, {split: 2 + i for i, split in enumerate(splits)})
-    counts = {"train": (2, 2, 2)}
+    counts: dict[str, tuple[int, ...]] = {"train": (2, 2, 2)}
     if len(used) > 1:
         counts["test"] = (2 + splits.index(used[1]),) * 3
     assert index_of("image_folder", tmp_path).counts == counts
@@ -224,11 +224,13 @@ def test_parquet_of_the_hub(tmp_path: Path, image: str, label: str) -> None:
     assert [item.path for item in read_all("parquet", path, labels=[1])] == ["0.png", "3.png"]
 
 
-def test_parquet_of_plain_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [1, 2, 256])
+def test_parquet_of_plain_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    monkeypatch.setattr("pipeline.sources.parquet.READ_ROWS", held)
     path = write_parquet(tmp_path / "a.parquet", structs=False)
     assert index_of("parquet", path).class_names == ("0", "1", "2")
     assert is_read_in_order(path)
-    assert read_all("parquet", path)[2].path == "a.parquet[2]"
+    assert [item.path for item in read_all("parquet", path)] == [f"a.parquet[{i}]" for i in range(len(LABELS))]
 
 
 @pytest.mark.parametrize("kind", ["int64", "int32", "int8", "uint8", "string", "large_string", "dictionary"])
@@ -275,8 +277,8 @@ def test_the_declared_image_column_is_preferred(tmp_path: Path) -> None:
     ],
 )
 def test_splits_of_parquet(tmp_path: Path, files: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    for rows, file in zip(((0, 1, 2), (0, 1, 2, 2)), files, strict=False):
-        write_parquet(tmp_path / file, list(rows))
+    for rows, file in zip(([0, 1, 2], [0, 1, 2, 2]), files, strict=False):
+        write_parquet(tmp_path / file, rows)
     counts = {"train": (1, 1, 1)} | ({"test": (1, 1, 2)} if len(expected) > 1 else {})
     assert index_of("parquet", tmp_path).counts == counts
 

@@ -36,7 +36,7 @@ def test_condenses_a_group(tmp_path: Path) -> None:
 
 
 def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
-    config = small_config("condense.checkpoint_every_s=0.001")
+    config = small_config("resources.checkpoint_every_s=0.001")
     cache = prepared(config, tmp_path)
     list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, "float32"))
     task = task_of(config, tmp_path / "parts", cache)

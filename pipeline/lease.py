@@ -1,0 +1,148 @@
+"""One driver per run: a lease in the run's folder, renewed by a heartbeat.
+
+    OUT/lease.json    host, process id, start time of the process, heartbeat, token
+
+On the owner's own host a dead owner is recognised at once, by process id and start time. From another host,
+or on an object store, an owner counts as dead when its heartbeat has not moved for ``STALE_S``; the new
+driver says that it waits, and takes over.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.progress import say
+
+FILE = "lease.json"
+STALE_S = 30.0
+BEAT_S = 5.0
+
+
+class Lease:
+    """The right to write to a run's folder, held as a context."""
+
+    def __init__(self, out: str, *, stale_s: float = STALE_S, beat_s: float = BEAT_S) -> None:
+        self.out, self.path, self.stale_s, self.beat_s = out, storage.join(out, FILE), stale_s, beat_s
+        me = psutil.Process()
+        self.entry = {
+            "host": socket.gethostname(),
+            "pid": me.pid,
+            "started": me.create_time(),
+            "token": uuid.uuid4().hex,
+        }
+        self._stop = threading.Event()
+        self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        """Takes the lease. Raises UserError where another driver holds it and lives."""
+        while True:
+            with self._exclusive():
+                held = self._read()
+                if held is None or self._is_dead_here(held):
+                    self._write()
+                    break
+            self._wait_until_stale(held)
+        if not storage.is_local(self.out) and self._token() != self.entry["token"]:
+            raise self._refusal(self._read() or {})  # lost a race for the object
+        self._beats.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._beats.join(timeout=30)
+        if self._token() == self.entry["token"]:
+            storage.remove(self.path)
+        if storage.is_local(self.out):
+            with contextlib.suppress(OSError):
+                Path(self.out, ".lease.lock").unlink(missing_ok=True)
+                Path(self.out).rmdir()  # only where the run wrote nothing
+
+    def _wait_until_stale(self, held: dict[str, Any]) -> None:
+        """Returns when the heartbeat has stood still long enough. Raises where the owner lives."""
+        if held.get("host") == self.entry["host"] and storage.is_local(self.out):
+            raise self._refusal(held)
+        age = time.time() - float(held.get("heartbeat", 0))
+        say(
+            f"{self.out}: process {held.get('pid')} on {held.get('host')} held this run {age:.0f} s ago; waiting to see whether it lives"
+        )
+        seen, since = held.get("beats"), time.monotonic()
+        # The other host's clock may be off: what counts is that the heartbeat does not move here.
+        while time.monotonic() - since + max(0.0, min(age, self.stale_s)) < self.stale_s:
+            time.sleep(min(1.0, self.stale_s / 10))
+            now = self._read()
+            if now is None:
+                return
+            if now.get("token") != held.get("token") or now.get("beats") != seen:
+                raise self._refusal(now)
+        with self._exclusive():
+            if self._token() == held.get("token"):
+                storage.remove(self.path)
+        say(f"{self.out}: its heartbeat stopped; taking over")
+
+    def _refusal(self, held: dict[str, Any]) -> UserError:
+        return UserError(
+            f"{self.out}: is in use by process {held.get('pid')} on {held.get('host')}; wait for it, stop it, or choose another --out"
+        )
+
+    def _is_dead_here(self, held: dict[str, Any]) -> bool:
+        if held.get("host") != self.entry["host"]:
+            return False
+        try:
+            return abs(psutil.Process(int(held["pid"])).create_time() - float(held["started"])) > 1
+        except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+            return True
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            held = json.loads(storage.read_bytes(self.path))
+        except (FileNotFoundError, ValueError):
+            return None
+        return held if isinstance(held, dict) else None
+
+    def _token(self) -> str | None:
+        return (self._read() or {}).get("token")
+
+    def _write(self, beats: int = 0) -> None:
+        storage.write_json(self.path, {**self.entry, "heartbeat": time.time(), "beats": beats})
+
+    def _beat(self) -> None:
+        beats = 0
+        while not self._stop.wait(self.beat_s):
+            beats += 1
+            with contextlib.suppress(UserError, OSError):  # a full disk is said by those who write results
+                if self._token() not in (self.entry["token"], None):
+                    say(f"{self.out}: another driver has taken this run over; leaving it to that one")
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                self._write(beats)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Between drivers on one file system, reading and writing the lease is one act."""
+        if not storage.is_local(self.out):
+            yield
+            return
+        path = Path(self.out, ".lease.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise storage.unwritable(str(path), error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,208 @@
+"""One fault trial: a short run on real digits, one real kill at a random moment, and what came of it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+CHECKPOINT_EVERY = 40
+KINDS = ("actor", "node", "driver")
+PHASES = ("before", "after")
+"""The first checkpoint of any group."""
+SETTINGS = {
+    "data.image_size": 8,
+    "encoder.name": "convnet2",
+    "encoder.width": 8,
+    "condense.iterations": 400,
+    "condense.batch_real": 32,
+    "condense.log_every": 10,
+    "condense.precision": "float32",
+    "resources.classes_per_group": 3,
+    "resources.actors": 2,
+    "resources.cpus_per_actor": 0.5,
+    "resources.checkpoint_every": CHECKPOINT_EVERY,
+}
+TIMEOUT_S = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A line of the table."""
+
+    trial: int
+    kind: str
+    phase: str
+    killed_after_s: float
+    finished: bool
+    reruns: int
+    identical: bool
+    repeated: int
+    """Most iterations that a group was seen to do again: last one reported before the kill less the one resumed at."""
+    seconds: float
+    said: str
+    """The last line of a run that failed."""
+
+    @property
+    def passed(self) -> bool:
+        """Finished, the same bytes, and no more than one checkpoint interval done again."""
+        return self.finished and self.identical and self.repeated <= CHECKPOINT_EVERY
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def command(out: Path, cache: Path) -> list[str]:
+    """The command that is run, and run again."""
+    settings = [f"{key}={json.dumps(value)}" for key, value in {**SETTINGS, "data.cache": str(cache)}.items()]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, "-m", "pipeline", "condense", "--preset", "digits_ipc1", *flags, "--out", str(out)]
+
+
+def environment(address: str | None) -> dict[str, str]:
+    """Of a driver that joins a cluster, or starts one of its own."""
+    kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return {**kept, "RAY_AUTH_MODE": "disabled", **({"RAY_ADDRESS": address} if address else {})}
+
+
+def shards(out: Path) -> list[bytes]:
+    """The committed shards, and what the manifest says of them."""
+    manifest = out / "condensed" / "manifest.json"
+    if not manifest.exists():
+        return []
+    entries = json.loads(manifest.read_text())["shards"]
+    return [(out / "condensed" / entry["file"]).read_bytes() for entry in entries]
+
+
+def undisturbed(out: Path, cache: Path) -> list[bytes]:
+    """The shards of a run that nothing happened to; made once."""
+    done = subprocess.run(command(out, cache), capture_output=True, text=True, env=environment(None), timeout=TIMEOUT_S)
+    if done.returncode != 0:
+        raise RuntimeError(f"the undisturbed run failed: {done.stderr}")
+    return shards(out)
+
+
+def run_trial(
+    number: int, folder: Path, cache: Path, expected: list[bytes], cluster: "Any | None", kind: str
+) -> Outcome:
+    """Starts a run, kills ``kind``, lets it finish (one rerun where the driver was killed), and compares.
+
+    Args:
+        number: of the trial; everything random follows from it.
+        folder: of all trials.
+        cache: class shards that all share.
+        expected: the shards of the undisturbed run.
+        cluster: a ray.cluster_utils.Cluster for a node's death, of which a worker node is killed.
+        kind: what is killed.
+    """
+    chance = random.Random(number)
+    phase = PHASES[number // len(KINDS) % 2]
+    out = folder / f"trial-{number:03d}"
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.monotonic()
+    address = cluster.address if cluster is not None else None
+    driver = subprocess.Popen(
+        command(out, cache), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(address)
+    )
+    reruns, said = 0, ""
+    try:
+        _wait_until(phase, out, driver)
+        time.sleep(chance.uniform(0, 1.5 if phase == "after" else 0.4))
+        killed_after = time.monotonic() - began
+        _kill(kind, driver, cluster, chance)
+        _, said = driver.communicate(timeout=TIMEOUT_S)
+        code = driver.returncode
+        if kind == "driver":
+            reruns = 1
+            again = subprocess.run(
+                command(out, cache), capture_output=True, text=True, env=environment(address), timeout=TIMEOUT_S
+            )
+            code, said = again.returncode, again.stderr
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+            driver.wait()
+    return Outcome(
+        trial=number,
+        kind=kind,
+        phase=phase,
+        killed_after_s=round(killed_after, 2),
+        finished=code == 0,
+        reruns=reruns,
+        identical=bool(expected) and shards(out) == expected,
+        repeated=repeated_iterations(out),
+        seconds=round(time.monotonic() - began, 1),
+        said=(said.strip().splitlines() or [""])[-1] if code else "",
+    )
+
+
+def repeated_iterations(out: Path) -> int:
+    """From the run's own logs, in their order: how far a group had come before it began again lower down."""
+    events = _lines(out / "events.jsonl")
+    metrics = _lines(out / "metrics.jsonl")
+    most = 0
+    begins: dict[int, list[dict[str, Any]]] = {}
+    for event in events:
+        if event["event"] == "begin":
+            begins.setdefault(event["group"], []).append(event)
+    for group, starts in begins.items():
+        for start in starts[1:]:
+            before = [m["iteration"] for m in metrics if m["group"] == group and m["time"] < start["time"]]
+            most = max(most, max(before, default=0) - start["iteration"])
+    return most
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line that a killed driver was writing
+    return found
+
+
+def _wait_until(phase: str, out: Path, driver: "subprocess.Popen[str]") -> None:
+    """before: the first actor is ready; after: the first checkpoint is written."""
+    ends = time.monotonic() + TIMEOUT_S
+    while True:
+        if phase == "after" and list((out / "checkpoints").glob("*.safetensors")):
+            return
+        if phase == "before" and any(event["event"] == "ready" for event in _lines(out / "events.jsonl")):
+            return
+        if driver.poll() is not None:
+            raise RuntimeError(f"the run ended before it could be killed: {driver.communicate()[1]}")
+        if time.monotonic() > ends:
+            raise TimeoutError(f"nothing to kill after {TIMEOUT_S:g} s")
+        time.sleep(0.02)
+
+
+def _kill(kind: str, driver: "subprocess.Popen[str]", cluster: "Any | None", chance: random.Random) -> None:
+    if kind == "driver":
+        driver.send_signal(signal.SIGKILL)
+    elif kind == "node":
+        assert cluster is not None
+        node = chance.choice(sorted(cluster.worker_nodes, key=lambda node: node.unique_id))
+        cluster.remove_node(node, allow_graceful=False)
+    else:
+        actors = [
+            child for child in psutil.Process(driver.pid).children(recursive=True) if "CondenseActor" in _name(child)
+        ]
+        if actors:  # none where the run has just finished
+            chance.choice(sorted(actors, key=lambda child: child.pid)).kill()
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
