@@ -144,6 +144,8 @@ def finish(plan: ShardPlan) -> PreparedManifest:
                 squares += record["square"]
                 count += record["rows"] * plan.data.image_size**2
         classes.append(entry)
+    if not count:
+        raise UserError("no image of the training split could be decoded; look at the source, and at data.on_bad_image")
     mean = sums / count / 255
     deviation = np.sqrt(np.maximum(squares / count / 255**2 - mean**2, (1 / 255) ** 2))
     manifest = {
@@ -199,9 +201,8 @@ def _collect(collected: _Collected, item: Item, plan: ShardPlan) -> None:
         array = pixels(item.content, plan.data.image_size, plan.channels)
     except BadImageError as error:
         if plan.data.on_bad_image == "fail":
-            where = f"{plan.data.path}/{item.path}" if plan.data.path else item.path
             raise UserError(
-                f"{where}: cannot be decoded ({error}); repair or remove it, or leave out such images with "
+                f"{item.where or item.path}: cannot be decoded ({error}); repair or remove it, or leave out such images with "
                 "--set data.on_bad_image=skip"
             ) from None
         collected.bad.append(f"{item.path}: {error}")

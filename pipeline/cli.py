@@ -166,7 +166,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 def _from_file(path: str) -> RunConfig:
     try:
         return from_dict(storage.read_json(storage.absolute(path)), origin=path)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"--config {path}: is not a file; give a JSON file, such as a run's config.json") from None
 
 

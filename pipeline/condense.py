@@ -9,8 +9,8 @@ from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.documents import RunRecord
-from pipeline.drive import Interrupted, drive, first_line
-from pipeline.errors import FailedError, UserError
+from pipeline.drive import Interrupted, drive
+from pipeline.errors import FailedError, UserError, first_line
 from pipeline.ledger import Ledger, read_run
 from pipeline.plan import Placement, capacity, does_not_fit, fits, place, stored_placement
 from pipeline.progress import Display, clock, say
@@ -132,7 +132,7 @@ class _Watch:
 
     def _note(self, group: int | None, event: dict[str, Any]) -> None:
         """What happens rarely goes to events.jsonl: actors, beginnings (with the iteration resumed at) and ends."""
-        kept = {key: value for key, value in event.items() if key not in ("losses", "images", "event")}
+        kept = {key: value for key, value in event.items() if key not in ("losses", "event")}
         named = "begin" if event["event"] == "progress" else event["event"]
         entry = {"time": round(time.time(), 3), "event": named, "group": group, **kept}
         storage.append_line(storage.join(self.out, "events.jsonl"), json.dumps(entry))
@@ -146,14 +146,14 @@ class _Watch:
 
     def _log(self, group: int, event: dict[str, Any]) -> None:
         labels = self.placement.groups[group]
-        for iteration, losses in event.get("losses", ()):
+        for iteration, losses, rate in event.get("losses", ()):
             entry = {
                 "time": round(time.time(), 3),
                 "seconds": round(time.monotonic() - self.began, 3),
                 "group": group,
                 "iteration": iteration,
                 "loss": dict(zip(map(str, labels), losses, strict=True)),
-                "images": event["images"],
+                "images_per_s": rate,
             }
             storage.append_line(storage.join(self.out, "metrics.jsonl"), json.dumps(entry))
 
@@ -190,7 +190,7 @@ def _say_plan(config: RunConfig, placement: Placement, todo: list[int]) -> None:
     each = f"{placement.cpus_per_actor:g} CPUs" + (
         f" and {placement.gpus_per_actor:g} GPUs" if placement.gpus_per_actor else ""
     )
-    sizes = len(placement.groups[0])
+    sizes = max(map(len, placement.groups))
     say(
         f"condense: {groups} groups of up to {sizes} classes{before}, {config.condense.iterations} iterations, on {placement.actors} actors with {each} each"
     )

@@ -88,7 +88,8 @@ class Resources:
             positive("resources.cpus_per_actor", self.cpus_per_actor)
         if self.gpus_per_actor is not None:
             given = self.gpus_per_actor
-            check("resources.gpus_per_actor", given, 0 <= given < 1e6, "0 or more")
+            # Ray counts in ten-thousandths.
+            check("resources.gpus_per_actor", given, given == 0 or 1e-4 <= given < 1e6, "0, or 0.0001 and more")
             # Shares that do not divide a GPU hang in Ray: the cluster adds them up, the node cannot.
             whole = given == int(given) or (0 < given < 1 and abs(1 / given - round(1 / given)) < 1e-6)
             check("resources.gpus_per_actor", given, whole, "a whole number, or 1/k such as 0.5 or 0.25")
@@ -133,6 +134,7 @@ def from_dict(values: Mapping[str, Any], *, origin: str) -> RunConfig:
         raise UserError(f"{origin}: given {type(values).__name__}, needed an object of settings")
     values = values["config"] if isinstance(values.get("config"), Mapping) else values
     _check_keys(values, known_keys(), origin)
+    _refuse_truth_values(values, to_dict(RunConfig()), origin)
     try:
         return _ADAPTER.validate_python(_split_lists(values))
     except ValidationError as error:
@@ -159,9 +161,7 @@ def with_settings(config: RunConfig, settings: Iterable[str], *, origin: str = "
         key, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"{origin} {setting}: has no '='; write KEY=VALUE, such as condense.iterations=300")
-        _check_keys(
-            {key: None} if "." not in key else {key.split(".")[0]: {key.split(".", 1)[1]: None}}, known_keys(), origin
-        )
+        _check_key(key, known_keys(), origin)
         section, _, inner = key.rpartition(".")
         (values[section] if section else values)[inner] = _parse(text)
     return from_dict(values, origin=origin)
@@ -182,7 +182,7 @@ def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "")
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a ValueError also for numbers of thousands of digits
         return text
 
 
@@ -191,13 +191,27 @@ def _check_keys(values: Mapping[str, Any], known: list[str], origin: str) -> Non
     for key, value in values.items():
         inner = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) and key in sections else [key]
         for full in inner:
-            if full not in known:
-                bare = full.rsplit(".", 1)[-1]
-                near = nearest(full, known) or next(
-                    (f"; did you mean {k!r}?" for k in known if k.endswith("." + bare)), ""
-                )
-                hint = near or f"; allowed: {listed(known, most=100)}"
-                raise UserError(f"{origin}: unknown key {full!r}{hint}")
+            _check_key(full, known, origin)
+
+
+def _check_key(key: str, known: list[str], origin: str) -> None:
+    if key not in known:
+        bare = key.rsplit(".", 1)[-1]
+        near = nearest(key, known) or next((f"; did you mean {k!r}?" for k in known if k.endswith("." + bare)), "")
+        hint = near or f"; allowed: {listed(known, most=100)}"
+        raise UserError(f"{origin}: unknown key {key!r}{hint}")
+
+
+def _refuse_truth_values(values: Mapping[str, Any], defaults: Mapping[str, Any], origin: str, prefix: str = "") -> None:
+    # Python counts true as 1; a person who writes it for a number means something else.
+    for key, value in values.items():
+        default = defaults.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            _refuse_truth_values(value, default, origin, f"{prefix}{key}.")
+        elif isinstance(value, bool) and not isinstance(default, bool):
+            raise UserError(
+                f"{origin}: {prefix}{key}: given {str(value).lower()}, needed a value like {json.dumps(default)}"
+            )
 
 
 def _split_lists(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 
 class BadImageError(Exception):
@@ -16,7 +16,8 @@ def channels_of(content: bytes | np.ndarray) -> int:
     """1 for a grey image, otherwise 3."""
     if isinstance(content, np.ndarray):
         return 1 if content.ndim == 2 or content.shape[2] == 1 else 3
-    return 1 if _open(content).mode in GREY_MODES else 3
+    mode = _open(content).mode
+    return 1 if mode in GREY_MODES or mode.startswith("I;16") else 3
 
 
 def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
@@ -40,7 +41,7 @@ def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
     try:
         image.draft(mode, (2 * size, 2 * size))
-        image = image.convert(mode)
+        image = _eight_bits(image).convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError(str(error)) from None
     if image.size != (size, size):
@@ -60,6 +61,15 @@ def _open(content: bytes | np.ndarray) -> Image.Image:
         raise BadImageError("it is no image that Pillow knows") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError(str(error)) from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image in a mode that converts without loss of meaning: Pillow clips 16-bit grey instead of scaling it."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA")
+    return image
 
 
 def _fit(image: Image.Image, size: int) -> Image.Image:

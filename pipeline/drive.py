@@ -16,11 +16,11 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
 
 from pipeline.config import Resources
-from pipeline.errors import FailedError, UserError
+from pipeline.errors import DeviceError, FailedError, UserError, first_line
 from pipeline.plan import Placement
 from pipeline.worker import CondenseActor, GroupTask
 
-LOST = (RayActorError, NodeDiedError, OutOfMemoryError, asyncio.TimeoutError)
+LOST = (RayActorError, NodeDiedError, OutOfMemoryError, DeviceError, asyncio.TimeoutError)
 """The actor is gone or silent; its group is not."""
 LEAVE_S = 20.0
 """Seconds that actors have to save when the run is interrupted."""
@@ -153,24 +153,34 @@ class _Drive:
             if last.get("event") not in ("done", "stopped"):
                 raise FailedError(f"group {group}: its events ended with {last}, not with a finished shard")
         except RayTaskError as error:
+            if isinstance(error.cause, DeviceError):
+                self._again(group, attempt, error.cause)
+                raise error.cause from None
             # The person's or our own mistake: trying again cannot help.
-            self.failed[group] = error.cause if isinstance(error.cause, UserError) else error
-            self.emit(group, {"event": "failed", "why": first_line(self.failed[group])})
+            self._fail(group, error.cause if isinstance(error.cause, UserError) else error)
         except FailedError as error:
-            self.failed[group] = error
+            self._fail(group, error)
         except LOST as error:
-            if attempt < self.resources.attempts:
-                self.queue.put_nowait((group, attempt + 1))
-            else:
-                self.failed[group] = FailedError(
-                    f"group {group}: lost its actor {attempt} times, the last time by {first_line(error)}"
-                )
-                self.emit(group, {"event": "failed", "why": str(self.failed[group])})
+            self._again(group, attempt, error)
             raise
         else:
             self.unfinished -= 1
         finally:
             self.queue.task_done()
+
+    def _again(self, group: int, attempt: int, error: BaseException) -> None:
+        """Queues the group of a lost actor once more, or gives it up after its last attempt."""
+        if attempt < self.resources.attempts:
+            self.queue.put_nowait((group, attempt + 1))
+            return
+        self._fail(
+            group, FailedError(f"group {group}: lost its actor {attempt} times, the last time by {first_line(error)}")
+        )
+
+    def _fail(self, group: int, error: BaseException) -> None:
+        self.failed[group] = error
+        self.unfinished -= 1
+        self.emit(group, {"event": "failed", "why": first_line(error)})
 
     def _spawn(self) -> Any:
         options = {
@@ -231,9 +241,3 @@ async def _follow(stream: Any, stall_s: float) -> AsyncIterator[dict[str, Any]]:
         except StopAsyncIteration:
             return
         yield await value
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

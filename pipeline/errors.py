@@ -12,6 +12,10 @@ class FailedError(Exception):
     """Something broke that the person did not do: one line, exit code 1; the same command takes up the rest."""
 
 
+class DeviceError(Exception):
+    """Memory or a GPU gave out: the actor is of no more use, but its group goes on from its checkpoint on another."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'x'?`` with the nearest of the allowed names, or nothing where none is near."""
     near = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
@@ -23,3 +27,9 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -2,21 +2,21 @@
 
 import statistics
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
 from m3d import train_and_score, training_of
 from m3d.precision import resolve
 from pipeline import ray_setup
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
-from pipeline.errors import FailedError, UserError
 from pipeline.image_sets import training_set
 from pipeline.progress import Display, console
 from pipeline.results import set_names, table, write_rows
+from pipeline.tasks import results
 from pipeline.worker import device_of_actor
 
 
@@ -97,42 +97,26 @@ def _score(trial: Trial, config: RunConfig, out: str, cache_folder: str, threads
 
 
 def _run(trials: list[Trial], config: RunConfig, out: str, cache_folder: str) -> tuple[dict[Trial, float], str]:
-    threads, gpus = _share(len(trials), config)
+    threads, gpus, slots = _share(len(trials), config)
     task = _score.options(num_cpus=threads, num_gpus=gpus)
-    pending = {task.remote(trial, config, out, cache_folder, threads): trial for trial in trials}
     scores: dict[Trial, float] = {}
     precision = ""
     with Display("evaluate", len(trials)) as display:
         display.update(0, f"0/{len(trials)} networks")
-        try:
-            while pending:
-                ready, _ = ray.wait(list(pending), timeout=1.0)
-                for done in ready:
-                    trial = pending[done]
-                    scores[trial], precision = _get(done, trial)
-                    pending.pop(done)
-                display.update(len(scores), f"{len(scores)}/{len(trials)} networks")
-        finally:
-            for left in pending:
-                ray.cancel(left, force=True)
+        calls = [partial(task.remote, trial, config, out, cache_folder, threads) for trial in trials]
+        for index, scored in results(calls, slots, "evaluate"):
+            if index >= 0:
+                scores[trials[index]], precision = scored
+            display.update(len(scores), f"{len(scores)}/{len(trials)} networks")
     return scores, precision
 
 
-def _get(done: Any, trial: Trial) -> tuple[float, str]:
-    try:
-        return ray.get(done)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise FailedError(
-            f"evaluate: {trial.architecture} on {trial.set} failed: {error.cause!r}; --debug shows where"
-        ) from error
-
-
-def _share(trials: int, config: RunConfig) -> tuple[int, float]:
-    """CPUs (and threads) and GPUs of one network."""
+def _share(trials: int, config: RunConfig) -> tuple[int, float, int]:
+    """CPUs (and threads) and GPUs of one network, and how many networks the cluster holds at a time."""
     nodes = ray_setup.nodes()
     gpus = config.resources.gpus_per_actor
     gpus = float(any(node.gpus >= 1 for node in nodes)) if gpus is None else gpus
     cpus = sum(node.cpus for node in nodes)
-    return max(1, min(int(cpus / trials), int(max(node.cpus for node in nodes)))), gpus
+    threads = max(1, min(int(cpus / trials), int(max(node.cpus for node in nodes))))
+    slots = sum(node.gpus for node in nodes) / gpus if gpus else cpus / threads
+    return threads, gpus, max(1, int(slots))

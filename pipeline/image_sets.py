@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import ClassImages, Condensed, standardise, starting_images
+from m3d import ClassImages, Condensed, images_needed, standardise, starting_images
 from m3d.seeding import derive
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
@@ -43,9 +43,12 @@ def _mosaic(config: RunConfig, cache: ClassCache) -> tuple[Tensor, Tensor]:
     kind = "mix" if config.condense.start == "noise" else config.condense.start
     mean, std = cache.moments
     parts = []
+    config_of_start = replace(config.condense, start=kind)
     for entry in cache.classes:  # one class at a time: never the images of all classes
         real = ClassImages([cache.train(entry["label"])], [entry["label"]], seed=config.seed)
-        parts.append(starting_images(real, replace(config.condense, start=kind)))
+        while real.counts[0] < images_needed(config_of_start):  # only where the start is noise: a small class repeats
+            real = ClassImages([torch.cat([real.pixels_TCHW] * 2)], [entry["label"]], seed=config.seed)
+        parts.append(starting_images(real, config_of_start))
     labels = tuple(range(len(parts)))
     whole = Condensed(
         images_KSCHW=torch.cat(parts), class_ids=labels, factor=config.condense.factor, mean=mean, std=std

@@ -144,6 +144,8 @@ def read_run(out: str) -> RunRecord | None:
         run = storage.read_json(path)
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise UserError(f"{out}: is a file, or lies below one; give a folder") from None
     return parsed(RunRecord, run, path)
 
 

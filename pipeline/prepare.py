@@ -1,19 +1,21 @@
 """The prepare stage: class shards of a source, decoded once, by Ray tasks."""
 
+import os
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import ray
-from ray.exceptions import RayTaskError
 
 from m3d import images_needed
 from pipeline import ray_setup, storage
 from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
 from pipeline.config import Data, RunConfig
 from pipeline.documents import PreparedManifest, parsed
-from pipeline.errors import FailedError, UserError, listed
+from pipeline.errors import listed
 from pipeline.progress import Display, say
 from pipeline.shard_schema import MANIFEST
+from pipeline.sources import open_source
+from pipeline.tasks import result, results
 
 TASKS_PER_CPU = 2
 
@@ -29,10 +31,12 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
     Raises:
         UserError: what ``plan_shards`` and ``make_shards`` say of the source.
     """
+    if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
+        open_source(config.data)  # the nodes will be this machine: what is wrong with the path can be said at once
     ray_setup.start(config.resources)
     cache = storage.absolute(config.data.cache or storage.join(out, "class-shards"))
     data = absolute_path(config.data)
-    plan: ShardPlan = _get(_plan.remote(data, cache))
+    plan: ShardPlan = result(_plan.remote(data, cache), "prepare")
     if condensing:
         require_images(config, dict(zip(plan.names, plan.counts["train"], strict=True)))
     path = storage.join(plan.folder, MANIFEST)
@@ -81,33 +85,16 @@ def _make(plan: ShardPlan, labels: list[int]) -> int:
 
 def _decode(plan: ShardPlan) -> PreparedManifest:
     labels = unfinished(plan)
-    cpus = sum(node.cpus for node in ray_setup.nodes())
-    parts = chunks(plan, labels, max(1, int(cpus * TASKS_PER_CPU)))
+    cpus = max(1, int(sum(node.cpus for node in ray_setup.nodes())))
+    parts = chunks(plan, labels, cpus * TASKS_PER_CPU)
     total = sum(sum(held) for held in plan.counts.values())
-    pending = {_make.remote(plan, part): part for part in parts}
     done = total - sum(held[label] for held in plan.counts.values() for label in labels)
     with Display("prepare", total) as display:
         display.start_at(done)
-        try:
-            while pending:
-                ready, _ = ray.wait(list(pending), timeout=1.0)
-                for task in ready:
-                    done += _get(task)
-                    pending.pop(task)
-                display.update(done, f"{done} of {total} images")
-        finally:
-            for task in pending:
-                ray.cancel(task, force=True)
+        for index, made in results([partial(_make.remote, plan, part) for part in parts], cpus, "prepare"):
+            done += made if index >= 0 else 0
+            display.update(done, f"{done} of {total} images")
     return finish(plan)
-
-
-def _get(task: Any) -> Any:
-    try:
-        return ray.get(task)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise FailedError(f"prepare: a task failed: {error.cause!r}; --debug shows where") from error
 
 
 def _described(manifest: PreparedManifest) -> str:

@@ -74,7 +74,7 @@ def shard_metadata(config: RunConfig, cache: ClassCache, record: RunRecord) -> d
         "std": list(std),
         "factor": config.condense.factor,
         "decode": "split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
-        "subset": config.data.name or config.data.source,
+        "subset": config.data.name if config.data.source == "torchvision" else config.data.source,
         "class_order": [entry["name"] for entry in cache.classes],
         "config": {key: record["config"].get(key) for key in METHOD},
         "versions": record["versions"],
@@ -108,12 +108,13 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, or None outside of one."""
+    """The commit of the checkout that runs, with ``-dirty`` where files differ from it; None outside of one."""
     folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 and (folder / ".git").exists() else None
+    return done.stdout.strip() if done.returncode == 0 else None

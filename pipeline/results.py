@@ -32,17 +32,18 @@ def read_rows(out: str) -> list[dict[str, Any]]:
         held = storage.read_json(storage.join(out, FILE))
     except FileNotFoundError:
         return []
-    if not isinstance(held, dict) or not isinstance(held.get("results"), list):
+    rows = held.get("results") if isinstance(held, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{storage.join(out, FILE)}: is damaged (no list 'results'); delete it and evaluate again")
-    return held["results"]
+    return rows
 
 
 def is_evaluated(config: RunConfig, out: str) -> bool:
     """Whether evaluation.json holds every row that the configuration asks for."""
-    held = {(*_key(row), row.get("epochs"), row.get("seeds")) for row in map(_hashable, read_rows(out))}
-    epochs, seeds = training_of(config.evaluate).epochs, tuple(range(config.evaluate.seeds))
+    epochs, seeds = training_of(config.evaluate).epochs, set(range(config.evaluate.seeds))
+    held = {_key(row) for row in read_rows(out) if row.get("epochs") == epochs and seeds <= set(row.get("seeds", ()))}
     wanted = {
-        (name, architecture, config.evaluate.protocol, config.evaluate.on, epochs, seeds)
+        (name, architecture, config.evaluate.protocol, config.evaluate.on)
         for architecture in config.evaluate.architectures
         for name in set_names(config)
     }
@@ -68,7 +69,3 @@ def table(rows: Iterable[dict[str, Any]], on: str) -> Table:
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row.get("set"), row.get("architecture"), row.get("protocol"), row.get("on", "test"))
-
-
-def _hashable(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "seeds": tuple(row.get("seeds", ()))}

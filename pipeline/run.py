@@ -1,6 +1,5 @@
 """The stages in order. Each does only what is missing, so repeating a command goes on where it ended."""
 
-import os
 from dataclasses import replace
 
 from m3d.config import ConfigError
@@ -20,7 +19,6 @@ from pipeline.record import check_same_run
 from pipeline.report import is_reported, report
 from pipeline.results import is_evaluated
 from pipeline.shard_schema import MANIFEST
-from pipeline.sources import open_source
 
 
 def run_all(config: RunConfig, out: str) -> None:
@@ -105,8 +103,6 @@ def check(config: RunConfig) -> None:
             )
     except ConfigError as error:
         raise UserError(str(error)) from None
-    if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
-        open_source(config.data)  # the nodes are this machine: what is wrong with the path can be said at once
     if config.evaluate.on == "validation" and not config.data.validation_fraction:
         raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
 
@@ -114,14 +110,27 @@ def check(config: RunConfig) -> None:
 def _condense(config: RunConfig, out: str) -> None:
     # Asked again under the lease: another driver may have finished the set in between.
     if not _condensed(config, out):
-        condense(config, out, prepare(config, out, condensing=True))
+        condense(config, out, _class_shards(config, out, condensing=True))
 
 
-def _class_shards(config: RunConfig, out: str) -> str:
-    """The folder of the class shards that the run was condensed from; prepared anew where they are gone."""
+def _class_shards(config: RunConfig, out: str, *, condensing: bool = False) -> str:
+    """The folder of the class shards that the run began with, made anew where they are gone.
+
+    Raises:
+        UserError: they are gone and the source is no longer what it was.
+    """
     record = read_run(out)
-    folder = record["resolved"]["class_shards"] if record else ""
-    return folder if folder and storage.exists(storage.join(folder, MANIFEST)) else prepare(config, out)
+    if record is None:
+        return prepare(config, out, condensing=condensing)
+    folder = record["resolved"]["class_shards"]
+    if storage.exists(storage.join(folder, MANIFEST)):
+        return folder
+    made = prepare(config, out, condensing=condensing)
+    if made.rsplit("/", 1)[-1] != folder.rsplit("/", 1)[-1]:
+        raise UserError(
+            f"{out}: the source changed since this run began, and its class shards are gone; choose another --out"
+        )
+    return made
 
 
 def _condensed(config: RunConfig, out: str) -> bool:

@@ -24,7 +24,7 @@ def is_local(path: str) -> bool:
 
 def join(base: str, *parts: str) -> str:
     """A path below ``base``."""
-    return "/".join([base.rstrip("/") or "/", *parts])
+    return "/".join([base.rstrip("/"), *parts])
 
 
 def absolute(path: str) -> str:
@@ -56,7 +56,7 @@ def read_json(path: str) -> Any:
     """The parsed object. Raises FileNotFoundError, and UserError where it is no JSON."""
     try:
         return json.loads(read_bytes(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: is not valid JSON ({error}); it is damaged or was not written by this program"
         ) from None
@@ -128,7 +128,12 @@ def sha256(data: bytes | memoryview) -> str:
 def _open(path: str) -> tuple[Any, str]:
     # A listing cache would hide what other processes write.
     options = {} if is_local(path) else {"use_listings_cache": False}
-    return fsspec.core.url_to_fs(path, **options)
+    try:
+        return fsspec.core.url_to_fs(path, **options)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"{path}: is of a kind that cannot be opened ({error}); give a local path or s3://bucket/prefix"
+        ) from None
 
 
 def unwritable(path: str, error: OSError) -> UserError:

@@ -27,8 +27,12 @@ def verify(path: str) -> tuple[str, list[str]]:
     """
     inner = storage.join(path, "condensed")
     is_run = storage.exists(storage.join(path, "config.json"))
-    folder = path if storage.exists(storage.join(path, MANIFEST)) and not is_run else inner
-    if not is_run and not storage.exists(storage.join(folder, MANIFEST)) and not storage.files_below(folder, ".arrow"):
+
+    def holds_a_set(folder: str) -> bool:
+        return storage.exists(storage.join(folder, MANIFEST)) or bool(storage.files_below(folder, ".arrow"))
+
+    folder = path if not is_run and holds_a_set(path) else inner
+    if not is_run and not holds_a_set(folder):
         what = (
             "holds neither a run (config.json) nor a condensed set (manifest.json)"
             if storage.exists(path)

@@ -15,7 +15,7 @@ from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, iterate
 from m3d.precision import resolve
 from pipeline.class_cache import ClassCache
 from pipeline.config import Resources, RunConfig
-from pipeline.errors import UserError, listed
+from pipeline.errors import DeviceError, UserError, first_line, listed
 from pipeline.ledger import Ledger, placed, snapshot
 from pipeline.shard_writer import condensed_shard
 
@@ -89,8 +89,8 @@ class GroupWorker:
             precision: resolved; the same for the whole run, whatever this device would choose.
 
         Yields:
-            Every ``report_every_s`` ``{"event": "progress", iteration, losses, images}``, losses since the last
-            one; in the end ``{"event": "done"}``, or ``{"event": "stopped"}`` where ``stop`` was called.
+            Every ``report_every_s`` ``{"event": "progress", iteration, losses}``, the losses since the last one
+            as (iteration, per class, images per second); in the end ``{"event": "done"}``, or ``{"event": "stopped"}`` where ``stop`` was called.
 
         Raises:
             UserError: a loss is not finite, or an image or a shard cannot be read or written.
@@ -98,32 +98,39 @@ class GroupWorker:
         torch.set_num_threads(self.task.threads)
         condenser, names = self._condenser(group, precision)
         state = self._resumed(group, condenser)
-        yield self._progress(state, [], 0)
+        yield self._progress(state, [])
         checkpoints = _Checkpoints(self.ledger, group, self.task.config.resources, state.iteration)
-        reported = time.monotonic()
-        losses: list[tuple[int, list[float]]] = []
-        images = 0
+        reported = logged = time.monotonic()
+        logged_at = state.iteration
+        per_iteration = len(condenser.real.ids) * (condenser.condense.batch_real + condenser.condense.views)
+        losses: list[tuple[int, list[float], float]] = []
         try:
             for step in iterate(condenser, state):
                 state = step.state
-                images += len(condenser.real.ids) * (condenser.condense.batch_real + condenser.condense.views)
                 if step.losses is not None:
-                    losses.append((state.iteration, list(step.losses)))
+                    now = time.monotonic()
+                    rate = (state.iteration - logged_at) * per_iteration / max(1e-9, now - logged)
+                    losses.append((state.iteration, list(step.losses), round(rate, 1)))
+                    logged, logged_at = now, state.iteration
                 if self._stop.is_set():
                     break
                 checkpoints.after(state)
                 if time.monotonic() - reported >= self.task.report_every_s:
-                    yield self._progress(state, losses, images)
-                    losses, images, reported = [], 0, time.monotonic()
+                    yield self._progress(state, losses)
+                    losses, reported = [], time.monotonic()
         except NotFiniteError as error:
             raise UserError(f"group {group} ({listed(names)}): {error}") from None
+        except (MemoryError, RuntimeError) as error:
+            if not _of_the_device(error):
+                raise
+            raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
         if state.iteration < condenser.condense.iterations:
             checkpoints.save(state)
             checkpoints.settle()
             yield {"event": "stopped", "iteration": state.iteration}
             return
         checkpoints.settle()
-        yield self._progress(state, losses, images)
+        yield self._progress(state, losses)
         self._finish(group, condenser, state)
         yield {"event": "done", "iteration": state.iteration}
 
@@ -155,8 +162,8 @@ class GroupWorker:
         )
         return condenser, [cache.classes[label]["name"] for label in labels]
 
-    def _progress(self, state: CondenseState, losses: list[tuple[int, list[float]]], images: int) -> dict[str, Any]:
-        return {"event": "progress", "iteration": state.iteration, "losses": losses, "images": images}
+    def _progress(self, state: CondenseState, losses: list[tuple[int, list[float], float]]) -> dict[str, Any]:
+        return {"event": "progress", "iteration": state.iteration, "losses": losses}
 
     def _finish(self, group: int, condenser: Condenser, state: CondenseState) -> None:
         cache = ClassCache(self.task.cache, self.task.config.data)
@@ -164,6 +171,12 @@ class GroupWorker:
         images = condenser.result(state).images_KSCHW.numpy()
         shard = condensed_shard(images, classes, self.task.metadata)
         self.ledger.finish_group(group, shard, images.shape[0] * images.shape[1])
+
+
+def _of_the_device(error: Exception) -> bool:
+    """Whether the machine failed rather than the program: out of memory, or an error that CUDA reports."""
+    kinds = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
+    return isinstance(error, kinds) or any(text in str(error) for text in ("CUDA error", "can't allocate memory"))
 
 
 def device_of_actor() -> torch.device:

@@ -27,10 +27,10 @@ class ImageFolder:
         names = self._class_names
         counts = {split: tuple(len(self._files[split].get(name, ())) for name in names) for split in self._files}
         described = [
-            f"{split}/{name}/{file}:{size}"
+            f"{split}/{name}/{file}:{state}"
             for split, held in self._files.items()
             for name in names
-            for file, size in held.get(name, ())
+            for file, state in held.get(name, ())
         ]
         return SourceIndex(
             class_names=names, counts=counts, fingerprint=fingerprint("image_folder", *described), class_aligned=True
@@ -48,11 +48,13 @@ class ImageFolder:
                     raise UserError(
                         f"{path}: cannot be read ({error.strerror}); the source changed while it was read"
                     ) from None
-                yield Item(label=label, path=str(path.relative_to(self.root)), content=content)
+                yield Item(label=label, path=str(path.relative_to(self.root)), content=content, where=str(path))
 
     @cached_property
     def _folders(self) -> dict[str, Path]:
-        inner = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+        # A split holds class folders; a folder of images that is called "train" is a class.
+        folders = [entry for entry in self.root.iterdir() if entry.is_dir()]
+        inner = sorted(entry.name for entry in folders if any(child.is_dir() for child in entry.iterdir()))
         trains = [name for name in inner if split_of(name) == "train"]
         if not trains:
             return {"train": self.root}
@@ -60,7 +62,7 @@ class ImageFolder:
         return {"train": self.root / trains[0]} | ({"test": self.root / tests[0]} if tests else {})
 
     @cached_property
-    def _files(self) -> dict[str, dict[str, list[tuple[str, int]]]]:
+    def _files(self) -> dict[str, dict[str, list[tuple[str, str]]]]:
         found = {split: _images_by_class(folder) for split, folder in self._folders.items()}
         if not any(found["train"].values()):
             raise UserError(
@@ -74,17 +76,18 @@ class ImageFolder:
         return tuple(sorted(name for name, files in self._files["train"].items() if files))
 
 
-def _images_by_class(folder: Path) -> dict[str, list[tuple[str, int]]]:
-    held: dict[str, list[tuple[str, int]]] = {}
+def _images_by_class(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    held: dict[str, list[tuple[str, str]]] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir() and not entry.name.startswith("."):
             held[entry.name] = sorted(_walk(Path(entry.path), Path(entry.path)))
     return held
 
 
-def _walk(folder: Path, root: Path) -> Iterator[tuple[str, int]]:
+def _walk(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
     for entry in os.scandir(folder):
         if entry.is_dir():
             yield from _walk(Path(entry.path), root)
         elif entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
-            yield str(Path(entry.path).relative_to(root)), entry.stat().st_size
+            state = entry.stat()
+            yield str(Path(entry.path).relative_to(root)), f"{state.st_size}:{state.st_mtime_ns}"

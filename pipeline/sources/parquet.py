@@ -39,7 +39,7 @@ class Parquet:
             split: tuple(self._counts[split].get(value, 0) for value in self._label_values) for split in self._files
         }
         described = [
-            f"{split}/{file.name}:{file.stat().st_size}:{pq.read_metadata(file).num_rows}"
+            f"{split}/{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}:{pq.read_metadata(file).num_rows}"
             for split, files in self._files.items()
             for file in files
         ]
@@ -54,7 +54,7 @@ class Parquet:
         for path in self._files[split]:
             image, label = self._columns(path)
             row = -1
-            for batch in _open(path).iter_batches(batch_size=READ_ROWS, columns=[image, label]):
+            for batch in _batches(path, [image, label]):
                 values = batch.column(batch.schema.get_field_index(label)).to_pylist()
                 column = batch.column(batch.schema.get_field_index(image))
                 for i, value in enumerate(values):
@@ -62,7 +62,7 @@ class Parquet:
                     if value in wanted:
                         where = f"{path.name}[{row}]"
                         content, name = _content(column[i].as_py(), where)
-                        yield Item(label=wanted[value], path=name or where, content=content)
+                        yield Item(label=wanted[value], path=name or where, content=content, where=f"{path}[{row}]")
 
     @cached_property
     def _files(self) -> dict[str, list[Path]]:
@@ -76,8 +76,8 @@ class Parquet:
         parts = {file: [*file.relative_to(self.root).parts] for file in files}
         trains = [file for file in files if any(split_of(part) == "train" for part in parts[file])]
         if not trains:
-            named_test = [file for file in files if any(split_of(part) for part in parts[file])]
-            return {"train": [file for file in files if file not in named_test] or files}
+            # Files without a split's name are the training ones, where the others say that they are for tests.
+            trains = [file for file in files if not any(split_of(part) for part in parts[file])] or files
         held = prefer_test({part for file in files if file not in trains for part in parts[file]})
         tests = [file for file in files if file not in trains and any(part in held for part in parts[file])]
         return {"train": trains} | ({"test": tests} if tests else {})
@@ -86,7 +86,8 @@ class Parquet:
         """Names of the image and the label column of a file."""
         schema = _open(path).schema_arrow
         features = _features(schema)
-        images = [f.name for f in schema if features.get(f.name, {}).get("_type") == "Image" or _holds_bytes(f.type)]
+        declared_images = [f.name for f in schema if features.get(f.name, {}).get("_type") == "Image"]
+        images = declared_images or [f.name for f in schema if _holds_bytes(f.type)]
         if not images:
             raise UserError(
                 f"{path}: has no image column (bytes, or a struct of bytes and path); found {_described(schema)}"
@@ -108,7 +109,8 @@ class Parquet:
             found[split] = Counter()
             for path in files:
                 _, label = self._columns(path)
-                found[split].update(pq.read_table(path, columns=[label]).column(0).to_pylist())
+                for batch in _batches(path, [label]):
+                    found[split].update(batch.column(0).to_pylist())
         if not found["train"]:
             raise UserError(f"{self.root}: its training files hold no rows")
         if None in found["train"]:
@@ -145,8 +147,15 @@ class Parquet:
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is not a whole Parquet file ({error})") from None
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from _open(path).iter_batches(batch_size=READ_ROWS, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: is damaged ({str(error).splitlines()[0]}); fetch it again") from None
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -167,7 +176,9 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_string(kind)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _described(schema: pa.Schema) -> str:

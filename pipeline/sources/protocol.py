@@ -23,6 +23,8 @@ class Item:
     """Its place in the source, for messages and for the class shard."""
     content: bytes | np.ndarray
     """An encoded image, or uint8 pixels [H, W] or [H, W, C]."""
+    where: str = ""
+    """Where a person finds it; ``path`` when not given."""
 
 
 @dataclass(frozen=True, kw_only=True)

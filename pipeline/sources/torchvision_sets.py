@@ -1,5 +1,6 @@
 """torchvision's small data sets from a local root: MNIST, FashionMNIST, SVHN, CIFAR10, CIFAR100."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
@@ -35,7 +36,7 @@ class TorchvisionSet:
         return SourceIndex(
             class_names=names,
             counts={split: tuple(found[i] for i in range(len(names))) for split, found in counted.items()},
-            fingerprint=fingerprint("torchvision", self.name, *(self._load(split)[0].shape for split in counted)),
+            fingerprint=fingerprint("torchvision", self.name, *(_digest(self._load(split)) for split in counted)),
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
@@ -45,6 +46,12 @@ class TorchvisionSet:
 
     def _load(self, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         return _load(self.name, self.root, self.download, split)
+
+
+def _digest(held: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> str:
+    content = hashlib.sha256(held[0].tobytes())
+    content.update(held[1].tobytes())
+    return content.hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from pipeline.config import Resources, RunConfig
 from pipeline.drive import Interrupted, drive
-from pipeline.errors import FailedError, UserError
+from pipeline.errors import DeviceError, FailedError, UserError
 from pipeline.ledger import Ledger
-from pipeline.worker import GroupTask
+from pipeline.worker import CondenseActor, GroupTask
 from tests.pipeline.runs import placement_of, prepared, small_config, task_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -161,6 +162,37 @@ def test_an_interrupt_saves_checkpoints_and_the_next_call_goes_on(tmp_path: Path
     assert resumed == saved.iteration
     assert run(task_of(config, tmp_path / "whole", cache), config, Recorder()) == {}
     assert shards(tmp_path / "parts") == shards(tmp_path / "whole")
+
+
+def test_a_device_that_gives_out_is_left_and_the_group_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config()
+    task = task_of(config, tmp_path, prepared(config, tmp_path))
+    flag = tmp_path / "gave-out"
+
+    class Failing(CondenseActor):
+        def condense(self, group: int, precision: str) -> Iterator[dict[str, Any]]:
+            if not flag.exists():
+                flag.touch()
+                raise DeviceError("OutOfMemoryError: CUDA out of memory")
+            yield from super().condense(group, precision)
+
+    monkeypatch.setattr("pipeline.drive.CondenseActor", Failing)
+    emit = Recorder()
+    assert run(task, config, emit) == {}
+    assert ("lost", "DeviceError") in [(event["event"], event.get("why")) for _, event in emit.events]
+    assert emit.kinds().count("ready") == 2
+    assert len(shards(tmp_path)) == 2
+
+
+def test_actors_are_added_when_the_cluster_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.drive.WATCH_S", 0.1)
+    config = small_config(iterations=400)
+    task = task_of(config, tmp_path, prepared(config, tmp_path))
+    emit = Recorder()
+    assert drive(task, [0, 1], placement_of(config, 1), Resources(), emit, capacity=lambda: 5) == {}
+    assert emit.kinds().count("ready") == 2  # no more than there are groups
 
 
 def test_an_actor_that_cannot_start_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

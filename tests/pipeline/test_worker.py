@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import UserError
+from pipeline.errors import DeviceError, UserError
 from pipeline.shard_reader import parse_shard
 from pipeline.worker import GroupWorker
 from tests.pipeline.runs import prepared, small_config, task_of
@@ -26,7 +26,7 @@ def test_condenses_a_group(tmp_path: Path) -> None:
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     events = list(worker.condense(1, "float32"))
     assert events[-1] == {"event": "done", "iteration": 40}
-    logged = [iteration for event in events[:-1] for iteration, _ in event["losses"]]
+    logged = [iteration for event in events[:-1] for iteration, _, _ in event["losses"]]
     assert logged == [1, 10, 20, 30, 40]
     table = parse_shard(shard(tmp_path, 1), "shard")
     assert table.column("label").to_pylist() == [2, 3]
@@ -86,3 +86,48 @@ def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path: Path) -> No
     list(stream)
     other = small_config("seed=1")
     assert next(GroupWorker(task_of(other, tmp_path, cache), CPU).condense(0, "float32"))["iteration"] == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+    ],
+)
+def test_memory_and_gpu_errors_are_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from m3d import condenser
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    config = small_config()
+    monkeypatch.setattr(condenser, "mmd2", fail)
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    with pytest.raises(DeviceError):
+        list(worker.condense(0, "float32"))
+
+
+def test_other_errors_are_the_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from m3d import condenser
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    config = small_config()
+    monkeypatch.setattr(condenser, "mmd2", fail)
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(worker.condense(0, "float32"))
+
+
+def test_checkpoints_come_every_so_many_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config("resources.checkpoint_every=15")
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    saved: list[int] = []
+    monkeypatch.setattr(worker.ledger, "save_checkpoint", lambda group, state: saved.append(state.iteration))
+    list(worker.condense(0, "float32"))
+    assert saved == [15, 30]

@@ -1,0 +1,61 @@
+"""Ray tasks with a bound on how many are under way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from pipeline.errors import FailedError, UserError
+
+SETTLE_S = 60.0
+"""Seconds that running tasks have to end when one of them has failed."""
+
+
+def results(calls: Sequence[Callable[[], Any]], in_flight: int, what: str) -> Iterator[tuple[int, Any]]:
+    """Runs tasks, ``in_flight`` at a time, and yields (index, result) as they end.
+
+    Yields (-1, None) about every second in between, for a display. When one fails, those that run are waited
+    for and the rest is never begun: killing running tasks can bring down the driver (a check in Ray 2.60's
+    task manager), and whatever they write is whole.
+
+    Args:
+        calls: each submits one task and returns its reference.
+        in_flight: most tasks at a time.
+        what: names the stage in messages.
+
+    Raises:
+        UserError: a task's own, as it was raised there.
+        FailedError: any other error of a task.
+    """
+    waiting, pending = list(enumerate(calls)), {}
+    try:
+        while waiting or pending:
+            while waiting and len(pending) < in_flight:
+                index, call = waiting.pop(0)
+                pending[call()] = index
+            ready, _ = ray.wait(list(pending), timeout=1.0)
+            for done in ready:
+                yield pending[done], result(done, what)
+                pending.pop(done)
+            if not ready:
+                yield -1, None
+    except (UserError, FailedError):
+        if pending:
+            ray.wait(list(pending), num_returns=len(pending), timeout=SETTLE_S)
+        raise
+
+
+def result(reference: Any, what: str) -> Any:
+    """The result of one task; raises like ``results``."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise FailedError(f"{what}: a task failed: {error.cause!r}; --debug shows where") from error
+    except RayError as error:
+        lines = str(error).strip().splitlines()
+        raise FailedError(
+            f"{what}: a task was lost ({lines[0] if lines else type(error).__name__}); run the same command again"
+        ) from error
