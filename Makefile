@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-slow faults lint types contracts format clean
+.PHONY: demo test test-slow faults bench lint types contracts format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -18,6 +18,10 @@ test-slow: $(VENV)/.installed-test
 # Fifty real kills at random moments; an interrupted call goes on where it ended.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
+
+# What checkpoints cost; about four minutes.
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.benchmarks.checkpoint
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

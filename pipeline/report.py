@@ -19,7 +19,7 @@ from pipeline.results import read_rows
 from pipeline.shard_reader import CondensedDataset, load_condensed
 
 COLUMNS = 10
-"""Stored images of a class that the grid shows."""
+"""Stored images that a line of the grid shows, and at most of one class."""
 SIDE = 96
 """Least size of an image in the grid, in pixels."""
 LETTER = 7
@@ -50,20 +50,20 @@ def is_reported(out: str) -> bool:
 
 
 def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
-    """One row per class: its name and its first stored images, enlarged to at least ``SIDE`` pixels."""
+    """Every class's name and its first stored images, enlarged to at least ``SIDE`` pixels; small sets side by side."""
     images = condensed.images_KSCHW[:, :COLUMNS].numpy()
     classes, shown, _, height, _ = images.shape
-    scale = max(1, -(-SIDE // height))
-    side = height * scale
+    side = height * max(1, -(-SIDE // height)) + GAP
     label = 16 + LETTER * max(len(_short(name)) for name in names)
-    canvas = Image.new("RGB", (label + shown * (side + GAP), classes * (side + GAP)), "white")
+    across = min(classes, COLUMNS // shown)
+    canvas = Image.new("RGB", (across * (label + shown * side), -(-classes // across) * side), "white")
     draw = ImageDraw.Draw(canvas)
-    for row in range(classes):
-        top = row * (side + GAP)
-        draw.text((6, top + side // 2 - 6), _short(names[row]), fill="black")
+    for k in range(classes):
+        top, left = k // across * side, k % across * (label + shown * side)
+        draw.text((left + 8, top + side // 2 - 6), _short(names[k]), fill="black")
         for column in range(shown):
-            tile = _pixels(images[row, column]).resize((side, side), Image.Resampling.NEAREST)
-            canvas.paste(tile, (label + column * (side + GAP), top))
+            tile = _pixels(images[k, column]).resize((side - GAP, side - GAP), Image.Resampling.NEAREST)
+            canvas.paste(tile, (left + label + column * side, top))
     return canvas
 
 

@@ -37,7 +37,7 @@ class GroupTask:
     """Seconds between two progress events of a group."""
 
 
-class _Checkpoints:
+class Checkpoints:
     """Saves a group's state every so often: copied at once, written in the background, one write at a time."""
 
     def __init__(self, ledger: Ledger, group: int, settings: Resources, iteration: int) -> None:
@@ -99,7 +99,7 @@ class GroupWorker:
         condenser, names = self._condenser(group, precision)
         state = self._resumed(group, condenser)
         yield self._progress(state, [])
-        checkpoints = _Checkpoints(self.ledger, group, self.task.config.resources, state.iteration)
+        checkpoints = Checkpoints(self.ledger, group, self.task.config.resources, state.iteration)
         reported = logged = time.monotonic()
         logged_at = state.iteration
         per_iteration = len(condenser.real.ids) * (condenser.condense.batch_real + condenser.condense.views)
