@@ -30,7 +30,8 @@ def positive(name: str, given: float) -> None:
 
 def at_least(name: str, given: int, least: int) -> None:
     """Raises ConfigError unless ``given`` is an integer of at least ``least``, below 2**31."""
-    check(name, given, least <= given < 2**31, f"an integer from {least} to 2147483647")
+    whole = isinstance(given, int) and not isinstance(given, bool)
+    check(name, given, whole and least <= given < 2**31, f"an integer from {least} to 2147483647")
 
 
 def check_choices(config: Any, section: str) -> None:
@@ -59,7 +60,7 @@ class Kernel:
     bandwidth_multiplier: float = 1.0
     """Multiplies the bandwidth, whatever its origin."""
     scales: int = 5
-    """Gaussians in the bank, centred on the bandwidth: an odd number puts one at the bandwidth itself."""
+    """Gaussians in the bank, at b scale_factor**e with exponents e from -(scales // 2) up: symmetric where odd."""
     scale_factor: float = 2.0
     """Ratio of neighbouring bandwidths in the bank."""
     estimator: Literal["biased", "unbiased"] = "biased"
@@ -71,6 +72,9 @@ class Kernel:
         at_least("kernel.scales", self.scales, 1)
         check("kernel.scales", self.scales, self.scales <= 64, "an integer from 1 to 64")
         check("kernel.scale_factor", self.scale_factor, 1 < self.scale_factor < 1e6, "a number above 1, below 1e6")
+        widest = self.scale_factor ** (self.scales // 2)
+        allowed = f"a number that keeps scale_factor ** (scales // 2) below 1e30 (scales is {self.scales})"
+        check("kernel.scale_factor", self.scale_factor, widest < 1e30, allowed)
         if self.bandwidth == "fixed":
             given = self.bandwidth_value
             holds = given is not None and math.isfinite(given) and given > 0
@@ -168,7 +172,7 @@ class Condense:
     """Starting images: mosaics of factor**2 real images, one real image each, or noise."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     block: int = 0
-    """Images that the encoder takes at once on a CPU; 0 chooses by the size of the images."""
+    """Images that the encoder takes at once; 0 chooses by their size and the kind of device."""
     log_every: int = 50
     """Iterations between two loss values."""
 
@@ -178,7 +182,8 @@ class Condense:
             at_least(f"condense.{name}", getattr(self, name), 1)
         at_least("condense.log_every", self.log_every, 1)
         at_least("condense.block", self.block, 0)
-        check("condense.factor", self.factor, 1 <= self.factor <= 16, "an integer from 1 to 16")
+        at_least("condense.factor", self.factor, 1)
+        check("condense.factor", self.factor, self.factor <= 16, "an integer from 1 to 16")
         check("condense.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
         if self.learning_rate is not None:
             positive("condense.learning_rate", self.learning_rate)

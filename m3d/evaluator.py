@@ -8,7 +8,7 @@ from torch import Tensor
 
 from m3d.config import Train
 from m3d.encoders import Network
-from m3d.precision import encoding
+from m3d.precision import convolutions, encoding, resolve
 from m3d.shapes import Float, Int, UInt8
 from m3d.state import standardise
 from m3d.train import train
@@ -32,13 +32,20 @@ class TestSet:
 
 @torch.no_grad()
 def accuracy(network: Network, test: TestSet, *, precision: str = "float32") -> float:
-    """Share of test images whose largest logit is their label, in percent, 0 to 100."""
+    """Share of test images whose largest logit is their label, in percent, 0 to 100.
+
+    Args:
+        network: in evaluation mode, on any device.
+        test: at least one image.
+        precision: auto, float32, tf32 or bfloat16.
+    """
     device = next(network.parameters()).device
+    precision = resolve(precision, device)
     side = test.images.shape[-1]
     block, right = max(1, TEST_BLOCK_PIXELS // side**2), 0
     for images, labels in zip(test.images.split(block), test.labels.split(block), strict=True):
         batch = standardise(images.to(device).float() / 255, test.mean, test.std)
-        with encoding(precision, device):
+        with convolutions(precision, device), encoding(precision, device):
             logits = network(batch)
         right += int((logits.argmax(1) == labels.to(device)).sum())
     return 100 * right / len(test.labels)
@@ -54,7 +61,16 @@ def train_and_score(
     seeds: range,
     precision: str = "float32",
 ) -> Iterator[tuple[int, float]]:
-    """Trains a fresh network per seed on normalised images; yields (seed, accuracy in percent)."""
+    """Trains a fresh network per seed on normalised images.
+
+    Args:
+        architecture, images, labels, config, precision: as ``train`` takes them.
+        test: what the networks are scored on.
+        seeds: one network each.
+
+    Yields:
+        (seed, accuracy in percent).
+    """
     for seed in seeds:
         network = train(
             architecture, images, labels, classes=test.classes, config=config, seed=seed, precision=precision

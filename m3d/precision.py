@@ -14,11 +14,13 @@ _CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 def resolve(precision: str, device: torch.device) -> str:
     """float32, tf32 or bfloat16: what is asked for, or for ``auto`` what the hardware has units for.
 
+    tf32 is float32 on a CPU.
+
     On a GPU ``auto`` is bfloat16 from compute capability 8.0 on; on a CPU it is bfloat16 with AMX or
     AVX512-BF16 instructions. It follows from the hardware, never from a timing.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"condense.precision: given {precision!r}, allowed: {', '.join(PRECISIONS)}")
+        raise ConfigError(f"precision: given {precision!r}, allowed: {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -36,13 +38,24 @@ def cpu_has_bfloat16() -> bool:
     return any(flag in flags for flag in _CPU_FLAGS)
 
 
+def encoding(precision: str, device: torch.device) -> torch.autocast:
+    """Within it a network's forward pass runs in ``precision`` (resolved); the backward pass follows by itself."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
 @contextlib.contextmanager
-def encoding(precision: str, device: torch.device) -> Iterator[None]:
-    """Within it, convolutions and products run in ``precision`` (resolved, not auto); the rest in float32."""
-    cudnn, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+def convolutions(precision: str, device: torch.device) -> Iterator[None]:
+    """Within it a GPU's convolutions use TF32 where ``precision`` is tf32, and only there.
+
+    It belongs around the forward *and* the backward pass, since cuDNN reads the switch when it runs. Matrix
+    products are left alone: those of the kernels stay in float32.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            yield
+        yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, products
+        torch.backends.cudnn.allow_tf32 = before

@@ -9,7 +9,8 @@ def idc() -> Train:
     """IDC's protocol, used by M3D and DANCE: hard labels, one geometric operation per image, CutMix at 0.5.
 
     Source: Kim et al., "Dataset condensation via efficient synthetic-data parameterization" (2022). The
-    published code reports the best epoch by test accuracy; here it is always the last one.
+    published code reports the best epoch by test accuracy; here it is always the last one. This is the
+    protocol of 28 and 32 px; IDC trains otherwise on ImageNet at 224 px.
     """
     return Train(
         epochs=1000,

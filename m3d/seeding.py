@@ -35,11 +35,12 @@ def derive(seed: int, purpose: str, *counters: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
-def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator that stands at the beginning of the stream of (seed, purpose, counters)."""
-    made = torch.Generator(device=device)
-    made.manual_seed(derive(seed, purpose, *counters))
-    return made
+def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
+    """A CPU generator that stands at the beginning of the stream of (seed, purpose, counters).
+
+    Always on the CPU: a GPU's generators give other numbers, and a draw must not depend on the device.
+    """
+    return torch.Generator().manual_seed(derive(seed, purpose, *counters))
 
 
 def uniforms(

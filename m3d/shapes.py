@@ -16,19 +16,19 @@ Shapes in signatures are checked when the tests run and cost nothing otherwise; 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int, UInt8
+    from jaxtyping import Float, Int, UInt8
 else:
     try:
-        from jaxtyping import Bool, Float, Int, UInt8
+        from jaxtyping import Float, Int, UInt8
     except ImportError:
 
         class _Unchecked:
             def __class_getitem__(cls, item: Any) -> Any:
                 return item[0]
 
-        Bool = Float = Int = UInt8 = _Unchecked
+        Float = Int = UInt8 = _Unchecked
 
-__all__ = ["Bool", "Float", "Int", "ShapeError", "UInt8"]
+__all__ = ["Float", "Int", "ShapeError", "UInt8"]
 
 
 class ShapeError(ValueError):

@@ -45,11 +45,7 @@ class Outcome(enum.Enum):
     """Why a condensation stopped, as a sentence."""
 
     FINISHED = "all iterations are done"
-    NOT_FINITE = (
-        "the loss is not finite; try a smaller condense.learning_rate, a larger kernel.bandwidth_multiplier, "
-        "kernel.name=gaussian, or condense.precision=float32"
-    )
-    INTERRUPTED = "the run was interrupted; the same command goes on from its checkpoint"
+    NOT_FINITE = "the loss is not finite"
 
 
 @dataclass(frozen=True, kw_only=True)

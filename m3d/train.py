@@ -8,9 +8,9 @@ from torch import Tensor
 from m3d import augment as augmentation
 from m3d.config import Train
 from m3d.encoders import Network, build
-from m3d.precision import encoding
+from m3d.precision import convolutions, encoding, resolve
 from m3d.seeding import derive, generator
-from m3d.shapes import Float, Int
+from m3d.shapes import Float, Int, ShapeError
 
 
 def train(
@@ -32,18 +32,25 @@ def train(
         classes: outputs of the network.
         config: the protocol.
         seed: of weights, order and augmentation.
-        precision: resolved (not auto).
+        precision: auto, float32, tf32 or bfloat16.
 
     Returns:
         The network after the last epoch, in evaluation mode.
+
+    Raises:
+        ConfigError: an unknown architecture or precision, or images too small for the network.
+        ShapeError: images that are not square.
     """
     device, (count, channels, height, width) = images.device, images.shape
+    if height != width:
+        raise ShapeError("images", tuple(images.shape), "[n, channels, side, side]: crop them to squares first")
+    labels, precision = labels.to(device), resolve(precision, device)
     network = build(
         architecture,
         channels=channels,
         image_size=height,
         classes=classes,
-        generator=generator(seed, "evaluate/weights", device=device),
+        generator=generator(seed, "evaluate/weights"),
         device=device,
     )
     optimiser = torch.optim.SGD(
@@ -60,10 +67,11 @@ def train(
             numbers = torch.rand(len(rows), augmentation.slots(), generator=random).to(device)
             drawn = augmentation.draw_from(config.augment, numbers, height, width)
             batch = augmentation.apply(images[chosen][:, None], drawn, config.augment)[:, 0]
-            with encoding(precision, device):
-                loss = _loss(network, batch, labels[chosen], config, random)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            with convolutions(precision, device):
+                with encoding(precision, device):
+                    loss = _loss(network, batch, labels[chosen], config, random)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
             optimiser.step()
         schedule.step()
     return network.eval()

@@ -50,11 +50,6 @@ class ClassCache:
         kept = np.setdiff1d(np.arange(len(images)), held_out)
         return images[torch.from_numpy(kept)]
 
-    def train_count(self, label: int) -> int:
-        """Training images of a class, without those held out."""
-        count = self.classes[label]["train"]["rows"]
-        return count - round(count * self.data.validation_fraction)
-
     def test_set(self, on: Literal["test", "validation"] = "test") -> TestSet:
         """All test images, or with ``on="validation"`` those held out of training."""
         parts = [self._held(on, entry["label"]) for entry in self.classes]

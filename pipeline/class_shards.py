@@ -132,7 +132,12 @@ def finish(plan: ShardPlan) -> PreparedManifest:
         entry: dict[str, Any] = {"label": label, "name": name, "wnid": wnid_of(name)}
         for split in plan.splits:
             path = storage.join(plan.folder, f"{split}-{label:05d}.json")
-            record = parsed(PreparedRecord, storage.read_json(path), path)
+            try:
+                record = parsed(PreparedRecord, storage.read_json(path), path)
+            except FileNotFoundError:
+                raise UserError(
+                    f"{path}: was written on a node but is not seen here; --out or data.cache must be on storage that all nodes share"
+                ) from None
             entry[split] = {
                 "file": record["file"],
                 "rows": record["rows"],

@@ -13,7 +13,7 @@ from types import FrameType
 from m3d.config import ConfigError
 from pipeline import presets, storage
 from pipeline.config import RunConfig, from_dict, to_dict, with_settings
-from pipeline.errors import FailedError, UserError
+from pipeline.errors import FailedError, Interrupted, UserError
 
 EPILOG = """\
 examples:
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return given.action(given) or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
+    except Interrupted:
+        return _fail("interrupted: checkpoints are saved; the same command goes on from them", 130)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on where it ended", 130)
     except (UserError, ConfigError) as error:
@@ -56,8 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if given.debug:
             raise
-        if type(error).__name__ == "Interrupted":
-            return _fail("interrupted: checkpoints are saved; the same command goes on from them", 130)
         first = (str(error).strip().splitlines() or [""])[0]
         return _fail(f"failed: {type(error).__name__}: {first} (an error of this program; --debug shows where)", 1)
 

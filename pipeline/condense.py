@@ -9,11 +9,11 @@ from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.documents import RunRecord
-from pipeline.drive import Interrupted, drive
+from pipeline.drive import drive
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.ledger import Ledger, read_run
-from pipeline.plan import Placement, capacity, does_not_fit, fits, place, stored_placement
-from pipeline.progress import Display, clock, say
+from pipeline.plan import Placement, capacity, does_not_fit, fits, stored_placement
+from pipeline.progress import Display, say
 from pipeline.record import condensed_manifest, identity, new_record, shard_metadata, write_record
 from pipeline.worker import GroupTask
 
@@ -39,6 +39,7 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
         record = new_record(config, cache, placement)
         write_record(out, record)
     ledger = Ledger(out, identity(record))
+    ledger.sweep()
     todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
     _say_plan(config, placement, todo)
     if todo:
@@ -70,7 +71,11 @@ def _drive(
     iterations = config.condense.iterations
     with Display("condense", len(placement.groups) * iterations) as display:
         watch = _Watch(display, placement, todo, iterations, out, record)
-        grow = None if config.resources.actors else lambda: capacity(placement, ray_setup.nodes())
+        grow = (
+            None
+            if config.resources.actors
+            else lambda: capacity(placement.cpus_per_actor, placement.gpus_per_actor, ray_setup.nodes())
+        )
         return drive(task, todo, placement, config.resources, watch, capacity=grow)
 
 
@@ -90,6 +95,7 @@ class _Watch:
         done = len(placement.groups) - len(todo)
         self.at = dict.fromkeys(todo, 0)
         self.started_at: dict[int, int] = {}
+        self.made = 0
         self.finished, self.before, self.losses = done, done * iterations, {}
         self.began = time.monotonic()
         display.start_at(self.before)
@@ -101,6 +107,8 @@ class _Watch:
         if group is None:
             self._actor(kind, event)
             return
+        if kind == "lost":  # what begins again is worth a line in events.jsonl
+            self.made += self.at[group] - self.started_at.pop(group, self.at[group])
         if kind == "failed":
             self.display.note(f"group {group} failed: {event['why']}")
         if "iteration" in event:
@@ -121,10 +129,7 @@ class _Watch:
             self.record["resolved"].update(precision=event["precision"], device=event["device"])
             write_record(self.out, self.record)
         elif kind == "lost":
-            self.started_at.clear()  # what begins again is worth a line in events.jsonl
-            self.display.note(
-                f"an actor was lost ({event['why']}); its group goes on from its last checkpoint on a new one"
-            )
+            self.display.note(f"an actor was lost ({event['why']}); a new one takes its place")
         elif kind == "waiting":
             self.display.note(f"{len(self.at)} groups wait for {each} each; the cluster has none free")
         elif kind == "leaving":
@@ -138,7 +143,7 @@ class _Watch:
         storage.append_line(storage.join(self.out, "events.jsonl"), json.dumps(entry))
 
     def _status(self) -> str:
-        made = sum(self.at[group] - start for group, start in self.started_at.items())
+        made = self.made + sum(self.at[group] - start for group, start in self.started_at.items())
         rate = made / max(1e-9, time.monotonic() - self.began)
         parts = [f"{self.finished}/{len(self.placement.groups)} groups", f"{rate:.1f} it/s"]
         values = [value for losses in self.losses.values() for value in losses]
@@ -159,29 +164,16 @@ class _Watch:
 
 
 def _placement(config: RunConfig, classes: int, record: RunRecord | None) -> Placement:
-    nodes = ray_setup.nodes()
-    placement = place(config, nodes, classes)
-    if not fits(placement, nodes):
-        if not ray_setup.autoscales() and not config.resources.wait_s:
-            raise does_not_fit(placement, nodes)
-        _wait(config, placement)
-        placement = place(config, ray_setup.nodes(), classes)
-    if record is not None:
-        placement = stored_placement(record["resolved"]["placement"], placement, config.resources)
+    placement = ray_setup.placement(config, classes)
+    if record is None:
+        return placement
+    placement = stored_placement(record["resolved"]["placement"], placement, config.resources)
+    if not fits(placement, ray_setup.nodes()) and not ray_setup.autoscales():
+        raise does_not_fit(placement.cpus_per_actor, placement.gpus_per_actor, ray_setup.nodes())
+    wanted = config.resources.classes_per_group
+    if wanted and wanted != max(map(len, placement.groups)):
+        say(f"resources.classes_per_group={wanted} is not used: this run's groups were decided when it began")
     return placement
-
-
-def _wait(config: RunConfig, placement: Placement) -> None:
-    if ray_setup.autoscales():
-        return  # the pending actors are the demand that the autoscaler sees
-    ends = time.monotonic() + config.resources.wait_s
-    say(
-        f"waiting up to {clock(config.resources.wait_s)} for a node with {placement.cpus_per_actor:g} CPUs and {placement.gpus_per_actor:g} GPUs"
-    )
-    while not fits(placement, ray_setup.nodes()):
-        if time.monotonic() > ends:
-            raise does_not_fit(placement, ray_setup.nodes())
-        time.sleep(1)
 
 
 def _say_plan(config: RunConfig, placement: Placement, todo: list[int]) -> None:
@@ -203,6 +195,3 @@ def _raise(failed: dict[int, BaseException], groups: int) -> None:
         f"{first_line(first)} ({len(failed)} of {groups} groups failed; the same command takes up only what is missing)"
     )
     raise (UserError if mistakes else FailedError)(told) from first
-
-
-__all__ = ["Interrupted", "condense"]

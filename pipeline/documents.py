@@ -46,6 +46,7 @@ class CondensedManifest(TypedDict):
     shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]
+    checksum: str
 
 
 class PreparedSplit(ShardEntry):
@@ -86,6 +87,8 @@ class StoredPlacement(TypedDict):
     __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
     groups: list[list[int]]
     threads: int
+    cpus_per_actor: float
+    gpus_per_actor: float
 
 
 class Resolved(TypedDict):

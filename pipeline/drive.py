@@ -6,6 +6,7 @@ Instead a lost actor's group goes back into the queue and on from its checkpoint
 """
 
 import asyncio
+import re
 import signal
 import threading
 import time
@@ -13,25 +14,23 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from pipeline.config import Resources
-from pipeline.errors import DeviceError, FailedError, UserError, first_line
+from pipeline.errors import DeviceError, FailedError, Interrupted, UserError, first_line
 from pipeline.plan import Placement
 from pipeline.worker import CondenseActor, GroupTask
 
-LOST = (RayActorError, NodeDiedError, OutOfMemoryError, DeviceError, asyncio.TimeoutError)
-"""The actor is gone or silent; its group is not."""
+LOST = (RayError, DeviceError, asyncio.TimeoutError)
+"""The actor is gone, silent or of no more use; its group is not. (A task's own error is looked at before.)"""
 LEAVE_S = 20.0
 """Seconds that actors have to save when the run is interrupted."""
+RESPAWN_S = 0.5
+"""A node that is going down still takes actors for a moment."""
 SAY_WAITING_S = 10.0
 WATCH_S = 2.0
 
 Emit = Callable[[int | None, dict[str, Any]], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, by Ctrl-C or SIGTERM; checkpoints are written."""
 
 
 def drive(
@@ -81,6 +80,7 @@ class _Drive:
         self.actors: set[Any] = set()
         self.idle_since: float | None = time.monotonic()
         self.live = 0
+        self.last_loss = ""
         self.precision: str | None = None
         self.stopping = asyncio.Event()
 
@@ -94,6 +94,7 @@ class _Drive:
         try:
             done, _ = await asyncio.wait([settled, stopped, watching, self.broken], return_when=asyncio.FIRST_COMPLETED)
             if stopped in done:
+                watching.cancel()
                 await self._leave()
                 raise Interrupted
             for task in done:
@@ -110,6 +111,8 @@ class _Drive:
     def _open_slots(self, count: int) -> None:
         def tell(slot: asyncio.Task[None]) -> None:
             error = None if slot.cancelled() else slot.exception()
+            if error is None and all(other.done() for other in self.slots):
+                error = FailedError(f"no actor can start: {self.last_loss}")
             if error is not None and not self.broken.done():
                 self.broken.set_exception(error)
 
@@ -119,25 +122,27 @@ class _Drive:
             self.slots.append(slot)
 
     async def _slot(self) -> None:
-        while True:  # one life of an actor a turn
-            actor, counted = self._spawn(), False
+        """Keeps one actor alive after another; ends when ``attempts`` in a row could not start."""
+        failed_starts = 0
+        while failed_starts < self.resources.attempts:  # one life of an actor a turn
+            actor, ready = self._spawn(), False
             try:
                 told = await actor.ready.remote()  # may wait for a node, but holds no group meanwhile
-                self.idle_since = None
-                self.live, counted = self.live + 1, True
+                ready, failed_starts, self.idle_since = True, 0, None
+                self.live += 1
                 self.precision = self.precision or told["precision"]
                 self.emit(None, {"event": "ready", **told})
                 while True:
                     group, attempt = await self.queue.get()
                     await self._group(actor, group, attempt)
             except LOST as error:
-                if getattr(error, "actor_init_failed", False):
-                    raise FailedError(f"an actor cannot start: {first_line(error)}") from error
-                self.emit(None, {"event": "lost", "why": type(error).__name__})
-                await asyncio.sleep(0.5)  # a node that is going down still takes actors for a moment
+                failed_starts += not ready
+                self.last_loss = reason(error, self.resources.stall_s)
+                self.emit(None, {"event": "lost", "why": self.last_loss})
+                await asyncio.sleep(RESPAWN_S)
             finally:
                 self.actors.discard(actor)
-                self.live -= counted
+                self.live -= ready
                 if not self.live:
                     self.idle_since = time.monotonic()
                 ray.kill(actor)  # also fences one that hangs or is cut off
@@ -157,7 +162,10 @@ class _Drive:
                 self._again(group, attempt, error.cause)
                 raise error.cause from None
             # The person's or our own mistake: trying again cannot help.
-            self._fail(group, error.cause if isinstance(error.cause, UserError) else error)
+            cause = (
+                error.cause if isinstance(error.cause, UserError) else FailedError(f"group {group}: {reason(error, 0)}")
+            )
+            self._fail(group, cause)
         except FailedError as error:
             self._fail(group, error)
         except LOST as error:
@@ -170,12 +178,14 @@ class _Drive:
 
     def _again(self, group: int, attempt: int, error: BaseException) -> None:
         """Queues the group of a lost actor once more, or gives it up after its last attempt."""
+        why = reason(error, self.resources.stall_s)
+        self.emit(group, {"event": "lost", "why": why})
+        if self.stopping.is_set():
+            return  # the next call takes it up
         if attempt < self.resources.attempts:
             self.queue.put_nowait((group, attempt + 1))
             return
-        self._fail(
-            group, FailedError(f"group {group}: lost its actor {attempt} times, the last time by {first_line(error)}")
-        )
+        self._fail(group, FailedError(f"group {group}: lost its actor {attempt} times, the last time: {why}"))
 
     def _fail(self, group: int, error: BaseException) -> None:
         self.failed[group] = error
@@ -213,7 +223,10 @@ class _Drive:
                 self.emit(None, {"event": "waiting"})
                 self.idle_since = time.monotonic()
             if self.capacity is not None:
-                held = await asyncio.to_thread(self.capacity)
+                try:
+                    held = await asyncio.to_thread(self.capacity)
+                except (RayError, RuntimeError, FailedError):
+                    continue  # the cluster's state cannot be read now; it is asked again
                 self._open_slots(min(held, self.unfinished))
 
     def _listen_to_signals(self) -> Callable[[], None]:
@@ -241,3 +254,22 @@ async def _follow(stream: Any, stall_s: float) -> AsyncIterator[dict[str, Any]]:
         except StopAsyncIteration:
             return
         yield await value
+
+
+def reason(error: BaseException, stall_s: float) -> str:
+    """Why an actor or a task ended, in a few words."""
+    if isinstance(error, asyncio.TimeoutError):
+        return f"silent for {stall_s:g} s"
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {first_line(error.cause)}" if error.cause else first_line(error)
+    if isinstance(error, RayActorError):
+        return f"{type(error).__name__}: {_told(str(error))}"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _told(text: str) -> str:
+    """Of Ray's long account of a death, what caused it: the constructor's error, or the detail of the exit."""
+    if "creation task" in text:
+        return text.strip().splitlines()[-1].strip()
+    detail = re.search(r"exit detail: (.*?)(\. Some common causes|$)", text, re.MULTILINE)
+    return detail.group(1).strip() if detail else text.strip().splitlines()[0]

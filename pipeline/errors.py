@@ -12,6 +12,10 @@ class FailedError(Exception):
     """Something broke that the person did not do: one line, exit code 1; the same command takes up the rest."""
 
 
+class Interrupted(Exception):
+    """The run was asked to stop, by Ctrl-C or SIGTERM; checkpoints are written."""
+
+
 class DeviceError(Exception):
     """Memory or a GPU gave out: the actor is of no more use, but its group goes on from its checkpoint on another."""
 

@@ -1,6 +1,7 @@
 """The evaluate stage: fresh networks trained on the condensed set and on its baselines, as Ray tasks."""
 
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 
 from m3d import train_and_score, training_of
 from m3d.precision import resolve
-from pipeline import ray_setup
+from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
+from pipeline.documents import SEAL
 from pipeline.image_sets import training_set
-from pipeline.progress import Display, console
-from pipeline.results import set_names, table, write_rows
+from pipeline.plan import capacity, does_not_fit
+from pipeline.progress import Display, console, say
+from pipeline.results import held_row, set_names, table, write_rows
+from pipeline.shard_reader import read_manifest
 from pipeline.tasks import results
 from pipeline.worker import device_of_actor
 
@@ -30,7 +34,9 @@ class Trial:
 
 
 def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, Any]]:
-    """Trains and scores every set, architecture and seed, writes evaluation.json and prints the table.
+    """Trains and scores every set, architecture and seed that is missing in evaluation.json, and prints the table.
+
+    A row is written as soon as its last seed is scored, so an interrupted call loses the rows under way only.
 
     Args:
         config: of the run; ``evaluate`` says how.
@@ -38,42 +44,55 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
         cache_folder: class shards.
 
     Returns:
-        The rows that were measured.
+        The rows that the configuration asks for.
     """
     ray_setup.start(config.resources)
-    seeds = range(config.evaluate.seeds)
+    seal = read_manifest(storage.join(out, "condensed"))[SEAL]
+    wanted = [(name, architecture) for architecture in config.evaluate.architectures for name in set_names(config)]
+    held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, seal)) is not None}
+    if held:
+        say(f"evaluate: {len(held)} of {len(wanted)} rows are held from before")
     trials = [
         Trial(set=s, architecture=a, seed=n)
-        for a in config.evaluate.architectures
-        for s in set_names(config)
-        for n in seeds
+        for s, a in wanted
+        if (s, a) not in held
+        for n in range(config.evaluate.seeds)
     ]
-    accuracies, precision = _run(trials, config, out, cache_folder)
-    training = training_of(config.evaluate)
-    rows = []
-    for architecture in config.evaluate.architectures:
-        for name in set_names(config):
-            scores = [accuracies[Trial(set=name, architecture=architecture, seed=seed)] for seed in seeds]
-            rows.append(
-                {
-                    "set": name,
-                    "architecture": architecture,
-                    "protocol": config.evaluate.protocol,
-                    "mean": statistics.fmean(scores),
-                    "std": statistics.stdev(scores) if len(scores) > 1 else 0.0,
-                    "accuracies": scores,
-                    "seeds": list(seeds),
-                    "on": config.evaluate.on,
-                    "epochs": training.epochs,
-                    "epoch": "last",
-                    "flip": config.evaluate.flip,
-                    "images_per_class": config.condense.images_per_class,
-                    "precision": precision,
-                }
-            )
-    write_rows(out, rows)
+    scores: dict[tuple[str, str], dict[int, tuple[float, str]]] = {}
+    with Display("evaluate", len(trials)) as display:
+        for trial, scored in _scored(trials, config, out, cache_folder, display):
+            pair = (trial.set, trial.architecture)
+            scores.setdefault(pair, {})[trial.seed] = scored
+            if len(scores[pair]) == config.evaluate.seeds:  # a row is kept as soon as it is whole
+                held[pair] = _row(config, *pair, scores[pair], seal)
+                write_rows(out, [held[pair]])
+    rows = [held[pair] for pair in wanted]
+    write_rows(out, rows)  # in the order asked for
     console().print(table(rows, config.evaluate.on))
     return rows
+
+
+def _row(
+    config: RunConfig, name: str, architecture: str, scored: dict[int, tuple[float, str]], seal: str
+) -> dict[str, Any]:
+    seeds = sorted(scored)
+    accuracies = [scored[seed][0] for seed in seeds]
+    return {
+        "set": name,
+        "architecture": architecture,
+        "protocol": config.evaluate.protocol,
+        "mean": statistics.fmean(accuracies),
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "accuracies": accuracies,
+        "seeds": seeds,
+        "on": config.evaluate.on,
+        "epochs": training_of(config.evaluate).epochs,
+        "epoch": "last",
+        "flip": config.evaluate.flip,
+        "images_per_class": config.condense.images_per_class,
+        "precision": ", ".join(sorted({precision for _, precision in scored.values()})),
+        "condensed_set": seal,
+    }
 
 
 @ray.remote(max_retries=2)
@@ -96,27 +115,37 @@ def _score(trial: Trial, config: RunConfig, out: str, cache_folder: str, threads
     return accuracy, precision
 
 
-def _run(trials: list[Trial], config: RunConfig, out: str, cache_folder: str) -> tuple[dict[Trial, float], str]:
+def _scored(
+    trials: list[Trial], config: RunConfig, out: str, cache_folder: str, display: Display
+) -> Iterator[tuple[Trial, tuple[float, str]]]:
+    if not trials:
+        return
     threads, gpus, slots = _share(len(trials), config)
     task = _score.options(num_cpus=threads, num_gpus=gpus)
-    scores: dict[Trial, float] = {}
-    precision = ""
-    with Display("evaluate", len(trials)) as display:
-        display.update(0, f"0/{len(trials)} networks")
-        calls = [partial(task.remote, trial, config, out, cache_folder, threads) for trial in trials]
-        for index, scored in results(calls, slots, "evaluate"):
-            if index >= 0:
-                scores[trials[index]], precision = scored
-            display.update(len(scores), f"{len(scores)}/{len(trials)} networks")
-    return scores, precision
+    calls = [partial(task.remote, trial, config, out, cache_folder, threads) for trial in trials]
+    done = 0
+    display.update(0, f"0/{len(trials)} networks")
+    for index, scored in results(calls, slots, "evaluate"):
+        if index >= 0:
+            done += 1
+            yield trials[index], scored
+        display.update(done, f"{done}/{len(trials)} networks")
 
 
 def _share(trials: int, config: RunConfig) -> tuple[int, float, int]:
-    """CPUs (and threads) and GPUs of one network, and how many networks the cluster holds at a time."""
+    """CPUs (and threads) and GPUs of one network, and how many networks the cluster holds at a time.
+
+    Raises:
+        UserError: no node can hold one.
+    """
     nodes = ray_setup.nodes()
     gpus = config.resources.gpus_per_actor
     gpus = float(any(node.gpus >= 1 for node in nodes)) if gpus is None else gpus
-    cpus = sum(node.cpus for node in nodes)
-    threads = max(1, min(int(cpus / trials), int(max(node.cpus for node in nodes))))
-    slots = sum(node.gpus for node in nodes) / gpus if gpus else cpus / threads
-    return threads, gpus, max(1, int(slots))
+    able = [node for node in nodes if capacity(1, gpus, [node])]
+    if not able:
+        raise does_not_fit(1, gpus, nodes)
+    if gpus:
+        threads = max(1, min(int(node.cpus * gpus / node.gpus) for node in able))
+    else:
+        threads = max(1, min(int(sum(node.cpus for node in able) / trials), int(max(node.cpus for node in able))))
+    return threads, gpus, max(1, capacity(threads, gpus, able))

@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.progress import say
 
 FILE = "lease.json"
+LOCK = ".lease.lock"
 STALE_S = 30.0
 BEAT_S = 5.0
 
@@ -36,13 +37,8 @@ class Lease:
 
     def __init__(self, out: str, *, stale_s: float = STALE_S, beat_s: float = BEAT_S) -> None:
         self.out, self.path, self.stale_s, self.beat_s = out, storage.join(out, FILE), stale_s, beat_s
-        me = psutil.Process()
-        self.entry = {
-            "host": socket.gethostname(),
-            "pid": me.pid,
-            "started": me.create_time(),
-            "token": uuid.uuid4().hex,
-        }
+        started = started_at(os.getpid())
+        self.entry = {"host": host_name(), "pid": os.getpid(), "started": started, "token": uuid.uuid4().hex}
         self._stop = threading.Event()
         self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
 
@@ -63,24 +59,29 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._beats.join(timeout=30)
-        if self._token() == self.entry["token"]:
-            storage.remove(self.path)
+        with self._exclusive():
+            if self._token() == self.entry["token"]:
+                storage.remove(self.path)
+            if storage.is_local(self.out):
+                Path(self.out, LOCK).unlink(missing_ok=True)  # held, so nobody relies on it; see _exclusive
         if storage.is_local(self.out):
             with contextlib.suppress(OSError):
-                Path(self.out, ".lease.lock").unlink(missing_ok=True)
                 Path(self.out).rmdir()  # only where the run wrote nothing
 
     def _wait_until_stale(self, held: dict[str, Any]) -> None:
         """Returns when the heartbeat has stood still long enough. Raises where the owner lives."""
         if held.get("host") == self.entry["host"] and storage.is_local(self.out):
             raise self._refusal(held)
-        age = time.time() - float(held.get("heartbeat", 0))
+        beat = held.get("heartbeat")
+        age = time.time() - beat if isinstance(beat, int | float) else self.stale_s
         say(
-            f"{self.out}: process {held.get('pid')} on {held.get('host')} held this run {age:.0f} s ago; waiting to see whether it lives"
+            f"{self.out}: process {held.get('pid')} on {held.get('host')} held this run {age:.0f} s ago; "
+            "waiting to see whether it lives"
         )
-        seen, since = held.get("beats"), time.monotonic()
-        # The other host's clock may be off: what counts is that the heartbeat does not move here.
-        while time.monotonic() - since + max(0.0, min(age, self.stale_s)) < self.stale_s:
+        # The other host's clock may be off: what counts is that the heartbeat does not move while it is watched.
+        watch_s = max(3 * self.beat_s, self.stale_s - max(0.0, age))
+        seen, ends = held.get("beats"), time.monotonic() + watch_s
+        while time.monotonic() < ends:
             time.sleep(min(1.0, self.stale_s / 10))
             now = self._read()
             if now is None:
@@ -90,7 +91,7 @@ class Lease:
         with self._exclusive():
             if self._token() == held.get("token"):
                 storage.remove(self.path)
-        say(f"{self.out}: its heartbeat stopped; taking over")
+                say(f"{self.out}: its heartbeat stopped; taking over")
 
     def _refusal(self, held: dict[str, Any]) -> UserError:
         return UserError(
@@ -98,12 +99,11 @@ class Lease:
         )
 
     def _is_dead_here(self, held: dict[str, Any]) -> bool:
-        if held.get("host") != self.entry["host"]:
+        """Whether the owner ran on this host, in this boot, and is no more."""
+        if not storage.is_local(self.out) or held.get("host") != self.entry["host"]:
             return False
-        try:
-            return abs(psutil.Process(int(held["pid"])).create_time() - float(held["started"])) > 1
-        except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
-            return True
+        pid = held.get("pid")
+        return not isinstance(pid, int) or started_at(pid) != held.get("started")
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -122,7 +122,8 @@ class Lease:
         beats = 0
         while not self._stop.wait(self.beat_s):
             beats += 1
-            with contextlib.suppress(UserError, OSError):  # a full disk is said by those who write results
+            # Whatever goes wrong with one beat, the next one is tried; a full disk is said by those who write results.
+            with contextlib.suppress(Exception):
                 if self._token() not in (self.entry["token"], None):
                     say(f"{self.out}: another driver has taken this run over; leaving it to that one")
                     os.kill(os.getpid(), signal.SIGTERM)
@@ -135,14 +136,41 @@ class Lease:
         if not storage.is_local(self.out):
             yield
             return
-        path = Path(self.out, ".lease.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-        except OSError as error:
-            raise storage.unwritable(str(path), error) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        path = Path(self.out, LOCK)
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+            except OSError as error:
+                raise storage.unwritable(str(path), error) from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # The one before may have removed the file: then another file is the lock by now.
+                if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    yield
+                    return
+            finally:
+                os.close(descriptor)
+
+
+def host_name() -> str:
+    """This machine in this boot: process ids of another one, or of another container, mean nothing here."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
+        parts.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
+    return "/".join(parts)
+
+
+def started_at(pid: int) -> str | None:
+    """When a process of this machine started, in a form to compare; None where it is gone or a zombie."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        with contextlib.suppress(OSError, IndexError):
+            # In ticks since the boot, which no correction of the clock changes; the name before may hold spaces.
+            return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        return f"{process.create_time():.0f}"
+    except (psutil.Error, OverflowError, ValueError):
+        return None

@@ -20,8 +20,8 @@ from safetensors.torch import load, save
 from m3d import CondenseState
 from pipeline import storage
 from pipeline.documents import GroupRecord, RunRecord, parsed, sealed
-from pipeline.errors import UserError, listed
-from pipeline.shard_reader import parse_shard
+from pipeline.errors import FailedError, UserError, listed
+from pipeline.shard_reader import parse_shard, read_manifest
 from pipeline.shard_schema import FORMAT_VERSION, MANIFEST
 
 
@@ -68,17 +68,19 @@ class Ledger:
         return record
 
     def finished(self, group: int) -> bool:
-        """Whether the group's record is there and of this configuration."""
+        """Whether the group's shard is there with its record, of this configuration."""
         record = self._record(group)
-        return record is not None and record["identity"] == self.identity
+        if record is None or record["identity"] != self.identity:
+            return False
+        return storage.exists(self._path(group, "shard.arrow"))
 
     def commit(self, groups: int, manifest: Mapping[str, Any]) -> None:
         """Copies the shards of all groups to their place, checks each, and writes the manifest.
 
         Raises:
-            UserError: a shard that is not what its record says.
+            FailedError: shards that are not what their records say; those groups are made anew by the next call.
         """
-        entries = []
+        entries, damaged = [], []
         for group in range(groups):
             path, record = self._path(group, "shard.arrow"), self._record(group)
             data = storage.read_bytes(path) if storage.exists(path) else b""
@@ -88,18 +90,31 @@ class Ledger:
                 or parse_shard(data, path).num_rows != record["rows"]
             ):
                 storage.remove(self._path(group, "json"))
-                raise UserError(f"{path}: is not what was written; run the same command again to make the group anew")
+                damaged.append(str(group))
+                continue
             name = f"shard-{group:05d}.arrow"
             storage.write_bytes(storage.join(self.out, "condensed", name), data)
             entries.append({"file": name, "rows": record["rows"], "sha256": record["sha256"]})
+        if damaged:
+            raise FailedError(
+                f"{self.out}: the shards of groups {listed(damaged)} are not what was written; run the same command again to make them anew"
+            )
         whole = {"format_version": FORMAT_VERSION, "shards": entries, **manifest}
         storage.write_json(storage.join(self.out, "condensed", MANIFEST), sealed(whole))
         for group in range(groups):
             storage.remove(self._path(group, "shard.arrow"))
 
     def committed(self) -> bool:
-        """Whether the condensed set is finished."""
-        return storage.exists(storage.join(self.out, "condensed", MANIFEST))
+        """Whether the condensed set is finished and no shard of it has gone. Raises UserError for a damaged manifest."""
+        folder = storage.join(self.out, "condensed")
+        if not storage.exists(storage.join(folder, MANIFEST)):
+            return False
+        return all(storage.exists(storage.join(folder, entry["file"])) for entry in read_manifest(folder)["shards"])
+
+    def sweep(self) -> None:
+        """Removes what killed writers left."""
+        for folder in (self.out, storage.join(self.out, "checkpoints"), storage.join(self.out, "condensed")):
+            storage.sweep(folder)
 
     def _record(self, group: int) -> GroupRecord | None:
         path = self._path(group, "json")

@@ -12,6 +12,8 @@ CPUS_PER_GPU = 4
 """CPUs that an actor with a GPU takes where the node has them: it copies and counts, the GPU computes."""
 ACTIVATION_BYTES = 24
 """Kept per pixel and channel of a view for the backward pass: about six float32 maps at full resolution."""
+GPU_MEMORY = 16e9
+"""Bytes that a GPU is taken to have: the driver cannot see the GPUs of other nodes. Set classes_per_group for more."""
 MEMORY_SHARE = 0.5
 """Part of an actor's memory that activations may take."""
 
@@ -52,13 +54,15 @@ def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
         classes: of the run.
     """
     wanted = config.resources
+    # A head without CPUs holds no actor; where there is nothing else, the placement fits nowhere and says so.
+    nodes = [node for node in nodes if node.cpus or node.gpus] or [Node(cpus=1, gpus=0, memory=0)]
     gpus = wanted.gpus_per_actor if wanted.gpus_per_actor is not None else float(any(node.gpus >= 1 for node in nodes))
     slots = sum(int((node.gpus + 1e-6) / gpus) for node in nodes) if gpus else int(sum(node.cpus for node in nodes))
     groups_wanted = -(-classes // wanted.classes_per_group) if wanted.classes_per_group else classes
     actors = wanted.actors or max(1, min(slots, groups_wanted))
     cpus = wanted.cpus_per_actor if wanted.cpus_per_actor is not None else _cpus(nodes, actors, gpus)
-    held = min((node.memory for node in nodes if node.memory), default=0)
-    groups = _groups(classes, actors, wanted.classes_per_group, _fitting(config, held / max(1, actors)))
+    fitting = _fitting(config, _memory(nodes, actors, cpus, gpus))
+    groups = _groups(classes, actors, wanted.classes_per_group, fitting)
     return Placement(
         actors=min(actors, len(groups)),
         cpus_per_actor=cpus,
@@ -71,10 +75,12 @@ def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
 def stored_placement(stored: Mapping[str, Any], wanted: Placement, resources: Resources) -> Placement:
     """The groups and threads of a run that goes on, on the actors that the cluster holds now."""
     groups = tuple(tuple(group) for group in stored["groups"])
+    # A run that began on GPUs goes on on GPUs: another device means other bytes.
+    gpus = stored["gpus_per_actor"] if resources.gpus_per_actor is None else wanted.gpus_per_actor
     return Placement(
         actors=min(resources.actors or wanted.actors, len(groups)),
-        cpus_per_actor=wanted.cpus_per_actor,
-        gpus_per_actor=wanted.gpus_per_actor,
+        cpus_per_actor=wanted.cpus_per_actor if gpus == wanted.gpus_per_actor else stored["cpus_per_actor"],
+        gpus_per_actor=gpus,
         threads=stored["threads"],
         groups=groups,
     )
@@ -82,26 +88,24 @@ def stored_placement(stored: Mapping[str, Any], wanted: Placement, resources: Re
 
 def fits(placement: Placement, nodes: Sequence[Node]) -> bool:
     """Whether some node can hold one actor, when it is idle."""
-    return any(
-        node.cpus + 1e-6 >= placement.cpus_per_actor and node.gpus + 1e-6 >= placement.gpus_per_actor for node in nodes
-    )
+    return capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes) > 0
 
 
-def capacity(placement: Placement, nodes: Sequence[Node]) -> int:
-    """Actors that the nodes can hold together, each on one node."""
+def capacity(cpus: float, gpus: float, nodes: Sequence[Node]) -> int:
+    """Actors (or tasks) of so many CPUs and GPUs that the nodes can hold together, each on one node."""
 
     def on(node: Node) -> int:
-        shares = ((node.cpus, placement.cpus_per_actor), (node.gpus, placement.gpus_per_actor))
+        shares = ((node.cpus, cpus), (node.gpus, gpus))
         return min((int((held + 1e-6) / needed) for held, needed in shares if needed), default=0)
 
     return sum(on(node) for node in nodes)
 
 
-def does_not_fit(placement: Placement, nodes: Sequence[Node]) -> UserError:
-    """The sentence for an actor that no node can hold."""
+def does_not_fit(cpus: float, gpus: float, nodes: Sequence[Node]) -> UserError:
+    """The sentence for an actor (or a task) that no node can hold."""
     largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
     return UserError(
-        f"an actor needs {placement.cpus_per_actor:g} CPUs and {placement.gpus_per_actor:g} GPUs, but no node has them "
+        f"an actor needs {cpus:g} CPUs and {gpus:g} GPUs, but no node has them "
         f"(the largest of {len(nodes)}: {largest.cpus:g} CPUs, {largest.gpus:g} GPUs); lower resources.cpus_per_actor or "
         "resources.gpus_per_actor, add such a node, or wait for one with resources.wait_s"
     )
@@ -126,6 +130,18 @@ def _cpus(nodes: Sequence[Node], actors: int, gpus: float) -> float:
     largest = max((node.cpus for node in nodes), default=1.0)
     share = int(sum(node.cpus for node in nodes) / actors)
     return float(max(1, min(share, int(largest)))) if largest >= 1 else largest
+
+
+def _memory(nodes: Sequence[Node], actors: int, cpus: float, gpus: float) -> float:
+    """Bytes that one actor may count on: its share of the smallest node that holds one, or an assumed GPU's."""
+    if gpus:
+        return GPU_MEMORY * min(1.0, gpus)
+    shares = []
+    for node in nodes:
+        held = min(actors, capacity(cpus, gpus, [node]))
+        if held and node.memory:
+            shares.append(node.memory / held)
+    return min(shares, default=0.0)
 
 
 def _fitting(config: RunConfig, memory: float) -> int:

@@ -39,6 +39,7 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
     plan: ShardPlan = result(_plan.remote(data, cache), "prepare")
     if condensing:
         require_images(config, dict(zip(plan.names, plan.counts["train"], strict=True)))
+        ray_setup.placement(config, len(plan.names))  # refuses what no node can hold before anything is decoded
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
         manifest = parsed(PreparedManifest, storage.read_json(path), path)

@@ -2,12 +2,16 @@
 
 import logging
 import os
+import signal
+import threading
+import time
 
 import ray
 
-from pipeline.config import Resources
-from pipeline.errors import FailedError, UserError
-from pipeline.plan import Node
+from pipeline.config import Resources, RunConfig
+from pipeline.errors import FailedError, UserError, first_line
+from pipeline.plan import Node, Placement, does_not_fit, fits, place
+from pipeline.progress import clock, say
 
 
 def start(resources: Resources) -> None:
@@ -29,6 +33,8 @@ def start(resources: Resources) -> None:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = address == "local"
+    main = threading.current_thread() is threading.main_thread()
+    on_sigterm = signal.getsignal(signal.SIGTERM) if main else None
     try:
         ray.init(
             address=address,
@@ -38,13 +44,10 @@ def start(resources: Resources) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise UserError(
-            f"resources.address: no Ray cluster answers at {address} ({_first_line(error)}); check it with `ray status --address {address}`"
+            f"resources.address: no Ray cluster answers at {address} ({first_line(error)}); check it with `ray status --address {address}`"
         ) from None
-
-
-def stop() -> None:
-    """Leaves the cluster, or stops the run's own."""
-    ray.shutdown()
+    if on_sigterm is not None:
+        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts one of its own there, which exits without a word
 
 
 def nodes() -> list[Node]:
@@ -66,5 +69,24 @@ def autoscales() -> bool:
     return bool(config is not None and getattr(config, "node_group_configs", None))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def placement(config: RunConfig, classes: int) -> Placement:
+    """Where a run of so many classes goes on the cluster as it is now.
+
+    Waits for a node that can hold an actor where an autoscaler is on (the pending actors are the demand that it
+    sees) or ``resources.wait_s`` allows.
+
+    Raises:
+        UserError: no node can hold an actor.
+    """
+    made = place(config, nodes(), classes)
+    if fits(made, nodes()) or autoscales():
+        return made
+    ends = time.monotonic() + config.resources.wait_s
+    needed = (made.cpus_per_actor, made.gpus_per_actor)
+    if config.resources.wait_s:
+        say(f"waiting up to {clock(config.resources.wait_s)} for a node with {needed[0]:g} CPUs and {needed[1]:g} GPUs")
+    while not fits(made, nodes()):
+        if time.monotonic() >= ends:
+            raise does_not_fit(*needed, nodes())
+        time.sleep(1)
+    return place(config, nodes(), classes)

@@ -38,16 +38,33 @@ def read_rows(out: str) -> list[dict[str, Any]]:
     return rows
 
 
-def is_evaluated(config: RunConfig, out: str) -> bool:
-    """Whether evaluation.json holds every row that the configuration asks for."""
-    epochs, seeds = training_of(config.evaluate).epochs, set(range(config.evaluate.seeds))
-    held = {_key(row) for row in read_rows(out) if row.get("epochs") == epochs and seeds <= set(row.get("seeds", ()))}
-    wanted = {
-        (name, architecture, config.evaluate.protocol, config.evaluate.on)
-        for architecture in config.evaluate.architectures
-        for name in set_names(config)
+def held_row(config: RunConfig, out: str, name: str, architecture: str, seal: str) -> dict[str, Any] | None:
+    """The row of evaluation.json that answers for a set and an architecture, or None.
+
+    It must be of the same protocol, split, epochs and flip, of at least the seeds asked for, and of this very
+    condensed set, whose manifest has the checksum ``seal``.
+    """
+    asked = {
+        "set": name,
+        "architecture": architecture,
+        "protocol": config.evaluate.protocol,
+        "on": config.evaluate.on,
+        "epochs": training_of(config.evaluate).epochs,
+        "flip": config.evaluate.flip,
+        "condensed_set": seal,
     }
-    return wanted <= held
+    seeds = set(range(config.evaluate.seeds))
+    for row in read_rows(out):
+        held = row.get("seeds")
+        if all(row.get(key) == value for key, value in asked.items()) and isinstance(held, list) and seeds <= set(held):
+            return row
+    return None
+
+
+def is_evaluated(config: RunConfig, out: str, seal: str) -> bool:
+    """Whether evaluation.json holds every row that the configuration asks for, of the condensed set ``seal``."""
+    names, architectures = set_names(config), config.evaluate.architectures
+    return all(held_row(config, out, name, architecture, seal) for architecture in architectures for name in names)
 
 
 def table(rows: Iterable[dict[str, Any]], on: str) -> Table:

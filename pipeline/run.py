@@ -9,6 +9,7 @@ from m3d.kernels import kernel_named
 from pipeline import storage
 from pipeline.condense import condense
 from pipeline.config import Evaluate, RunConfig, from_dict
+from pipeline.documents import SEAL
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.lease import Lease
@@ -18,18 +19,19 @@ from pipeline.progress import say
 from pipeline.record import check_same_run
 from pipeline.report import is_reported, report
 from pipeline.results import is_evaluated
+from pipeline.shard_reader import read_manifest
 from pipeline.shard_schema import MANIFEST
 
 
 def run_all(config: RunConfig, out: str) -> None:
     """prepare, condense, evaluate and report; a finished run says so and does nothing."""
     out = storage.absolute(out)
-    if _condensed(config, out) and is_evaluated(config, out) and is_reported(out):
+    if _condensed(config, out) and _evaluated(config, out) and is_reported(out):
         say(f"{out}: this run is finished; nothing to do")
         return
     with Lease(out):
         _condense(config, out)
-        if not is_evaluated(config, out):
+        if not _evaluated(config, out):
             evaluate(config, out, _class_shards(config, out))
         report(out)
 
@@ -131,6 +133,10 @@ def _class_shards(config: RunConfig, out: str, *, condensing: bool = False) -> s
             f"{out}: the source changed since this run began, and its class shards are gone; choose another --out"
         )
     return made
+
+
+def _evaluated(config: RunConfig, out: str) -> bool:
+    return is_evaluated(config, out, read_manifest(storage.join(out, "condensed"))[SEAL])
 
 
 def _condensed(config: RunConfig, out: str) -> bool:

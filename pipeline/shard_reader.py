@@ -139,7 +139,7 @@ def read_shard(path: str, entry: ShardEntry) -> CondensedShard:
         raise UserError(f"{path}: is named by the manifest but does not exist; run the same command again") from None
     if storage.sha256(data) != entry["sha256"]:
         raise UserError(
-            f"{path}: its checksum is not the manifest's; the file is damaged, restore it or condense again"
+            f"{path}: its checksum is not the manifest's, the file is damaged; restore it, or delete {MANIFEST} and run the same command again"
         )
     table = parse_shard(data, path)
     if table.num_rows != entry["rows"]:

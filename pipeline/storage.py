@@ -4,9 +4,11 @@ A write is of a whole object and becomes visible at once: local files are writte
 flushed and renamed; an object store publishes an object when it is complete.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -109,8 +111,18 @@ def files_below(path: str, suffix: str = "") -> list[str]:
 def remove(path: str) -> None:
     """Removes a file; nothing happens where there is none."""
     fs, root = _open(path)
-    if fs.exists(root):
+    with contextlib.suppress(FileNotFoundError):
         fs.rm_file(root)
+
+
+def sweep(folder: str) -> None:
+    """Removes what killed writers left beside their files: nothing that is younger than a minute."""
+    if not is_local(folder):
+        return
+    for path in Path(folder).glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
 
 
 def arrow_source(path: str) -> pa.NativeFile:

@@ -95,6 +95,14 @@ class GroupWorker:
         Raises:
             UserError: a loss is not finite, or an image or a shard cannot be read or written.
         """
+        try:
+            yield from self._condense(group, precision)
+        except (MemoryError, RuntimeError) as error:
+            if not _of_the_device(error):
+                raise
+            raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
+
+    def _condense(self, group: int, precision: str) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self.task.threads)
         condenser, names = self._condenser(group, precision)
         state = self._resumed(group, condenser)
@@ -120,10 +128,6 @@ class GroupWorker:
                     losses, reported = [], time.monotonic()
         except NotFiniteError as error:
             raise UserError(f"group {group} ({listed(names)}): {error}") from None
-        except (MemoryError, RuntimeError) as error:
-            if not _of_the_device(error):
-                raise
-            raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
         if state.iteration < condenser.condense.iterations:
             checkpoints.save(state)
             checkpoints.settle()

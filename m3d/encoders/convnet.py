@@ -17,11 +17,11 @@ class ConvNet(Network):
 
     def __init__(self, *, depth: int, width: int, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
-        if image_size < 2**depth:
+        first_padding = 3 if image_size == 28 else 1
+        if image_size + 2 * (first_padding - 1) < 2**depth:
             raise ConfigError(
                 f"encoder: convnet{depth} needs images of at least {2**depth} px, given {image_size}; use fewer blocks"
             )
-        first_padding = 3 if image_size == 28 else 1
         sides = [channels] + [width] * depth
         self.convolutions = nn.ModuleList(
             nn.Conv2d(sides[i], width, 3, padding=first_padding if i == 0 else 1) for i in range(depth)

@@ -31,7 +31,7 @@ def instance_norm(channels: int) -> nn.GroupNorm:
 
 @torch.no_grad()
 def initialise(network: nn.Module, generator: torch.Generator, *, fan_out: bool = False) -> None:
-    """Draws all weights anew, in place, so that nothing compiled around the network has to change.
+    """Draws all weights anew, in place: whoever holds the network goes on with it.
 
     Layers are visited in the order of ``network.modules()``. Convolutions and linear layers get torch's
     defaults (uniform within 1 / sqrt(fan in)); with ``fan_out`` convolutions get the normal distribution
@@ -39,7 +39,7 @@ def initialise(network: nn.Module, generator: torch.Generator, *, fan_out: bool 
 
     Args:
         network: any module of convolutions, linear layers and norms.
-        generator: on the device of the weights.
+        generator: on the CPU, so that every device gets the same weights.
         fan_out: how convolutions are drawn.
     """
     for module in network.modules():
@@ -47,11 +47,16 @@ def initialise(network: nn.Module, generator: torch.Generator, *, fan_out: bool 
             fan_in = module.weight[0].numel()
             if fan_out and isinstance(module, nn.Conv2d):
                 kernel_area = module.kernel_size[0] * module.kernel_size[1]
-                module.weight.normal_(0, math.sqrt(2 / (kernel_area * module.out_channels)), generator=generator)
+                deviation = math.sqrt(2 / (kernel_area * module.out_channels))
+                module.weight.copy_(torch.empty(module.weight.shape).normal_(0, deviation, generator=generator))
             else:
-                module.weight.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+                _uniform(module.weight, 1 / math.sqrt(fan_in), generator)
             if module.bias is not None:
-                module.bias.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+                _uniform(module.bias, 1 / math.sqrt(fan_in), generator)
         elif isinstance(module, nn.GroupNorm):
             module.weight.fill_(1)
             module.bias.fill_(0)
+
+
+def _uniform(parameter: Tensor, bound: float, generator: torch.Generator) -> None:
+    parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))

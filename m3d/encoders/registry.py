@@ -28,7 +28,7 @@ def check_name(name: str, key: str) -> None:
 
 
 def is_residual(name: str) -> bool:
-    """Whether the network draws its convolutions by fan out."""
+    """Whether it is a residual network, whose convolutions are drawn by fan out."""
     return name in _RESIDUAL
 
 
@@ -49,7 +49,7 @@ def build(
         channels: of the images.
         image_size: side of the images in pixels.
         classes: outputs of the classifier.
-        generator: on ``device``; the weights are a function of its state.
+        generator: on the CPU; the weights are a function of its state.
         width: channels of a ConvNet's blocks.
         device: where the weights live.
 

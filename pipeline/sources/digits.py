@@ -22,7 +22,6 @@ class Digits:
             class_names=tuple(str(digit) for digit in range(10)),
             counts={"train": tuple(labels[digit] for digit in range(10))},
             fingerprint=fingerprint("scikit-learn digits"),
-            class_aligned=True,
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:

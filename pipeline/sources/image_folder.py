@@ -32,9 +32,7 @@ class ImageFolder:
             for name in names
             for file, state in held.get(name, ())
         ]
-        return SourceIndex(
-            class_names=names, counts=counts, fingerprint=fingerprint("image_folder", *described), class_aligned=True
-        )
+        return SourceIndex(class_names=names, counts=counts, fingerprint=fingerprint("image_folder", *described))
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
         for label, name in enumerate(self._class_names):

@@ -37,8 +37,6 @@ class SourceIndex:
     """Images per class, by split: ``train``, and ``test`` where the source has one."""
     fingerprint: str
     """Changes when the source does."""
-    class_aligned: bool = False
-    """Whether reading a few classes touches only their images."""
 
 
 class Source(Protocol):

@@ -1,6 +1,6 @@
 """``python -m tests.faults``: many real kills at random moments; every run must finish with the same bytes.
 
-Trials that are done are kept in OUT/trials.jsonl, so an interrupted call goes on where it ended.
+Trials that are done are kept in OUT/trials-COMMIT.jsonl, so an interrupted call goes on where it ended.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.record import commit
 from tests.faults.trial import KINDS, PHASES, Outcome, run_trial, undisturbed
 
 
@@ -29,7 +30,9 @@ def main() -> int:
     folder = given.out.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     expected = undisturbed(folder / "undisturbed", folder / "class-shards")
-    done = {outcome.trial: outcome for outcome in _read(folder / "trials.jsonl")}
+    version = commit() or "unknown"
+    log = folder / f"trials-{version}.jsonl"  # trials of other code do not count
+    done = {outcome.trial: outcome for outcome in _read(log)}
     # Trials that share a cluster run next to each other.
     todo = sorted((n for n in range(given.trials) if n not in done), key=lambda n: (KINDS[n % len(KINDS)] == "node", n))
     nodes = _Nodes()
@@ -39,7 +42,7 @@ def main() -> int:
             cluster = nodes.ready() if kind == "node" else None
             outcome = run_trial(number, folder, folder / "class-shards", expected, cluster, kind)
             done[number] = outcome
-            with open(folder / "trials.jsonl", "a") as file:
+            with open(log, "a") as file:
                 file.write(json.dumps(outcome.as_dict()) + "\n")
             print(_line(outcome), flush=True)
             if outcome.passed:

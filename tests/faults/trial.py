@@ -42,6 +42,8 @@ class Outcome:
     kind: str
     phase: str
     killed_after_s: float
+    killed: bool
+    """Whether there was still something to kill."""
     finished: bool
     reruns: int
     identical: bool
@@ -53,8 +55,8 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Finished, the same bytes, and no more than one checkpoint interval done again."""
-        return self.finished and self.identical and self.repeated <= CHECKPOINT_EVERY
+        """Killed, finished, the same bytes, and no more than one checkpoint interval done again."""
+        return self.killed and self.finished and self.identical and self.repeated <= CHECKPOINT_EVERY
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -118,7 +120,7 @@ def run_trial(
         _wait_until(phase, out, driver)
         time.sleep(chance.uniform(0, 1.5 if phase == "after" else 0.4))
         killed_after = time.monotonic() - began
-        _kill(kind, driver, cluster, chance)
+        killed = _kill(kind, driver, cluster, chance)
         _, said = driver.communicate(timeout=TIMEOUT_S)
         code = driver.returncode
         if kind == "driver":
@@ -136,6 +138,7 @@ def run_trial(
         kind=kind,
         phase=phase,
         killed_after_s=round(killed_after, 2),
+        killed=killed,
         finished=code == 0,
         reruns=reruns,
         identical=bool(expected) and shards(out) == expected,
@@ -186,19 +189,22 @@ def _wait_until(phase: str, out: Path, driver: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
-def _kill(kind: str, driver: "subprocess.Popen[str]", cluster: "Any | None", chance: random.Random) -> None:
+def _kill(kind: str, driver: "subprocess.Popen[str]", cluster: "Any | None", chance: random.Random) -> bool:
+    """Kills, and says whether there was something to kill."""
     if kind == "driver":
+        alive = driver.poll() is None
         driver.send_signal(signal.SIGKILL)
-    elif kind == "node":
+        return alive
+    if kind == "node":
         assert cluster is not None
         node = chance.choice(sorted(cluster.worker_nodes, key=lambda node: node.unique_id))
+        alive = driver.poll() is None
         cluster.remove_node(node, allow_graceful=False)
-    else:
-        actors = [
-            child for child in psutil.Process(driver.pid).children(recursive=True) if "CondenseActor" in _name(child)
-        ]
-        if actors:  # none where the run has just finished
-            chance.choice(sorted(actors, key=lambda child: child.pid)).kill()
+        return alive
+    actors = [child for child in psutil.Process(driver.pid).children(recursive=True) if "CondenseActor" in _name(child)]
+    if actors:
+        chance.choice(sorted(actors, key=lambda child: child.pid)).kill()
+    return bool(actors)
 
 
 def _name(process: psutil.Process) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from m3d import ConfigError
-from m3d.precision import cpu_has_bfloat16, encoding, resolve
+from m3d.precision import convolutions, cpu_has_bfloat16, encoding, resolve
 
 CPU = torch.device("cpu")
 
@@ -28,14 +28,26 @@ def test_the_cpu_can_be_asked():
     ("name", "dtype"), [("float32", torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
 def test_encoding(name, dtype):
-    a, before = torch.rand(2, 2), torch.backends.cuda.matmul.allow_tf32
+    a = torch.rand(2, 2)
     with encoding(name, CPU):
         assert (a @ a).dtype == dtype
-        assert torch.backends.cuda.matmul.allow_tf32 == (name == "tf32")
     assert (a @ a).dtype == torch.float32
-    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_convolutions_leave_a_cpu_alone():
+    before = torch.backends.cudnn.allow_tf32
+    with convolutions("tf32", CPU):
+        assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("float32", False), ("tf32", True), ("bfloat16", False)])
+def test_convolutions_switch_tf32_and_back(name, allowed):
+    before = torch.backends.cudnn.allow_tf32
+    with convolutions(name, torch.device("cuda")):
+        assert torch.backends.cudnn.allow_tf32 == allowed
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_exception():
-    with pytest.raises(ConfigError, match=r"condense\.precision: given 'half', allowed: auto, float32, tf32, bfloat16"):
+    with pytest.raises(ConfigError, match=r"precision: given 'half', allowed: auto, float32, tf32, bfloat16"):
         resolve("half", CPU)

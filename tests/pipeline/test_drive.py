@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 
 from pipeline.config import Resources, RunConfig
-from pipeline.drive import Interrupted, drive
-from pipeline.errors import DeviceError, FailedError, UserError
+from pipeline.drive import drive, reason
+from pipeline.errors import DeviceError, FailedError, Interrupted, UserError
 from pipeline.ledger import Ledger
 from pipeline.worker import CondenseActor, GroupTask
 from tests.pipeline.runs import placement_of, prepared, small_config, task_of
@@ -132,7 +133,7 @@ def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
 
     emit = Freezer()
     assert run(task_of(config, tmp_path, cache), config, emit, stall_s=3.0) == {}
-    assert ("lost", "TimeoutError") in [(event["event"], event.get("why")) for _, event in emit.events]
+    assert ("lost", "silent for 3 s") in [(event["event"], event.get("why")) for _, event in emit.events]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -181,7 +182,8 @@ def test_a_device_that_gives_out_is_left_and_the_group_goes_on_elsewhere(
     monkeypatch.setattr("pipeline.drive.CondenseActor", Failing)
     emit = Recorder()
     assert run(task, config, emit) == {}
-    assert ("lost", "DeviceError") in [(event["event"], event.get("why")) for _, event in emit.events]
+    told = "DeviceError: OutOfMemoryError: CUDA out of memory"
+    assert ("lost", told) in [(event["event"], event.get("why")) for _, event in emit.events]
     assert emit.kinds().count("ready") == 2
     assert len(shards(tmp_path)) == 2
 
@@ -195,7 +197,7 @@ def test_actors_are_added_when_the_cluster_grows(tmp_path: Path, monkeypatch: py
     assert emit.kinds().count("ready") == 2  # no more than there are groups
 
 
-def test_an_actor_that_cannot_start_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actors_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config()
     task = task_of(config, tmp_path, prepared(config, tmp_path))
 
@@ -211,5 +213,25 @@ def test_an_actor_that_cannot_start_fails_at_once(tmp_path: Path, monkeypatch: p
         def condense(self, group: int, precision: str) -> None: ...
 
     monkeypatch.setattr("pipeline.drive.CondenseActor", Broken)
-    with pytest.raises(FailedError, match="cannot start"):
+    with pytest.raises(FailedError, match=r"no actor can start: .*bad start"):
         run(task, config, Recorder())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "The actor died unexpectedly.\n pid: 3\nWorker exit detail: connection error code 2. End of file. Some common causes",
+            "connection error code 2. End of file",
+        ),
+        (
+            "The actor died because of an error raised in its creation task, ray::A\n  File x\nValueError: bad start",
+            "ValueError: bad start",
+        ),
+        ("The node is gone", "The node is gone"),
+    ],
+)
+def test_reasons_name_the_cause_of_a_death(text: str, told: str) -> None:
+    error = RayActorError()
+    error.error_msg = text
+    assert reason(error, 1).endswith(told)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,6 +45,7 @@ def test_a_run_from_nothing_and_again(tmp_path: Path) -> None:
         "grid.png",
         "report.html",
         "metrics.jsonl",
+        "events.jsonl",
     }
     assert {path.name for path in out.iterdir()} == expected
     rows = json.loads((out / "evaluation.json").read_text())["results"]
@@ -107,10 +109,36 @@ def test_a_driver_that_is_killed_half_way_goes_on(tmp_path: Path, number: signal
 
 
 def _wait_for_checkpoint(out: Path, driver: "subprocess.Popen[str]") -> None:
-    import time
-
     ends = time.monotonic() + TIMEOUT_S
     while not list((out / "checkpoints").glob("*.safetensors")):
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < ends, "no checkpoint appeared"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_an_evaluation_that_is_ended_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = [*SMALL, "--set", "evaluate.epochs=40", "--set", "evaluate.architectures=convnet2"]
+    assert pipeline("condense", *settings, "--out", str(out)).returncode == 0
+    command = [sys.executable, "-m", "pipeline", "run", *settings, "--out", str(out)]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    try:
+        ends = time.monotonic() + TIMEOUT_S
+        while not (out / "evaluation.json").exists():
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < ends, "no row appeared"
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGTERM)
+        _, said = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 130
+    assert said.splitlines() == ["interrupted; the same command goes on where it ended"]
+    assert not (out / "lease.json").exists()
+    again = pipeline("run", *settings, "--out", str(out))
+    assert again.returncode == 0, again.stderr
+    assert "rows are held from before" in again.stdout
+    rows = json.loads((out / "evaluation.json").read_text())["results"]
+    assert sorted(row["set"] for row in rows) == ["condensed", "mosaic", "random"]

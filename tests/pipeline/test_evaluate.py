@@ -1,5 +1,6 @@
 """The sets that are compared, and evaluation.json."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.image_sets import training_set
 from pipeline.ledger import Ledger
 from pipeline.record import condensed_manifest, new_record
 from pipeline.results import is_evaluated, read_rows, set_names, write_rows
+from pipeline.shard_reader import read_manifest
 from pipeline.worker import GroupWorker
 from tests.pipeline.runs import condensed_images, placement_of, prepared, small_config, task_of
 
@@ -89,10 +91,16 @@ def test_evaluate_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert (row["architecture"], row["protocol"], row["epochs"], row["epoch"]) == ("convnet1", "idc", 5, "last")
         assert all(0 <= accuracy <= 100 for accuracy in row["accuracies"])
     assert read_rows(str(tmp_path)) == rows
-    assert is_evaluated(config, str(tmp_path))
-    assert not is_evaluated(small_config("evaluate.seeds=3"), str(tmp_path))
+    seal = read_manifest(str(tmp_path / "condensed"))["checksum"]
+    assert is_evaluated(config, str(tmp_path), seal)
+    assert not is_evaluated(config, str(tmp_path), "of another set")
+    for other in ("evaluate.seeds=3", "evaluate.epochs=6", "evaluate.flip=true", "evaluate.architectures=convnet2"):
+        assert not is_evaluated(small_config(other), str(tmp_path), seal)
     assert "condensed" in capsys.readouterr().out
-    assert evaluate(config, str(tmp_path), cache.folder) == rows  # the same seeds, the same figures
+    (tmp_path / "evaluation.json").write_text(json.dumps({"results": rows[1:]}))
+    again = evaluate(config, str(tmp_path), cache.folder)
+    assert "2 of 3 rows are held" in capsys.readouterr().out
+    assert again == rows  # the same seeds, the same figures
 
 
 def test_rows_replace_those_of_the_same_kind(tmp_path: Path) -> None:

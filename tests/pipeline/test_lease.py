@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.lease import Lease
+from pipeline.lease import Lease, host_name, started_at
 
 HOLD = """
 import sys, time
@@ -29,15 +28,8 @@ def entry(out: Path) -> dict[str, Any]:
 
 
 def write(out: Path, **changes: Any) -> None:
-    me = psutil.Process()
-    held = {
-        "host": "elsewhere",
-        "pid": me.pid,
-        "started": me.create_time(),
-        "token": "t",
-        "heartbeat": time.time(),
-        "beats": 0,
-    }
+    mine = {"pid": os.getpid(), "started": started_at(os.getpid())}
+    held = {"host": "elsewhere", **mine, "token": "t", "heartbeat": time.time(), "beats": 0}
     out.mkdir(exist_ok=True)
     (out / "lease.json").write_text(json.dumps({**held, **changes}))
 
@@ -84,9 +76,7 @@ def test_a_second_driver_is_refused_while_the_first_lives_and_takes_over_when_it
 
 
 def test_a_process_id_that_was_given_to_another_process_does_not_hold(tmp_path: Path) -> None:
-    import socket
-
-    write(tmp_path, host=socket.gethostname(), started=1.0)
+    write(tmp_path, host=host_name(), started="1")
     with Lease(str(tmp_path)):
         assert entry(tmp_path)["token"] != "t"
 
@@ -96,7 +86,7 @@ def test_another_host_whose_heartbeat_stands_still_is_waited_for_and_taken_over(
 ) -> None:
     write(tmp_path)
     began = time.monotonic()
-    with Lease(str(tmp_path), stale_s=1.0):
+    with Lease(str(tmp_path), stale_s=1.0, beat_s=0.1):
         assert entry(tmp_path)["token"] != "t"
     assert time.monotonic() - began > 0.8
     said = capsys.readouterr().out
@@ -104,12 +94,35 @@ def test_another_host_whose_heartbeat_stands_still_is_waited_for_and_taken_over(
     assert "taking over" in said
 
 
-def test_another_host_whose_heartbeat_is_old_is_taken_over_at_once(tmp_path: Path) -> None:
+def test_another_host_whose_heartbeat_is_old_is_watched_for_three_beats(tmp_path: Path) -> None:
     write(tmp_path, heartbeat=time.time() - 3600)
     began = time.monotonic()
-    with Lease(str(tmp_path), stale_s=30.0):
+    with Lease(str(tmp_path), stale_s=30.0, beat_s=0.1):
         pass
-    assert time.monotonic() - began < 10
+    assert 0.3 <= time.monotonic() - began < 10
+
+
+def test_another_host_whose_clock_is_behind_is_not_robbed(tmp_path: Path) -> None:
+    write(tmp_path, heartbeat=time.time() - 3600)
+    beat = threading.Timer(0.3, lambda: write(tmp_path, heartbeat=time.time() - 3600, beats=1))
+    beat.start()
+    try:
+        with pytest.raises(UserError, match="on elsewhere"), Lease(str(tmp_path), beat_s=0.5):
+            pass
+    finally:
+        beat.join(timeout=10)
+
+
+def test_a_zombie_does_not_hold(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    ends = time.monotonic() + 30
+    while started_at(child.pid) is not None:  # it ends, but nobody has asked for its exit code
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    write(tmp_path, host=host_name(), pid=child.pid, started="1")
+    with Lease(str(tmp_path)):
+        pass
+    child.wait(timeout=30)
 
 
 def test_another_host_whose_heartbeat_moves_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3d import CondenseState
-from pipeline.errors import UserError
+from pipeline.errors import FailedError, UserError
 from pipeline.ledger import Ledger, read_run, refuse_another, snapshot
 from pipeline.shard_writer import condensed_shard
 
@@ -90,7 +90,6 @@ def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pyt
     )
     ledger.commit(2, {})
     assert written == ["shard-00000.arrow", "shard-00001.arrow", "manifest.json"]
-    assert ledger.committed()
 
 
 def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path) -> None:
@@ -98,10 +97,28 @@ def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path)
     ledger.finish_group(0, shard_bytes(), 2)
     path = tmp_path / "checkpoints" / "group-00000.shard.arrow"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UserError, match="run the same command again"):
+    with pytest.raises(FailedError, match="groups 0 are not what was written; run the same command again"):
         ledger.commit(1, {})
     assert not ledger.committed()
     assert not ledger.finished(0)
+
+
+def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.finish_group(0, shard_bytes(), 2)
+    described = {
+        "images_per_class": 1,
+        "factor": 1,
+        "shape": [1, 4, 4],
+        "mean": [0.5],
+        "std": [0.5],
+        "classes": CLASSES,
+    }
+    ledger.commit(1, described)
+    assert ledger.committed()
+    assert not ledger.finished(0)  # its shard has moved: without the set it must be made again
+    (tmp_path / "condensed" / "shard-00000.arrow").unlink()
+    assert not ledger.committed()
 
 
 def test_read_run(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.config import RunConfig, with_settings
 from pipeline.errors import UserError
-from pipeline.plan import Node, does_not_fit, fits, place, stored_placement
+from pipeline.plan import Node, capacity, does_not_fit, fits, place, stored_placement
 
 LAPTOP = [Node(cpus=2, gpus=0, memory=16e9)]
 GPUS = [Node(cpus=16, gpus=4, memory=400e9), Node(cpus=16, gpus=4, memory=400e9)]
@@ -61,10 +61,39 @@ def test_what_no_node_can_hold_is_said() -> None:
     made = place(config("resources.gpus_per_actor=1"), LAPTOP, 10)
     assert not fits(made, LAPTOP)
     assert fits(made, GPUS)
-    error = does_not_fit(made, LAPTOP)
+    error = does_not_fit(made.cpus_per_actor, made.gpus_per_actor, LAPTOP)
     assert isinstance(error, UserError)
     assert "1 GPUs" in str(error)
     assert "resources.gpus_per_actor" in str(error)
+
+
+def test_a_head_without_cpus_holds_nothing() -> None:
+    head = [Node(cpus=0, gpus=0, memory=8e9)]
+    assert not fits(place(config(), head, 10), head)
+    made = place(config(), [*head, *LAPTOP], 10)
+    assert (made.actors, made.cpus_per_actor, made.gpus_per_actor) == (2, 1, 0)
+
+
+def test_capacity_is_counted_node_by_node() -> None:
+    assert capacity(4, 1, GPUS) == 8
+    assert capacity(6, 1, GPUS) == 4
+    assert capacity(1, 1, LAPTOP) == 0
+    assert capacity(0.5, 0, LAPTOP) == 4
+
+
+def test_memory_is_shared_by_the_actors_of_a_node_only() -> None:
+    many = [Node(cpus=4, gpus=0, memory=64e9)] * 16
+    wanted = config("condense.images_per_class=50")
+    assert len(place(wanted, many, 100).groups) == 64  # one round of 64 actors: 16 GB each hold two classes
+
+
+def test_a_run_that_began_on_gpus_does_not_go_on_without() -> None:
+    first = place(config(), GPUS, 10)
+    again = stored_placement(first.as_dict(), place(config(), LAPTOP, 10), config().resources)
+    assert (again.gpus_per_actor, again.cpus_per_actor) == (1, 4)
+    assert not fits(again, LAPTOP)
+    chosen = config("resources.gpus_per_actor=0")
+    assert stored_placement(first.as_dict(), place(chosen, LAPTOP, 10), chosen.resources).gpus_per_actor == 0
 
 
 def test_nodes_are_not_added_up() -> None:
