@@ -123,3 +123,15 @@ def test_initial_spread():
     assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.02)
     expected = (2 / (9 * 64)) ** 0.5
     assert float(residual.state_dict()["stages.0.first.weight"].std()) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_pooled_block_halves_by_averages():
+    from m3d.encoders.resnet import Block
+
+    block = Block(4, 8, halve=True, pooled=True)
+    x = random(2, 4, 8, 8, dtype=torch.float32)
+    inner = torch.relu(block.first_norm(block.first(x)))
+    inner = block.second_norm(block.second(inner.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))))
+    assert block.shortcut is not None
+    shortcut = block.shortcut_norm(block.shortcut(x).unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)))
+    assert_close(block(x).detach(), torch.relu(inner + shortcut).detach(), torch.float32)

@@ -11,7 +11,7 @@ from m3d import Augment, Evaluate, TestSet, Train, accuracy, train, train_and_sc
 from m3d.encoders import Network
 from m3d.seeding import generator
 from m3d.train import _box, _loss
-from tests.helpers import MEAN, STD
+from tests.helpers import MEAN, STD, assert_close
 
 QUIET = Train(epochs=15, batch=16, augment=Augment(strategy="none"))
 
@@ -221,3 +221,21 @@ def test_protocol_with_epochs_and_without_flip():
     config = training_of(Evaluate(epochs=30, flip=False))
     assert config.epochs == 30
     assert set(config.augment.operations) == {"color", "crop", "scale", "rotate"}
+
+
+def test_networks_are_scored_on_images_normalised_like_those_they_were_trained_on():
+    seen = []
+
+    class Spy(Network):
+        def __init__(self):
+            super().__init__()
+            self.classifier = torch.nn.Linear(1, 2)
+
+        def features(self, x):
+            seen.append(x)
+            return x.flatten(1)
+
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    test = TestSet(images=images, labels=torch.zeros(3, dtype=torch.int64), mean=(0.2,), std=(0.5,), classes=2)
+    accuracy(Spy(), test)
+    assert_close(seen[0].flatten(), torch.tensor([-0.4, 0.0, 1.6]))
