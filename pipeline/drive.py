@@ -110,7 +110,9 @@ class _Drive:
 
     def _open_slots(self, count: int) -> None:
         def tell(slot: asyncio.Task[None]) -> None:
-            error = None if slot.cancelled() else slot.exception()
+            if slot.cancelled():
+                return
+            error = slot.exception()
             if error is None and all(other.done() for other in self.slots):
                 error = FailedError(f"no actor can start: {self.last_loss}")
             if error is not None and not self.broken.done():

@@ -75,7 +75,7 @@ class Lease:
         beat = held.get("heartbeat")
         age = time.time() - beat if isinstance(beat, int | float) else self.stale_s
         say(
-            f"{self.out}: process {held.get('pid')} on {held.get('host')} held this run {age:.0f} s ago; "
+            f"{self.out}: process {held.get('pid')} on {_short(held)} held this run {age:.0f} s ago; "
             "waiting to see whether it lives"
         )
         # The other host's clock may be off: what counts is that the heartbeat does not move while it is watched.
@@ -95,7 +95,7 @@ class Lease:
 
     def _refusal(self, held: dict[str, Any]) -> UserError:
         return UserError(
-            f"{self.out}: is in use by process {held.get('pid')} on {held.get('host')}; wait for it, stop it, or choose another --out"
+            f"{self.out}: is in use by process {held.get('pid')} on {_short(held)}; wait for it, stop it, or choose another --out"
         )
 
     def _is_dead_here(self, held: dict[str, Any]) -> bool:
@@ -151,6 +151,10 @@ class Lease:
                     return
             finally:
                 os.close(descriptor)
+
+
+def _short(held: dict[str, Any]) -> str:
+    return str(held.get("host")).split("/")[0]
 
 
 def host_name() -> str:
