@@ -212,7 +212,8 @@ def _verify(given: argparse.Namespace) -> int:
     checked, wrong = verify(storage.absolute(given.path))
     for sentence in wrong:
         print(sentence)
-    print(f"{given.path}: {len(wrong)} things are wrong" if wrong else f"{given.path}: {checked}")
+    count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
+    print(f"{given.path}: {count if wrong else checked}")
     return 1 if wrong else 0
 
 

@@ -29,6 +29,7 @@ class Display:
         self.title, self.total, self.done, self.status = title, total, 0, ""
         self._began = self._printed = time.monotonic()
         self._begun_at = 0
+        self._shown: tuple[int, str] | None = None
         self._bar: Progress | None = None
         if sys.stdout.isatty():
             columns = [
@@ -52,7 +53,7 @@ class Display:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif error is None:
+        elif error is None and (self.done, self.status) != self._shown:
             self._line()
 
     def start_at(self, done: int) -> None:
@@ -79,7 +80,7 @@ class Display:
         return (self.total - self.done) * spent / made if made > 0 else None
 
     def _line(self) -> None:
-        self._printed = time.monotonic()
+        self._printed, self._shown = time.monotonic(), (self.done, self.status)
         left = self.seconds_left()
         tail = f", {clock(left)} left" if left else ""
         share = 100 * self.done / max(1, self.total)
