@@ -94,17 +94,23 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(tmp_path: Path, m
 
 
 def test_three_deaths_fail_the_group_and_spare_the_others(tmp_path: Path) -> None:
-    config = small_config(iterations=100)
-    emit = Killer(times=3, after=0)
-    failed = run(task_of(config, tmp_path, prepared(config, tmp_path)), config, emit, attempts=3)
-    groups = list(failed)
-    assert len(groups) <= 1
-    if groups:
-        assert isinstance(failed[groups[0]], FailedError)
-        assert "lost its actor 3 times" in str(failed[groups[0]])
-    assert Ledger(str(tmp_path), task_of(config, tmp_path, prepared(config, tmp_path)).identity).finished(
-        1 - groups[0] if groups else 0
-    )
+    config = small_config()
+    task = task_of(config, tmp_path, prepared(config, tmp_path))
+
+    class Poison(Recorder):
+        def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+            super().__call__(group, event)
+            if group == 0 and event["event"] == "progress":
+                os.kill(self.pids[-1], signal.SIGKILL)
+
+    emit = Poison()
+    failed = run(task, config, emit, attempts=3)
+    assert list(failed) == [0]
+    assert isinstance(failed[0], FailedError)
+    assert "lost its actor 3 times" in str(failed[0])
+    assert emit.kinds(0).count("lost") == 3
+    assert Ledger(task.out, task.identity).finished(1)
+    assert not Ledger(task.out, task.identity).finished(0)
 
 
 def test_a_mistake_is_not_retried(tmp_path: Path) -> None:
