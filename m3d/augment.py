@@ -60,7 +60,12 @@ class Draw:
 
 def draw(config: Augment, seed: int, class_ids: Int[Tensor, " K"], iteration: int, height: int, width: int) -> Draw:
     """The parameters of every class at one iteration, a function of (seed, class id, iteration) alone."""
-    return draw_from(config, uniforms(seed, "augment", class_ids, iteration, len(_SLOTS)), height, width)
+    return draw_from(config, numbers_of(seed, class_ids, iteration), height, width)
+
+
+def numbers_of(seed: int, class_ids: Int[Tensor, " K"], iteration: int) -> Float[Tensor, "K P"]:
+    """The random numbers behind ``draw``, a row per class."""
+    return uniforms(seed, "augment", class_ids, iteration, len(_SLOTS))
 
 
 def draw_from(config: Augment, uniforms_KP: Float[Tensor, "K P"], height: int, width: int) -> Draw:

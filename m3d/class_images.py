@@ -12,6 +12,9 @@ from m3d.config import ConfigError
 from m3d.seeding import permutation
 from m3d.shapes import Int, ShapeError, UInt8
 
+AHEAD = 64
+"""Iterations whose draws are made at once."""
+
 
 class ClassImages:
     """Holds the images of some classes and draws batches of them without replacement within an epoch.
@@ -52,6 +55,8 @@ class ClassImages:
         self.pixels_TCHW = joined.to(self.device).contiguous()
         self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
         self._orders: dict[tuple[int, int], Tensor] = {}
+        self._window: tuple[int, int] | None = None
+        self._ahead: Tensor = self.ids_K  # until the first call of rows
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,11 +69,25 @@ class ClassImages:
         rows = [self._stream(k, iteration * batch, batch) for k in range(len(self.ids))]
         return torch.stack(rows)
 
+    def rows(self, iteration: int, batch: int) -> Int[Tensor, " KN"]:
+        """Rows of ``pixels_TCHW`` of one iteration's images, class by class: int64 on the device, [K * batch].
+
+        Those of the next ``AHEAD`` iterations are made and sent together.
+        """
+        first = iteration - iteration % AHEAD
+        if self._window != (first, batch):
+            streams = [
+                self._stream(k, first * batch, AHEAD * batch).view(AHEAD, batch) + self._offsets[k]
+                for k in range(len(self.ids))
+            ]
+            self._ahead = torch.stack(streams, dim=1).flatten(1).to(self.device, non_blocking=True)
+            self._window = (first, batch)
+        return self._ahead[iteration - first]
+
     def batch(self, iteration: int, batch: int) -> UInt8[Tensor, "K N C H W"]:
         """The images of one iteration, shape [K, batch, C, H, W]."""
-        rows_KN = self.indices(iteration, batch) + torch.tensor(self._offsets)[:, None]
-        rows = rows_KN.flatten().to(self.device, non_blocking=True)
-        return self.pixels_TCHW.index_select(0, rows).view(*rows_KN.shape, *self.shape)
+        taken = self.pixels_TCHW.index_select(0, self.rows(iteration, batch))
+        return taken.view(len(self.ids), batch, *self.shape)
 
     def first(self, count: int, purpose: str) -> UInt8[Tensor, "K N C H W"]:
         """``count`` different images of every class, the first of a seeded order of their own.

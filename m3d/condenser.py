@@ -6,24 +6,19 @@ K  classes    S  stored    M  views    N  real images    D  features
 import torch
 from torch import Tensor
 
-from m3d import augment as augmentation
+from m3d.augment import numbers_of
 from m3d.class_images import ClassImages
 from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel
-from m3d.encoders import Network, build, initialise
-from m3d.encoders.registry import check_name, is_residual
-from m3d.formation import decode, tile_sides
+from m3d.encoders.registry import check_name
+from m3d.execution import Execution, choose
+from m3d.formation import cut, tile_sides
 from m3d.kernels import kernel_named
-from m3d.mmd import mmd2
-from m3d.precision import convolutions, encoding, resolve
-from m3d.seeding import generator, uniforms
+from m3d.passes import block_size, blocks, passes
+from m3d.precision import convolutions
+from m3d.seeding import uniforms
 from m3d.shapes import Float, ShapeError
 from m3d.start import starting_images
 from m3d.state import Condensed, CondenseState, Outcome, coast, descend
-
-GPU_BLOCK_PIXELS = 2**24
-"""Pixels that a GPU takes at once: 334 images of 224 px, so that one activation stays below 2**31 numbers."""
-CPU_BLOCK_PIXELS = 32 * 32 * 32
-"""Pixels that a CPU's caches take at once: 32 images of 32 px measured fastest on two cores with 2 MiB each."""
 
 
 class Condenser:
@@ -44,6 +39,7 @@ class Condenser:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         class_count: int,
+        execution: Execution | None = None,
     ) -> None:
         """Checks that the settings go together with each other and with the images.
 
@@ -52,6 +48,7 @@ class Condenser:
             condense, kernel, augment, encoder: settings.
             mean, std: per channel, to normalise with, in units of [0, 1].
             class_count: classes of the whole run.
+            execution: how the step is computed; chosen for these classes when not given.
 
         Raises:
             ConfigError: an unknown kernel or encoder, images too small for it or for the factor, a wrong count.
@@ -69,11 +66,10 @@ class Condenser:
         tile_sides(height, condense.factor)
         self.real, self.condense, self.kernel, self.augment, self.encoder = real, condense, kernel, augment, encoder
         self.mean, self.std, self.class_count = tuple(mean), tuple(std), class_count
-        self.precision = resolve(condense.precision, real.device)
-        self._mean_C11 = torch.tensor(self.mean, device=real.device).view(-1, 1, 1)
-        self._std_C11 = torch.tensor(self.std, device=real.device).view(-1, 1, 1)
-        self._network: Network | None = None
-        self._model_index = -1
+        self.execution = execution or choose(
+            condense, encoder, shape=real.shape, classes=len(real.ids), device=real.device
+        )
+        self._passes = passes(encoder, augment, kernel, real.shape, self.mean, self.std, self.execution, real.device)
         self._before_K = real.ids_K  # a class's position in the sweep is its id
         self._after_K = class_count - 1 - real.ids_K
 
@@ -114,22 +110,80 @@ class Condenser:
 
     def gradient(self, pixels_KSCHW: Tensor, iteration: int, *, real_term: bool = False) -> tuple[Tensor, Tensor]:
         """Loss per class [K] and its gradient by the pixels [K, S, C, H, W] at one iteration's draws."""
-        with convolutions(self.precision, self.real.device):
-            return self._gradient(pixels_KSCHW, iteration, real_term)
+        self._passes.draw_weights(self.real.seed, iteration // self.condense.iterations_per_model)
+        numbers_KP = numbers_of(self.real.seed, self.real.ids_K, iteration)
+        with convolutions(self.execution.precision, self.real.device):
+            real_KND = self._real_features(iteration, numbers_KP)
+            leaf = pixels_KSCHW.detach().requires_grad_(True)
+            with torch.enable_grad():
+                tiles_KMChw = self._tiles(leaf, iteration)
+            loss_K, slope = self._slope(tiles_KMChw.detach(), real_KND, numbers_KP, real_term)
+            (gradient,) = torch.autograd.grad(tiles_KMChw, leaf, slope)
+        return loss_K, gradient
 
-    def _gradient(self, pixels_KSCHW: Tensor, iteration: int, real_term: bool) -> tuple[Tensor, Tensor]:
-        network = self._encoder_at(iteration)
-        height, width = self.real.shape[1:]
-        drawn = augmentation.draw(self.augment, self.real.seed, self.real.ids_K, iteration, height, width)
+    def warm_up(self, state: CondenseState) -> None:
+        """Computes one gradient and drops it, so that what is compiled is compiled before the first iteration."""
+        self.gradient(state.pixels_KSCHW.clamp(0, 1), state.iteration)
+
+    def _real_features(self, iteration: int, numbers_KP: Tensor) -> Tensor:
+        count = self.condense.batch_real
+        rows = self.real.rows(iteration, count)
+        features = self._passes.real(self.real.pixels_TCHW, rows, numbers_KP.repeat_interleave(count, 0))
+        return features.view(len(self.real.ids), count, -1)
+
+    def _tiles(self, pixels_KSCHW: Tensor, iteration: int) -> Tensor:
+        """Tiles of the views of this iteration, before up-sampling, [K, M, C, h, w]."""
+        tiles = cut(pixels_KSCHW, self.condense.factor)
+        total, limit = tiles.shape[1], self.condense.batch_synthetic_max
+        if total <= limit:
+            return tiles
+        chances = uniforms(self.real.seed, "views", self.real.ids_K, iteration, total)
+        chosen = chances.argsort(dim=1, stable=True)[:, :limit]
+        return tiles[torch.arange(tiles.shape[0], device=tiles.device)[:, None], chosen]
+
+    def _slope(
+        self, tiles_KMChw: Tensor, real_KND: Tensor, numbers_KP: Tensor, real_term: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Loss per class and its gradient by the tiles, some classes at a time: as many as one block holds.
+
+        The activations of a few classes stay in a CPU's caches, and in a GPU's memory.
+        """
+        classes, views = tiles_KMChw.shape[:2]
+        chunk = block_size(classes, max(1, self.execution.synthetic_block // views))
+        parts = [
+            self._chunk_slope(tiles, real, numbers, real_term)
+            for tiles, real, numbers in zip(
+                tiles_KMChw.split(chunk), real_KND.split(chunk), numbers_KP.split(chunk), strict=True
+            )
+        ]
+        losses, slopes = zip(*parts, strict=True)
+        return torch.cat(losses), torch.cat(slopes)
+
+    def _chunk_slope(
+        self, tiles_KMChw: Tensor, real_KND: Tensor, numbers_KP: Tensor, real_term: bool
+    ) -> tuple[Tensor, Tensor]:
+        classes, views = tiles_KMChw.shape[:2]
+        flat, numbers = tiles_KMChw.flatten(0, 1), numbers_KP.repeat_interleave(views, 0)
+        if len(flat) <= self.execution.synthetic_block:
+            with torch.enable_grad():
+                leaf = flat.requires_grad_(True)
+                features = self._passes.views(leaf, numbers)
+                loss_K = self._passes.loss(features.view(classes, views, -1), real_KND, real_term=real_term)
+                (slope,) = torch.autograd.grad(loss_K.sum(), leaf)
+            return loss_K.detach(), slope.view_as(tiles_KMChw)
+        # One class is more than a block: its features first, then block after block once more with their slope.
+        cuts = [(part, numbers[where], where) for part, where in blocks(flat, self.execution.synthetic_block)]
         with torch.no_grad():
-            real = self.real.batch(iteration, self.condense.batch_real)
-            real_KND = self._features(network, real.to(torch.float32) / 255, drawn)
-        leaf = pixels_KSCHW.detach().requires_grad_(True)
+            features = torch.cat([self._passes.views(part, random) for part, random, _ in cuts])
         with torch.enable_grad():
-            syn_KMD = self._features(network, self._views(leaf, iteration), drawn)
-            loss_K = mmd2(syn_KMD, real_KND, self.kernel, real_term=real_term)
-            (gradient,) = torch.autograd.grad(loss_K.sum(), leaf)
-        return loss_K.detach(), gradient
+            leaf = features.requires_grad_(True)
+            loss_K = self._passes.loss(leaf.view(classes, views, -1), real_KND, real_term=real_term)
+            (feature_slope,) = torch.autograd.grad(loss_K.sum(), leaf)
+            slopes = []
+            for part, random, where in cuts:
+                part = part.detach().requires_grad_(True)
+                slopes += torch.autograd.grad(self._passes.views(part, random), part, feature_slope[where])
+        return loss_K.detach(), torch.cat(slopes).view_as(tiles_KMChw)
 
     def finished(self, state: CondenseState) -> Outcome | None:
         """Why to stop here, or None. Reads the device, so it is asked at log intervals only."""
@@ -146,46 +200,3 @@ class Condenser:
             mean=self.mean,
             std=self.std,
         )
-
-    def _views(self, pixels_KSCHW: Tensor, iteration: int) -> Tensor:
-        views = decode(pixels_KSCHW, self.condense.factor)
-        total, limit = views.shape[1], self.condense.batch_synthetic_max
-        if total <= limit:
-            return views
-        chances = uniforms(self.real.seed, "views", self.real.ids_K, iteration, total)
-        chosen = chances.argsort(dim=1, stable=True)[:, :limit]
-        return views[torch.arange(views.shape[0], device=views.device)[:, None], chosen]
-
-    def _features(self, network: Network, images_KBCHW: Tensor, drawn: augmentation.Draw) -> Tensor:
-        images = (images_KBCHW - self._mean_C11) / self._std_C11
-        flat = augmentation.apply(images, drawn, self.augment).flatten(0, 1)
-        with encoding(self.precision, flat.device):
-            parts = [network.features(part).float() for part in flat.split(self._block(flat))]
-        return torch.cat(parts).view(*images_KBCHW.shape[:2], -1)
-
-    def _block(self, flat: Tensor) -> int:
-        if self.condense.block:
-            return self.condense.block
-        pixels = CPU_BLOCK_PIXELS if flat.device.type == "cpu" else GPU_BLOCK_PIXELS
-        return max(1, pixels // (flat.shape[-1] * flat.shape[-2]))
-
-    def _encoder_at(self, iteration: int) -> Network:
-        index = iteration // self.condense.iterations_per_model
-        if self._network is not None and index == self._model_index:
-            return self._network
-        weights = generator(self.real.seed, "encoder", index)
-        if self._network is None:
-            channels, size, _ = self.real.shape
-            self._network = build(
-                self.encoder.name,
-                channels=channels,
-                image_size=size,
-                classes=1,
-                generator=weights,
-                width=self.encoder.width,
-                device=self.real.device,
-            ).requires_grad_(False)
-        else:
-            initialise(self._network, weights, fan_out=is_residual(self.encoder.name))
-        self._model_index = index
-        return self._network

@@ -171,8 +171,10 @@ class Condense:
     start: Literal["mix", "random", "noise"] = "mix"
     """Starting images: mosaics of factor**2 real images, one real image each, or noise."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the encoder's passes are compiled; auto does it where the run is long enough to gain by it."""
     block: int = 0
-    """Images that the encoder takes at once; 0 chooses by their size and the kind of device."""
+    """Images that the encoder takes at once; 0 chooses by their size and the device."""
     log_every: int = 50
     """Iterations between two loss values."""
 

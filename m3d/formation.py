@@ -5,6 +5,7 @@
 Where the size does not divide, the image is padded at the right and the bottom with 0.5. Source: IDC.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,6 +40,15 @@ def decode(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor
     Returns:
         S * factor**2 views, the tiles of one image next to each other, row by row.
     """
+    if factor == 1:
+        return images
+    tiles = cut(images, factor)
+    views = enlarge(tiles.flatten(0, -4), (images.shape[-2], images.shape[-1]))
+    return views.view(*tiles.shape[:-2], *images.shape[-2:])
+
+
+def cut(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor, "*batch M C h w"]:
+    """The tiles of every stored image as they are, before up-sampling, in the order of ``decode``."""
     if images.ndim < 4:
         raise ShapeError("images", tuple(images.shape), "[..., stored, channels, height, width]")
     if factor == 1:
@@ -50,9 +60,28 @@ def decode(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor
     flat = images.reshape(-1, channels, height, width)
     flat = F.pad(flat, (0, side_x * factor - width, 0, side_y * factor - height), value=PADDING)
     tiles = flat.view(-1, channels, factor, side_y, factor, side_x).permute(0, 2, 4, 1, 3, 5)
-    tiles = tiles.reshape(-1, channels, side_y, side_x)
-    views = F.interpolate(tiles, size=(height, width), mode="bilinear", align_corners=False)
-    return views.view(*batch, stored * factor**2, channels, height, width)
+    return tiles.reshape(*batch, stored * factor**2, channels, side_y, side_x)
+
+
+def enlarge(tiles: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
+    """Tiles up-sampled bilinearly to ``size`` (height, width); those that have it already are left alone.
+
+    The result of ``F.interpolate(..., mode="bilinear", align_corners=False)`` up to rounding, as a product with
+    a matrix on either side: a compiled way back through ``F.interpolate`` writes scattered and is several times slower.
+    """
+    if tuple(tiles.shape[-2:]) == size:
+        return tiles
+    rows = _weights(tiles.shape[-2], size[0], tiles)
+    columns = _weights(tiles.shape[-1], size[1], tiles)
+    return rows @ tiles @ columns.mT
+
+
+def _weights(entering: int, leaving: int, like: Tensor) -> Tensor:
+    """How much of every pixel that enters is in every pixel that leaves, [leaving, entering]."""
+    positions = torch.arange(leaving, device=like.device, dtype=like.dtype)
+    positions = ((positions + 0.5) * (entering / leaving) - 0.5).clamp(0, entering - 1)
+    pixels = torch.arange(entering, device=like.device, dtype=like.dtype)
+    return (1 - (positions[:, None] - pixels[None, :]).abs()).clamp_min(0)
 
 
 def mosaic(images: Float[Tensor, "S T C H W"], factor: int) -> Float[Tensor, "S C H W"]:

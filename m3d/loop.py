@@ -138,6 +138,6 @@ def _not_finite(condenser: Condenser, state: CondenseState) -> str:
     return (
         f"the loss of class {class_id} is not finite at iteration {iteration} (condense.learning_rate={rate:g}, "
         f"kernel.name={kernel.name}, kernel.bandwidth_multiplier={kernel.bandwidth_multiplier:g}, "
-        f"precision {condenser.precision}): try a smaller learning rate, a larger bandwidth multiplier, "
+        f"precision {condenser.execution.precision}): try a smaller learning rate, a larger bandwidth multiplier, "
         "kernel.name=gaussian or condense.precision=float32"
     )

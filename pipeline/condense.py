@@ -2,13 +2,13 @@
 
 import json
 import time
-from dataclasses import replace
 from typing import Any
 
+from m3d.execution import Execution
 from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
-from pipeline.documents import RunRecord
+from pipeline.documents import ExecutionEntry, RunRecord
 from pipeline.drive import drive
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.ledger import Ledger, read_run
@@ -55,6 +55,7 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
 def _drive(
     config: RunConfig, out: str, cache: ClassCache, record: RunRecord, placement: Placement, todo: list[int]
 ) -> dict[int, BaseException]:
+    decided = record["resolved"]["execution"]
     task = GroupTask(
         config=config,
         out=out,
@@ -63,11 +64,10 @@ def _drive(
         identity=identity(record),
         threads=placement.threads,
         metadata=shard_metadata(config, cache, record),
+        execution=Execution.from_dict(decided) if decided else None,
+        share=-(-len(cache.classes) // placement.actors),
+        gpu_share=min(1.0, placement.gpus_per_actor),
     )
-    if record["resolved"]["precision"] is not None:
-        task = replace(
-            task, config=replace(config, condense=replace(config.condense, precision=record["resolved"]["precision"]))
-        )
     iterations = config.condense.iterations
     with Display("condense", len(placement.groups) * iterations) as display:
         watch = _Watch(display, placement, todo, iterations, out, record)
@@ -104,6 +104,10 @@ class _Watch:
         kind = event["event"]
         if kind != "progress" or group not in self.started_at:
             self._note(group, event)
+        if kind == "execution":
+            self.display.note(event["why"])
+            self._decided(event["execution"])
+            return
         if group is None:
             self._actor(kind, event)
             return
@@ -124,16 +128,26 @@ class _Watch:
 
     def _actor(self, kind: str, event: dict[str, Any]) -> None:
         each = f"{self.placement.cpus_per_actor:g} CPUs and {self.placement.gpus_per_actor:g} GPUs"
-        if kind == "ready" and self.record["resolved"]["precision"] is None:
+        if kind == "ready" and self.record["resolved"]["execution"] is None:
             # What the first device chooses holds for the run, also when it goes on elsewhere.
-            self.record["resolved"].update(precision=event["precision"], device=event["device"])
-            write_record(self.out, self.record)
+            self.record["resolved"]["device"] = event["device"]
+            self._decided(event["execution"])
+            if event["note"]:
+                self.display.note(event["note"])
+            elif event["execution"]["compiled"]:
+                self.display.note(
+                    "compiling the encoder: under a minute, or a few seconds where it is kept from before"
+                )
         elif kind == "lost":
             self.display.note(f"an actor was lost ({event['why']}); a new one takes its place")
         elif kind == "waiting":
             self.display.note(f"{len(self.at)} groups wait for {each} each; the cluster has none free")
         elif kind == "leaving":
             self.display.note("stopping: saving checkpoints")
+
+    def _decided(self, execution: ExecutionEntry) -> None:
+        self.record["resolved"]["execution"] = execution
+        write_record(self.out, self.record)
 
     def _note(self, group: int | None, event: dict[str, Any]) -> None:
         """What happens rarely goes to events.jsonl: actors, beginnings (with the iteration resumed at) and ends."""

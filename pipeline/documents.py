@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from pipeline.errors import UserError
@@ -91,6 +91,16 @@ class StoredPlacement(TypedDict):
     gpus_per_actor: float
 
 
+class ExecutionEntry(TypedDict):
+    """How the step of a run is computed."""
+
+    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    precision: Literal["float32", "tf32", "bfloat16"]
+    compiled: bool
+    real_block: PositiveInt
+    synthetic_block: PositiveInt
+
+
 class Resolved(TypedDict):
     """What was resolved from a configuration."""
 
@@ -99,7 +109,7 @@ class Resolved(TypedDict):
     classes: list[str]
     learning_rate: float
     placement: StoredPlacement
-    precision: str | None
+    execution: ExecutionEntry | None
     device: str | None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from m3d.execution import Execution
 from pipeline.config import Resources
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError, first_line
 from pipeline.plan import Placement
@@ -81,7 +82,7 @@ class _Drive:
         self.idle_since: float | None = time.monotonic()
         self.live = 0
         self.last_loss = ""
-        self.precision: str | None = None
+        self.execution = task.execution
         self.stopping = asyncio.Event()
 
     async def run(self) -> dict[int, BaseException]:
@@ -132,7 +133,9 @@ class _Drive:
                 told = await actor.ready.remote()  # may wait for a node, but holds no group meanwhile
                 ready, failed_starts, self.idle_since = True, 0, None
                 self.live += 1
-                self.precision = self.precision or told["precision"]
+                self.execution = self.execution or Execution.from_dict(
+                    told["execution"]
+                )  # the first device's choice holds for all
                 self.emit(None, {"event": "ready", **told})
                 while True:
                     group, attempt = await self.queue.get()
@@ -153,9 +156,11 @@ class _Drive:
         """One attempt at a group. Raises one of LOST where the actor is gone; the group is then queued again."""
         last: dict[str, Any] = {}
         try:
-            assert self.precision is not None  # the actor was ready
-            async for event in _follow(actor.condense.remote(group, self.precision), self.resources.stall_s):
+            assert self.execution is not None  # the actor was ready
+            async for event in _follow(actor.condense.remote(group, self.execution), self.resources.stall_s):
                 last = event
+                if event["event"] == "execution":
+                    self.execution = Execution.from_dict(event["execution"])
                 self.emit(group, event)
             if last.get("event") not in ("done", "stopped"):
                 raise FailedError(f"group {group}: its events ended with {last}, not with a finished shard")

@@ -22,7 +22,7 @@ FREE = ("resources.", "data.cache", "data.download")
 
 
 def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> RunRecord:
-    """What a new run writes to config.json. The precision is filled in when the first actor knows its device."""
+    """What a new run writes to config.json. The execution is filled in when the first actor knows its device."""
     record = {
         "config": to_dict(config),
         "resolved": {
@@ -30,7 +30,7 @@ def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> Ru
             "classes": [entry["name"] for entry in cache.classes],
             "learning_rate": config.condense.step_size,
             "placement": placement.as_dict(),
-            "precision": None,
+            "execution": None,
             "device": None,
         },
         "versions": versions(),

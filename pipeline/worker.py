@@ -11,8 +11,9 @@ from typing import Any
 import ray
 import torch
 
-from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, iterate
-from m3d.precision import resolve
+from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, compiler, iterate
+from m3d.config import ConfigError
+from m3d.execution import Execution, choose, require_compiler
 from pipeline.class_cache import ClassCache
 from pipeline.config import Resources, RunConfig
 from pipeline.errors import DeviceError, UserError, first_line, listed
@@ -33,6 +34,12 @@ class GroupTask:
     threads: int
     metadata: dict[str, Any]
     """Goes into every shard."""
+    execution: Execution | None = None
+    """How the step is computed, where an earlier call has decided it."""
+    share: int = 1
+    """Classes that one actor condenses, one group after another: how much work compiling must pay for."""
+    gpu_share: float = 1.0
+    """Part of a GPU's memory that an actor may use."""
     report_every_s: float = 1.0
     """Seconds between two progress events of a group."""
 
@@ -81,32 +88,85 @@ class GroupWorker:
         """Asks the group under way to save a checkpoint and end."""
         self._stop.set()
 
-    def condense(self, group: int, precision: str) -> Iterator[dict[str, Any]]:
+    def execution(self) -> Execution:
+        """How the step is computed on this device: what the run has decided before, else what suits it.
+
+        Raises:
+            UserError: the run is compiled, and this machine cannot compile.
+        """
+        task = self.task
+        try:
+            if task.execution is not None:
+                if task.execution.compiled:
+                    require_compiler(self.device)
+                return task.execution
+            gpu = self.device.type == "cuda"
+            memory = torch.cuda.get_device_properties(self.device).total_memory * task.gpu_share if gpu else None
+            channels, height, width = ClassCache(task.cache, task.config.data).manifest["shape"]
+            return choose(
+                task.config.condense,
+                task.config.encoder,
+                shape=(channels, height, width),
+                classes=task.share,
+                device=self.device,
+                threads=task.threads,
+                memory=memory,
+            )
+        except ConfigError as error:
+            raise UserError(str(error)) from None
+
+    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
         """Condenses one group and stores its shard.
 
         Args:
             group: which of the task's groups.
-            precision: resolved; the same for the whole run, whatever this device would choose.
+            execution: the same for the whole run, whatever this device would choose.
 
         Yields:
             Every ``report_every_s`` ``{"event": "progress", iteration, losses}``, the losses since the last one
-            as (iteration, per class, images per second); in the end ``{"event": "done"}``, or ``{"event": "stopped"}`` where ``stop`` was called.
+            as (iteration, per class, images per second); in the end ``{"event": "done"}``, or ``{"event": "stopped"}`` where ``stop`` was called. Where the memory runs out or
+            the compiler fails, ``{"event": "execution", execution, why}``: how it goes on, and all groups after it.
 
         Raises:
             UserError: a loss is not finite, or an image or a shard cannot be read or written.
         """
-        try:
-            yield from self._condense(group, precision)
-        except (MemoryError, RuntimeError) as error:
-            if not _of_the_device(error):
-                raise
-            raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
-
-    def _condense(self, group: int, precision: str) -> Iterator[dict[str, Any]]:
         torch.set_num_threads(self.task.threads)
-        condenser, names = self._condenser(group, precision)
+        while True:
+            try:
+                yield from self._condense(group, execution)
+                return
+            except Exception as error:
+                execution = self._instead(execution, error)
+            yield {"event": "execution", "execution": execution.as_dict(), "why": execution.note}
+
+    def _instead(self, execution: Execution, error: Exception) -> Execution:
+        """How to go on after an error, with a note that says why; raises where there is no other way."""
+        if isinstance(error, torch.OutOfMemoryError):
+            try:
+                halved = execution.halved()
+            except ConfigError as nothing_left:
+                raise UserError(str(nothing_left)) from None
+            note = f"out of memory: goes on with {halved.real_block} real images and {halved.synthetic_block} views at once"
+            return replace(halved, note=note)
+        if execution.compiled and compiler.failed(error) and self.task.config.condense.compile == "auto":
+            return replace(
+                execution, compiled=False, note=f"goes on without the compiler, which failed: {first_line(error)}"
+            )
+        if execution.compiled and compiler.failed(error):
+            raise UserError(f"the compiler failed ({first_line(error)}); use condense.compile=off") from error
+        if isinstance(error, MemoryError | RuntimeError) and _of_the_device(error):
+            raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
+        raise error
+
+    def _condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
+        condenser, names = self._condenser(group, execution)
         state = self._resumed(group, condenser)
         yield self._progress(state, [])
+        if execution.compiled and state.iteration < condenser.condense.iterations:
+            began = time.monotonic()
+            with compiler.alone():
+                condenser.warm_up(state)
+            yield {"event": "compiled", "seconds": round(time.monotonic() - began, 1)}
         checkpoints = Checkpoints(self.ledger, group, self.task.config.resources, state.iteration)
         reported = logged = time.monotonic()
         logged_at = state.iteration
@@ -149,20 +209,21 @@ class GroupWorker:
             return start
         return placed(saved, self.device)
 
-    def _condenser(self, group: int, precision: str) -> tuple[Condenser, list[str]]:
+    def _condenser(self, group: int, execution: Execution) -> tuple[Condenser, list[str]]:
         config, labels = self.task.config, self.task.groups[group]
         cache = ClassCache(self.task.cache, config.data)
         mean, std = cache.moments
         real = ClassImages([cache.train(label) for label in labels], labels, seed=config.seed, device=self.device)
         condenser = Condenser(
             real,
-            condense=replace(config.condense, precision=precision),
+            condense=config.condense,
             kernel=config.kernel,
             augment=config.augment,
             encoder=config.encoder,
             mean=mean,
             std=std,
             class_count=len(cache.classes),
+            execution=execution,
         )
         return condenser, [cache.classes[label]["name"] for label in labels]
 
@@ -197,19 +258,20 @@ class CondenseActor:
         self._worker = GroupWorker(task, device_of_actor())
 
     def ready(self) -> dict[str, Any]:
-        """Where the actor runs: node, process, device, precision."""
-        device = self._worker.device
+        """Where the actor runs: node, process, device; and how the step would be computed there."""
+        device, execution = self._worker.device, self._worker.execution()
         return {
             "node": ray.get_runtime_context().get_node_id(),
             "pid": os.getpid(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-            "precision": resolve(self._worker.task.config.condense.precision, device),
+            "execution": execution.as_dict(),
+            "note": execution.note,
         }
 
     def stop(self) -> None:
         """Asks the group under way to save a checkpoint and end."""
         self._worker.stop()
 
-    def condense(self, group: int, precision: str) -> Iterator[dict[str, Any]]:
+    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
         """Events of one group, as GroupWorker.condense yields them."""
-        yield from self._worker.condense(group, precision)
+        yield from self._worker.condense(group, execution)

@@ -56,16 +56,20 @@ def build(
     Raises:
         ConfigError: an unknown name, or images too small for the network.
     """
+    network = architecture(name, channels=channels, image_size=image_size, classes=classes, width=width)
+    network = network.to_empty(device=device)
+    initialise(network, generator, fan_out=is_residual(name))
+    return network
+
+
+def architecture(name: str, *, channels: int, image_size: int, classes: int, width: int = 128) -> Network:
+    """A network without weights, on the meta device: its shapes and what it costs. Arguments as for ``build``."""
     check_name(name, "architecture")
     with torch.device("meta"):
         if is_residual(name):
             blocks, pooled = _RESIDUAL[name]
-            network: Network = ResNet(
+            return ResNet(
                 blocks=blocks, pooled=pooled, channels=channels, image_size=image_size, classes=classes, name=name
             )
-        else:
-            depth = int(re.fullmatch(r"convnet(\d)", name).group(1))  # pyright: ignore[reportOptionalMemberAccess]
-            network = ConvNet(depth=depth, width=width, channels=channels, image_size=image_size, classes=classes)
-    network = network.to_empty(device=device)
-    initialise(network, generator, fan_out=is_residual(name))
-    return network
+        depth = int(re.fullmatch(r"convnet(\d)", name).group(1))  # pyright: ignore[reportOptionalMemberAccess]
+        return ConvNet(depth=depth, width=width, channels=channels, image_size=image_size, classes=classes)

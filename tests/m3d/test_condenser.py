@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from m3d import Augment, ConfigError, Encoder, Kernel, Outcome
 from tests.helpers import BFLOAT16_COSINE, assert_close, condenser_of, kernel_id, run_steps
@@ -89,11 +90,17 @@ def test_with_loss_does_not_change_the_trajectory():
 
 def test_the_encoder_is_drawn_anew_every_few_iterations():
     condenser = condenser_of(iterations_per_model=3)
-    first = [condenser._encoder_at(i).state_dict()["convolutions.0.weight"].clone() for i in range(7)]
+    network, pixels = condenser._passes.network, condenser.init().pixels_KSCHW
+
+    def weight_at(iteration: int) -> Tensor:
+        condenser.gradient(pixels, iteration)
+        return network.state_dict()["convolutions.0.weight"].clone()
+
+    first = [weight_at(i) for i in range(7)]
     changed = [not torch.equal(a, b) for a, b in pairwise(first)]
     assert changed == [False, False, True, False, False, True]
-    assert torch.equal(condenser._encoder_at(0).state_dict()["convolutions.0.weight"], first[0])
-    assert condenser._encoder_at(0).training
+    assert torch.equal(weight_at(0), first[0])
+    assert network.training
 
 
 def test_pixels_are_clamped_where_a_sweep_begins():
@@ -116,11 +123,11 @@ def test_result_is_within_0_and_1():
 def test_at_most_so_many_views_and_each_of_them_once():
     condenser = condenser_of(images_per_class=4, batch_synthetic_max=6)
     pixels = condenser.init().pixels_KSCHW
-    assert condenser._views(pixels, 0).shape == (3, 6, 3, 8, 8)
-    chosen = [condenser._views(pixels, i) for i in range(2)]
+    assert condenser._tiles(pixels, 0).shape == (3, 6, 3, 4, 4)
+    chosen = [condenser._tiles(pixels, i) for i in range(2)]
     assert not torch.equal(*chosen)
     assert all(len(chosen[0][k].flatten(1).unique(dim=0)) == 6 for k in range(3))
-    assert condenser_of(images_per_class=4, batch_synthetic_max=16)._views(pixels, 0).shape[1] == 16
+    assert condenser_of(images_per_class=4, batch_synthetic_max=16)._tiles(pixels, 0).shape[1] == 16
 
 
 @pytest.mark.parametrize("block", [1, 5, 1000])

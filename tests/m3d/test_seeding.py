@@ -142,7 +142,7 @@ def test_groups_subset_of_views():
     def chosen(ids):
         condenser = condenser_of(ids, class_count=10, images_per_class=9, factor=1, batch_synthetic_max=4)
         pixels = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(len(ids), 9, 3, 8, 8)
-        return condenser._views(pixels, 5)[:, :, 0, 0, 0]
+        return condenser._tiles(pixels, 5)[:, :, 0, 0, 0]
 
     whole, parts = in_groups(chosen)
     assert torch.equal(whole, parts)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from m3d import Augment, Condense, Encoder, Evaluate
+from m3d.execution import Execution
 from pipeline.class_cache import ClassCache
 from pipeline.class_shards import finish, make_shards, plan_shards
 from pipeline.config import Data, Resources, RunConfig, with_settings
@@ -13,6 +14,9 @@ from pipeline.plan import Placement
 from pipeline.record import identity, new_record, shard_metadata
 from pipeline.shard_reader import load_condensed
 from pipeline.worker import GroupTask
+
+EXECUTION = Execution(precision="float32", compiled=False, real_block=64, synthetic_block=64)
+"""How the small runs compute a step where no actor is asked."""
 
 
 def small_config(*settings: str, **condense: Any) -> RunConfig:

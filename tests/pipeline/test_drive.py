@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
+from m3d.execution import Execution
 from pipeline.config import Resources, RunConfig
 from pipeline.drive import drive, reason
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError
@@ -179,11 +180,11 @@ def test_a_device_that_gives_out_is_left_and_the_group_goes_on_elsewhere(
     flag = tmp_path / "gave-out"
 
     class Failing(CondenseActor):
-        def condense(self, group: int, precision: str) -> Iterator[dict[str, Any]]:
+        def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
             if not flag.exists():
                 flag.touch()
                 raise DeviceError("OutOfMemoryError: CUDA out of memory")
-            yield from super().condense(group, precision)
+            yield from super().condense(group, execution)
 
     monkeypatch.setattr("pipeline.drive.CondenseActor", Failing)
     emit = Recorder()
@@ -216,7 +217,7 @@ def test_actors_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytes
 
         def stop(self) -> None: ...
 
-        def condense(self, group: int, precision: str) -> None: ...
+        def condense(self, group: int, execution: Execution) -> None: ...
 
     monkeypatch.setattr("pipeline.drive.CondenseActor", Broken)
     with pytest.raises(FailedError, match=r"no actor can start: .*bad start"):

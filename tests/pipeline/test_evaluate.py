@@ -18,7 +18,7 @@ from pipeline.record import condensed_manifest, new_record
 from pipeline.results import is_evaluated, read_rows, set_names, write_rows
 from pipeline.shard_reader import read_manifest
 from pipeline.worker import GroupWorker
-from tests.pipeline.runs import condensed_images, placement_of, prepared, small_config, task_of
+from tests.pipeline.runs import EXECUTION, condensed_images, placement_of, prepared, small_config, task_of
 
 
 def condensed_run(config: RunConfig, out: Path) -> ClassCache:
@@ -26,7 +26,7 @@ def condensed_run(config: RunConfig, out: Path) -> ClassCache:
     cache = prepared(config, out)
     worker = GroupWorker(task_of(config, out, cache), torch.device("cpu"))
     for group in range(2):
-        list(worker.condense(group, "float32"))
+        list(worker.condense(group, EXECUTION))
     record = new_record(config, cache, placement_of(config))
     Ledger(str(out), worker.task.identity).commit(2, condensed_manifest(config, cache, record))
     return cache

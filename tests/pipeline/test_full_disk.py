@@ -10,7 +10,7 @@ import torch
 from pipeline.errors import UserError
 from pipeline.lease import Lease
 from pipeline.worker import GroupWorker
-from tests.pipeline.runs import prepared, small_config, task_of
+from tests.pipeline.runs import EXECUTION, prepared, small_config, task_of
 
 CPU = torch.device("cpu")
 
@@ -39,10 +39,10 @@ def shard(out: Path) -> bytes:
 def test_a_full_disk_is_said_and_nothing_is_lost(small_disk: Path, tmp_path: Path) -> None:
     config = small_config("resources.checkpoint_every=5")
     cache = prepared(config, tmp_path)
-    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, "float32"))
+    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, EXECUTION))
     task = task_of(config, small_disk / "run", cache)
     worker = GroupWorker(task, CPU)
-    stream = worker.condense(0, "float32")
+    stream = worker.condense(0, EXECUTION)
     next(stream)
     filler = small_disk / "filler"
     subprocess.run(
@@ -52,7 +52,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk: Path, tmp_path: Pat
         list(stream)
     assert not [path for path in (small_disk / "run").rglob("*") if path.is_file()]  # nothing half-written
     filler.unlink()
-    list(GroupWorker(task, CPU).condense(0, "float32"))
+    list(GroupWorker(task, CPU).condense(0, EXECUTION))
     assert shard(small_disk / "run") == shard(tmp_path / "whole")
 
 

@@ -1,5 +1,6 @@
 """The worker, called directly: no Ray."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from pipeline.errors import DeviceError, UserError
 from pipeline.shard_reader import parse_shard
 from pipeline.worker import GroupWorker
-from tests.pipeline.runs import prepared, small_config, task_of
+from tests.pipeline.runs import EXECUTION, prepared, small_config, task_of
 
 CPU = torch.device("cpu")
 
@@ -24,7 +25,7 @@ def checkpoint(out: Path, group: int = 0) -> Path:
 def test_condenses_a_group(tmp_path: Path) -> None:
     config = small_config()
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
-    events = list(worker.condense(1, "float32"))
+    events = list(worker.condense(1, EXECUTION))
     assert events[-1] == {"event": "done", "iteration": 40}
     logged = [iteration for event in events[:-1] for iteration, _, _ in event["losses"]]
     assert logged == [1, 10, 20, 30, 40]
@@ -38,15 +39,15 @@ def test_condenses_a_group(tmp_path: Path) -> None:
 def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     config = small_config("resources.checkpoint_every_s=0.001")
     cache = prepared(config, tmp_path)
-    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, "float32"))
+    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, EXECUTION))
     task = task_of(config, tmp_path / "parts", cache)
     worker = GroupWorker(task, CPU)
-    stream = worker.condense(0, "float32")
+    stream = worker.condense(0, EXECUTION)
     assert next(stream)["iteration"] == 0
     worker.stop()
     assert list(stream)[-1] == {"event": "stopped", "iteration": 1}
     assert checkpoint(tmp_path / "parts").exists()
-    again = list(GroupWorker(task, CPU).condense(0, "float32"))
+    again = list(GroupWorker(task, CPU).condense(0, EXECUTION))
     assert again[0]["iteration"] == 1
     assert shard(tmp_path / "parts") == shard(tmp_path / "whole")
 
@@ -58,7 +59,7 @@ def test_groups_of_another_size_draw_alike(tmp_path: Path) -> None:
         task = task_of(config, tmp_path / name, cache)
         worker = GroupWorker(type(task)(**{**task.__dict__, "groups": groups}), CPU)
         for group in range(len(groups)):
-            list(worker.condense(group, "float32"))
+            list(worker.condense(group, EXECUTION))
     whole = parse_shard(shard(tmp_path / "one"), "one").column("image").combine_chunks().to_numpy_ndarray()
     part = parse_shard(shard(tmp_path / "two", 1), "two").column("image").combine_chunks().to_numpy_ndarray()
     torch.testing.assert_close(torch.tensor(whole[2:]), torch.tensor(part), rtol=1e-3, atol=1e-3)
@@ -66,13 +67,13 @@ def test_groups_of_another_size_draw_alike(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config()
-    from m3d import condenser
+    from m3d import passes
 
-    original = condenser.mmd2
-    monkeypatch.setattr(condenser, "mmd2", lambda *args, **kwargs: original(*args, **kwargs) * float("inf"))
+    original = passes.mmd2
+    monkeypatch.setattr(passes, "mmd2", lambda *args, **kwargs: original(*args, **kwargs) * float("inf"))
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     with pytest.raises(UserError, match=r"group 0 .*not finite at iteration 0 .*learning_rate.*smaller"):
-        list(worker.condense(0, "float32"))
+        list(worker.condense(0, EXECUTION))
     assert not worker.ledger.finished(0)
 
 
@@ -80,48 +81,66 @@ def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path: Path) -> No
     config = small_config()
     cache = prepared(config, tmp_path)
     worker = GroupWorker(task_of(config, tmp_path, cache), CPU)
-    stream = worker.condense(0, "float32")
+    stream = worker.condense(0, EXECUTION)
     next(stream)
     worker.stop()
     list(stream)
     other = small_config("seed=1")
-    assert next(GroupWorker(task_of(other, tmp_path, cache), CPU).condense(0, "float32"))["iteration"] == 0
+    assert next(GroupWorker(task_of(other, tmp_path, cache), CPU).condense(0, EXECUTION))["iteration"] == 0
 
 
 @pytest.mark.parametrize(
     "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("CUDA error: unspecified launch failure"),
-    ],
+    [MemoryError(), RuntimeError("CUDA error: unspecified launch failure")],
 )
 def test_memory_and_gpu_errors_are_the_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    from m3d import condenser
+    from m3d import passes
 
     def fail(*args: object, **kwargs: object) -> None:
         raise error
 
     config = small_config()
-    monkeypatch.setattr(condenser, "mmd2", fail)
+    monkeypatch.setattr(passes, "mmd2", fail)
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     with pytest.raises(DeviceError):
-        list(worker.condense(0, "float32"))
+        list(worker.condense(0, EXECUTION))
+
+
+def test_blocks_are_halved_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from m3d.passes import Passes
+
+    encode = Passes.views
+
+    def small(self: Passes, tiles: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        if len(tiles) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, tiles, numbers)
+
+    config, limit = small_config(), 2
+    monkeypatch.setattr(Passes, "views", small)
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    events = list(worker.condense(0, replace(EXECUTION, real_block=16, synthetic_block=16)))
+    told = [event["execution"]["synthetic_block"] for event in events if event["event"] == "execution"]
+    assert told == [8, 4, 2]
+    assert events[-1]["event"] == "done"
+    limit = 0
+    with pytest.raises(UserError, match=r"condense\.block: one image at a time"):
+        list(worker.condense(1, EXECUTION))
 
 
 def test_other_errors_are_the_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from m3d import condenser
+    from m3d import passes
 
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("shapes do not fit")
 
     config = small_config()
-    monkeypatch.setattr(condenser, "mmd2", fail)
+    monkeypatch.setattr(passes, "mmd2", fail)
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     with pytest.raises(RuntimeError, match="shapes"):
-        list(worker.condense(0, "float32"))
+        list(worker.condense(0, EXECUTION))
 
 
 def test_checkpoints_come_every_so_many_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,5 +148,5 @@ def test_checkpoints_come_every_so_many_iterations(tmp_path: Path, monkeypatch: 
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     saved: list[int] = []
     monkeypatch.setattr(worker.ledger, "save_checkpoint", lambda group, state: saved.append(state.iteration))
-    list(worker.condense(0, "float32"))
+    list(worker.condense(0, EXECUTION))
     assert saved == [15, 30]

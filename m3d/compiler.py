@@ -1,0 +1,66 @@
+"""torch.compile: whether this machine can, where its cache lies, and how a function is compiled here."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch._dynamo.exc import TorchDynamoException
+
+SHAPES = 64
+"""Shapes that one function may be compiled for in a process; torch's own limit of 8 falls back to eager in silence."""
+
+
+def missing(device: torch.device) -> str | None:
+    """What a compiler would need and this machine lacks, as a noun; None where it can compile.
+
+    The CPU's code is C++, and a GPU's is loaded through a small C extension.
+    """
+    if not _compiler():
+        return "C++ compiler (c++, g++ or clang++)" if device.type == "cpu" else "C compiler (cc, gcc or clang)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return "Python headers (Python.h)"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "Triton"
+    return None
+
+
+def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The function compiled for static shapes; on a GPU as a CUDA graph."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache_folder())
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(function, dynamic=False, fullgraph=True, mode=mode)
+
+
+def cache_folder() -> str:
+    """Where compiled code is kept between processes: under XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "m3d-condense", "compiled")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it no other process of this machine and user compiles: the second one finds what the first has made."""
+    folder = Path(cache_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        yield
+
+
+def failed(error: BaseException) -> bool:
+    """Whether the compiler failed, rather than the program that it compiled."""
+    return isinstance(error, TorchDynamoException) or type(error).__module__.startswith(
+        ("torch._inductor", "torch._dynamo")
+    )
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CXX")
+    return next((path for name in (named, "c++", "g++", "clang++") if name and (path := shutil.which(name))), None)

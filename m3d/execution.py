@@ -1,0 +1,143 @@
+"""How a condensation is carried out: precision, compiler and block sizes.
+
+All of it can change the last bits of a result, so it follows from the settings, the hardware and the total
+work, never from a timing or from what is free at the moment; a run stores it and keeps it when it goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from m3d import compiler
+from m3d.config import Condense, ConfigError, Encoder
+from m3d.cost import forward_flops, kept_numbers
+from m3d.precision import resolve
+
+COMPILE_PAYS_S = 120.0
+"""Seconds of eager work from which on compiling is worth its 20 to 40 seconds."""
+EAGER_FLOPS_PER_THREAD = 1e11
+"""What a thread of a CPU with bfloat16 units gets through in a second, eagerly: measured with ConvNet-3 at 32 px."""
+EAGER_FLOPS_GPU = 1e13
+"""The same for a GPU, where launches bound the small networks."""
+CPU_REAL_PIXELS = 2**16
+"""Pixels of real images that a CPU takes at once: best or next to it at 16, 32, 64 and 128 px with 2 MiB of L2 a core."""
+CPU_SYNTHETIC_PIXELS = 40 * 2**10
+"""The same for views, whose activations are kept for the way back: best at 32 and 128 px."""
+GPU_REAL_PIXELS = 2**24
+"""Pixels of real images that a GPU takes at once: 334 images of 224 px, so that one activation stays below 2**31 numbers."""
+GPU_SHARE = 0.5
+"""Part of a GPU's memory that the activations of one block may take, by the count of what is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How the step is computed."""
+
+    precision: str
+    """float32, tf32 or bfloat16."""
+    compiled: bool
+    """Whether the encoder's passes are compiled."""
+    real_block: int
+    """Real images that the encoder takes at once."""
+    synthetic_block: int
+    """Views that the encoder takes at once, forward and backward."""
+    note: str = ""
+    """What a person should know, such as why there is no compiler; no part of the choice."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Execution":
+        """Of plain values, as ``as_dict`` gives them."""
+        return cls(**{key: values[key] for key in ("precision", "compiled", "real_block", "synthetic_block")})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the note."""
+        return {key: value for key, value in asdict(self).items() if key != "note"}
+
+    def halved(self) -> "Execution":
+        """With blocks half as large, after the memory has run out.
+
+        Raises:
+            ConfigError: they hold a single image already.
+        """
+        if self.synthetic_block == self.real_block == 1:
+            raise ConfigError("condense.block: one image at a time is too much for this device's memory")
+        return replace(self, real_block=max(1, self.real_block // 2), synthetic_block=max(1, self.synthetic_block // 2))
+
+
+def choose(
+    condense: Condense,
+    encoder: Encoder,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    device: torch.device,
+    threads: int | None = None,
+    memory: float | None = None,
+) -> Execution:
+    """What the settings ask for, and where they leave it open, what suits the hardware and the amount of work.
+
+    Args:
+        condense, encoder: settings.
+        shape: channels, height, width of the images.
+        classes: that the device condenses in the whole run, one group after another.
+        device: what it runs on.
+        threads: of torch on a CPU; those in force when not given.
+        memory: bytes of the GPU that may be used; all of it when not given.
+
+    Raises:
+        ConfigError: condense.compile=on on a machine that cannot compile.
+    """
+    precision = resolve(condense.precision, device)
+    work = classes * condense.iterations * flops_per_class(condense, encoder, shape)
+    rate = EAGER_FLOPS_GPU if device.type == "cuda" else EAGER_FLOPS_PER_THREAD * (threads or torch.get_num_threads())
+    compiled, note = _compiled(condense, work / rate, device)
+    real, synthetic = _blocks(condense, encoder, shape, device, memory)
+    return Execution(
+        precision=precision,
+        compiled=compiled,
+        real_block=condense.block or real,
+        synthetic_block=condense.block or synthetic,
+        note=note,
+    )
+
+
+def flops_per_class(condense: Condense, encoder: Encoder, shape: tuple[int, int, int]) -> int:
+    """Of one iteration: the real images forward, the views forward and back to the pixels."""
+    channels, height, _ = shape
+    return (condense.batch_real + 2 * condense.views) * forward_flops(encoder, channels, height)
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raises ConfigError with what is missing where this machine cannot compile."""
+    lacking = compiler.missing(device)
+    if lacking:
+        raise ConfigError(
+            f"condense.compile: needs a compiler, but this machine has no {lacking}; install it, or use condense.compile=off"
+        )
+
+
+def _compiled(condense: Condense, eager_s: float, device: torch.device) -> tuple[bool, str]:
+    if condense.compile == "on":
+        require_compiler(device)
+    if condense.compile != "auto":
+        return condense.compile == "on", ""
+    if eager_s < COMPILE_PAYS_S:
+        return False, ""
+    lacking = compiler.missing(device)
+    return not lacking, f"not compiled, so several times slower: this machine has no {lacking}" if lacking else ""
+
+
+def _blocks(
+    condense: Condense, encoder: Encoder, shape: tuple[int, int, int], device: torch.device, memory: float | None
+) -> tuple[int, int]:
+    channels, height, width = shape
+    pixels = height * width
+    if device.type == "cpu":
+        return max(2, CPU_REAL_PIXELS // pixels), max(2, CPU_SYNTHETIC_PIXELS // pixels)
+    held = memory or torch.cuda.get_device_properties(device).total_memory
+    per_view = kept_numbers(encoder, channels, height) * 4
+    fitting = max(1, int(held * GPU_SHARE / per_view))
+    # A forward pass alone keeps nothing; a quarter of what is kept bounds the two largest activations.
+    return min(max(1, GPU_REAL_PIXELS // pixels), 4 * fitting), min(max(1, GPU_REAL_PIXELS // pixels), fitting)
