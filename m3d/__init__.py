@@ -18,7 +18,7 @@ from m3d.protocols import PROTOCOLS, training_of
 from m3d.shapes import ShapeError
 from m3d.start import images_needed, starting_images
 from m3d.state import Condensed, CondenseState, Outcome, standardise
-from m3d.train import train
+from m3d.train import Trainer, train
 
 __all__ = [
     "Augment",
@@ -37,6 +37,7 @@ __all__ = [
     "ShapeError",
     "Step",
     "TestSet",
+    "Trainer",
     "Train",
     "accuracy",
     "condense",

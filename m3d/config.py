@@ -247,6 +247,8 @@ class Evaluate:
     architectures: tuple[str, ...] = ("convnet3",)
     flip: bool = True
     """Whether images may be mirrored; false for digits."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the networks are compiled; auto does it where the training is long enough to gain by it."""
     on: Literal["test", "validation"] = "test"
     """validation looks at the part of the training data that data.validation_fraction holds out."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from m3d import compiler
-from m3d.config import Condense, ConfigError, Encoder
+from m3d.config import Condense, ConfigError, Encoder, Train
 from m3d.cost import forward_flops, kept_numbers
 from m3d.precision import resolve
 
@@ -91,8 +91,7 @@ def choose(
     """
     precision = resolve(condense.precision, device)
     work = classes * condense.iterations * flops_per_class(condense, encoder, shape)
-    rate = EAGER_FLOPS_GPU if device.type == "cuda" else EAGER_FLOPS_PER_THREAD * (threads or torch.get_num_threads())
-    compiled, note = _compiled(condense, work / rate, device)
+    compiled, note = compiles(condense.compile, work, device, threads, key="condense.compile")
     real, synthetic = _blocks(condense, encoder, shape, device, memory)
     return Execution(
         precision=precision,
@@ -109,24 +108,41 @@ def flops_per_class(condense: Condense, encoder: Encoder, shape: tuple[int, int,
     return (condense.batch_real + 2 * condense.views) * forward_flops(encoder, channels, height)
 
 
-def require_compiler(device: torch.device) -> None:
-    """Raises ConfigError with what is missing where this machine cannot compile."""
-    lacking = compiler.missing(device)
-    if lacking:
-        raise ConfigError(
-            f"condense.compile: needs a compiler, but this machine has no {lacking}; install it, or use condense.compile=off"
-        )
+def compiles(
+    wanted: str, flops: int, device: torch.device, threads: int | None = None, *, key: str
+) -> tuple[bool, str]:
+    """Whether to compile, and a note where there is no compiler although it would pay.
 
+    Args:
+        wanted: auto, on or off.
+        flops: of all that the compiled code would do in this process.
+        device, threads: what it runs on.
+        key: the setting, for the message.
 
-def _compiled(condense: Condense, eager_s: float, device: torch.device) -> tuple[bool, str]:
-    if condense.compile == "on":
-        require_compiler(device)
-    if condense.compile != "auto":
-        return condense.compile == "on", ""
-    if eager_s < COMPILE_PAYS_S:
+    Raises:
+        ConfigError: on, and this machine cannot compile.
+    """
+    if wanted == "on":
+        require_compiler(device, key)
+    if wanted != "auto":
+        return wanted == "on", ""
+    rate = EAGER_FLOPS_GPU if device.type == "cuda" else EAGER_FLOPS_PER_THREAD * (threads or torch.get_num_threads())
+    if flops / rate < COMPILE_PAYS_S:
         return False, ""
     lacking = compiler.missing(device)
     return not lacking, f"not compiled, so several times slower: this machine has no {lacking}" if lacking else ""
+
+
+def require_compiler(device: torch.device, key: str = "condense.compile") -> None:
+    """Raises ConfigError with what is missing where this machine cannot compile."""
+    lacking = compiler.missing(device)
+    if lacking:
+        raise ConfigError(f"{key}: needs a compiler, but this machine has no {lacking}; install it, or use {key}=off")
+
+
+def training_flops(config: Train, architecture: str, images: int, shape: tuple[int, int, int]) -> int:
+    """Of training one network: three times the forward pass for every image and epoch."""
+    return 3 * config.epochs * images * forward_flops(Encoder(name=architecture), shape[0], shape[1])
 
 
 def _blocks(

@@ -1,13 +1,17 @@
 """Trains one network on an image set."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from m3d import augment as augmentation
+from m3d import compiler
 from m3d.config import Train
-from m3d.encoders import Network, build
+from m3d.encoders import Network, build, initialise
+from m3d.encoders.registry import is_residual
 from m3d.precision import convolutions, encoding, resolve
 from m3d.seeding import derive, generator
 from m3d.shapes import Float, Int, ShapeError
@@ -41,55 +45,95 @@ def train(
         ConfigError: an unknown architecture or precision, or images too small for the network.
         ShapeError: images that are not square.
     """
-    device, (count, channels, height, width) = images.device, images.shape
-    if height != width:
-        raise ShapeError("images", tuple(images.shape), "[n, channels, side, side]: crop them to squares first")
-    labels, precision = labels.to(device), resolve(precision, device)
-    network = build(
-        architecture,
-        channels=channels,
-        image_size=height,
-        classes=classes,
-        generator=generator(seed, "evaluate/weights"),
-        device=device,
-    )
-    optimiser = torch.optim.SGD(
-        network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-    )
-    drops = [max(1, int(config.epochs * part)) for part in config.milestones]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=drops, gamma=config.decay)
-    random = torch.Generator(device="cpu").manual_seed(derive(seed, "evaluate/draws"))
-    network.train()
-    for _ in range(config.epochs):
-        order = torch.randperm(count, generator=random)
-        for rows in order.split(config.batch):
-            chosen = rows.to(device)
-            numbers = torch.rand(len(rows), augmentation.slots(), generator=random).to(device)
-            drawn = augmentation.draw_from(config.augment, numbers, height, width)
-            batch = augmentation.apply(images[chosen][:, None], drawn, config.augment)[:, 0]
-            with convolutions(precision, device):
-                with encoding(precision, device):
-                    loss = _loss(network, batch, labels[chosen], config, random)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-            optimiser.step()
-        schedule.step()
-    return network.eval()
+    trainer = Trainer(architecture, images.shape[1:], classes=classes, precision=precision, device=images.device)
+    return trainer.train(images, labels, config=config, seed=seed)
 
 
-def _loss(network: Network, batch: Tensor, labels: Tensor, config: Train, random: torch.Generator) -> Tensor:
+class Trainer:
+    """Trains networks of one architecture one after another, in place, so that what is compiled serves them all."""
+
+    def __init__(
+        self,
+        architecture: str,
+        shape: Sequence[int],
+        *,
+        classes: int,
+        precision: str = "float32",
+        compiled: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Args: as for ``train``; ``shape`` is (channels, height, width)."""
+        channels, height, width = shape
+        if height != width:
+            raise ShapeError("images", tuple(shape), "[channels, side, side]: crop them to squares first")
+        self.device = torch.device(device)
+        self.precision = resolve(precision, self.device)
+        self.side = height
+        self.network = build(
+            architecture,
+            channels=channels,
+            image_size=height,
+            classes=classes,
+            generator=generator(0, "evaluate/weights"),
+            device=device,
+        )
+        self._fan_out = is_residual(architecture)
+        self._logits = compiler.compiled(self.eager_logits, self.device) if compiled else self.eager_logits
+
+    def eager_logits(self, batch: Tensor) -> Tensor:
+        """Logits in the trainer's precision, float32 [B, classes]."""
+        with encoding(self.precision, self.device):
+            return self.network(batch).float()
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """The same, compiled where the trainer is."""
+        return self._logits(batch)
+
+    def train(
+        self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"], *, config: Train, seed: int
+    ) -> Network:
+        """The trainer's network after training from fresh weights, in evaluation mode; the next call changes it."""
+        network, device, count = self.network, self.device, len(images)
+        labels = labels.to(device)
+        initialise(network, generator(seed, "evaluate/weights"), fan_out=self._fan_out)
+        optimiser = torch.optim.SGD(
+            network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        drops = [max(1, int(config.epochs * part)) for part in config.milestones]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=drops, gamma=config.decay)
+        random = torch.Generator(device="cpu").manual_seed(derive(seed, "evaluate/draws"))
+        network.train()
+        for _ in range(config.epochs):
+            order = torch.randperm(count, generator=random)
+            for rows in order.split(config.batch):
+                chosen = rows.to(device)
+                numbers = torch.rand(len(rows), augmentation.slots(), generator=random).to(device)
+                drawn = augmentation.draw_from(config.augment, numbers, self.side, self.side)
+                batch = augmentation.apply(images[chosen][:, None], drawn, config.augment)[:, 0]
+                with convolutions(self.precision, device):
+                    loss = _loss(self.logits, batch, labels[chosen], config, random)
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                optimiser.step()
+            schedule.step()
+        return network.eval()
+
+
+def _loss(
+    logits_of: Callable[[Tensor], Tensor], batch: Tensor, labels: Tensor, config: Train, random: torch.Generator
+) -> Tensor:
     """Cross-entropy; with CutMix a box of another image of the batch is pasted and its label mixed in by area.
 
     Source: Yun et al., "CutMix" (2019).
     """
     if config.cutmix_probability == 0 or float(torch.rand((), generator=random)) >= config.cutmix_probability:
-        return F.cross_entropy(network(batch).float(), labels)
+        return F.cross_entropy(logits_of(batch), labels)
     partner = torch.randperm(len(batch), generator=random).to(batch.device)
     top, bottom, left, right = _box(batch.shape[-2], batch.shape[-1], config.cutmix_beta, random)
     mixed = batch.clone()
     mixed[:, :, top:bottom, left:right] = batch[partner, :, top:bottom, left:right]
     share = 1 - (bottom - top) * (right - left) / (batch.shape[-2] * batch.shape[-1])
-    logits = network(mixed).float()
+    logits = logits_of(mixed)
     return share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, labels[partner])
 
 

@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
             _add_set(command)
     command = _command(commands, "verify", "check a run or a condensed set; exit code 1 if anything is wrong", _verify)
     command.add_argument("path", metavar="PATH", help="folder of a run, or of a condensed set")
+    command = _command(
+        commands, "plan", "predict time, memory, disk and GPU-hours of a run by a short calibration", _plan
+    )
+    _add_common(command)
+    command.add_argument("--gpus", type=int, metavar="N", help="also say what condensing takes on N GPUs like this one")
     command = _command(commands, "show-config", "print the whole configuration as JSON", _show_config)
     _add_common(command)
     return parser
@@ -215,6 +220,18 @@ def _verify(given: argparse.Namespace) -> int:
     count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
     print(f"{given.path}: {count if wrong else checked}")
     return 1 if wrong else 0
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from pipeline.estimate import described, estimate
+    from pipeline.progress import console
+    from pipeline.run import check
+
+    config = configuration(given)
+    check(config)
+    if given.gpus is not None and given.gpus < 1:
+        raise UserError(f"--gpus {given.gpus}: allowed: a number from 1")
+    console().print(described(estimate(config), given.gpus))
 
 
 def _show_config(given: argparse.Namespace) -> None:

@@ -10,11 +10,14 @@ import ray
 import torch
 
 from m3d import train_and_score, training_of
+from m3d.config import ConfigError
+from m3d.execution import compiles, training_flops
 from m3d.precision import resolve
 from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.documents import SEAL
+from pipeline.errors import UserError
 from pipeline.image_sets import training_set
 from pipeline.plan import capacity, does_not_fit
 from pipeline.progress import Display, console, say
@@ -31,6 +34,16 @@ class Trial:
     set: str
     architecture: str
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What became of a trial."""
+
+    accuracy: float
+    """In percent."""
+    precision: str
+    compiled: bool
 
 
 def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, Any]]:
@@ -58,7 +71,7 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
         if (s, a) not in held
         for n in range(config.evaluate.seeds)
     ]
-    scores: dict[tuple[str, str], dict[int, tuple[float, str]]] = {}
+    scores: dict[tuple[str, str], dict[int, Scored]] = {}
     with Display("evaluate", len(trials)) as display:
         for trial, scored in _scored(trials, config, out, cache_folder, display):
             pair = (trial.set, trial.architecture)
@@ -72,11 +85,9 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     return rows
 
 
-def _row(
-    config: RunConfig, name: str, architecture: str, scored: dict[int, tuple[float, str]], seal: str
-) -> dict[str, Any]:
+def _row(config: RunConfig, name: str, architecture: str, scored: dict[int, Scored], seal: str) -> dict[str, Any]:
     seeds = sorted(scored)
-    accuracies = [scored[seed][0] for seed in seeds]
+    accuracies = [scored[seed].accuracy for seed in seeds]
     return {
         "set": name,
         "architecture": architecture,
@@ -90,39 +101,50 @@ def _row(
         "epoch": "last",
         "flip": config.evaluate.flip,
         "images_per_class": config.condense.images_per_class,
-        "precision": ", ".join(sorted({precision for _, precision in scored.values()})),
+        "precision": ", ".join(sorted({one.precision for one in scored.values()})),
+        "compiled": all(one.compiled for one in scored.values()),
         "condensed_set": seal,
     }
 
 
 @ray.remote(max_retries=2)
-def _score(trial: Trial, config: RunConfig, out: str, cache_folder: str, threads: int) -> tuple[float, str]:
+def _score(trial: Trial, config: RunConfig, out: str, cache_folder: str, threads: int, networks: int) -> Scored:
     torch.set_num_threads(threads)
     device = device_of_actor()
     precision = resolve(config.condense.precision, device)
     cache = ClassCache(cache_folder, config.data)
     test = cache.test_set(config.evaluate.on)
     images, labels = training_set(trial.set, config, out, cache, trial.seed)
+    training = training_of(config.evaluate)
+    channels, height, width = images.shape[1:]
+    work = networks * training_flops(training, trial.architecture, len(images), (channels, height, width))
+    try:
+        compiled, _ = compiles(config.evaluate.compile, work, device, threads, key="evaluate.compile")
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+    # Ray gives a process one network after another, and what was compiled for the first serves the others.
     ((_, accuracy),) = train_and_score(
         trial.architecture,
         images.to(device),
         labels.to(device),
         test,
-        config=training_of(config.evaluate),
+        config=training,
         seeds=range(trial.seed, trial.seed + 1),
         precision=precision,
+        compiled=compiled,
     )
-    return accuracy, precision
+    return Scored(accuracy=accuracy, precision=precision, compiled=compiled)
 
 
 def _scored(
     trials: list[Trial], config: RunConfig, out: str, cache_folder: str, display: Display
-) -> Iterator[tuple[Trial, tuple[float, str]]]:
+) -> Iterator[tuple[Trial, Scored]]:
     if not trials:
         return
-    threads, gpus, slots = _share(len(trials), config)
+    threads, gpus, slots = share(len(trials), config)
+    networks = -(-len(trials) // slots)
     task = _score.options(num_cpus=threads, num_gpus=gpus)
-    calls = [partial(task.remote, trial, config, out, cache_folder, threads) for trial in trials]
+    calls = [partial(task.remote, trial, config, out, cache_folder, threads, networks) for trial in trials]
     done = 0
     display.update(0, f"0/{len(trials)} networks")
     for index, scored in results(calls, slots, "evaluate"):
@@ -132,7 +154,7 @@ def _scored(
         display.update(done, f"{done}/{len(trials)} networks")
 
 
-def _share(trials: int, config: RunConfig) -> tuple[int, float, int]:
+def share(trials: int, config: RunConfig) -> tuple[int, float, int]:
     """CPUs (and threads) and GPUs of one network, and how many networks the cluster holds at a time.
 
     Raises:

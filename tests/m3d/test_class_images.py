@@ -32,6 +32,14 @@ def test_batch_holds_the_images_of_the_indices():
     assert batch[:, :, 0, 0, 1].tolist() == [[4] * 6, [2] * 6, [11] * 6]
 
 
+@pytest.mark.parametrize("batch", [5, 12])
+def test_rows_are_the_indices_across_windows(batch):
+    real = ClassImages([numbered(9, 4), numbered(5, 2)], [4, 2], seed=0)
+    for iteration in (0, 63, 64, 200, 1, 65):
+        expected = real.indices(iteration, batch) + torch.tensor([[0], [9]])
+        assert real.rows(iteration, batch).tolist() == expected.flatten().tolist()
+
+
 def test_without_replacement_within_an_epoch():
     real = ClassImages([numbered(20)], [0], seed=0)
     for epoch in range(3):

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m3d import ConfigError, ShapeError, decode, mosaic
-from m3d.formation import tile_sides
+from m3d.formation import enlarge, tile_sides
 from tests.helpers import assert_close, random
 
 CASES = [(size, factor) for size in (28, 32, 10, 7) for factor in (1, 2, 3)]
@@ -99,6 +100,13 @@ def test_mosaic_shrinks_the_whole_image():
         assert float(row.mean()) == pytest.approx(0.5, abs=1e-3)
         assert float(row[0]) < 0.1
         assert float(row[-1]) > 0.9
+
+
+@pytest.mark.parametrize(("entering", "leaving"), [(16, 32), (5, 7), (11, 32), (75, 224), (8, 8)])
+def test_enlarge_is_bilinear_interpolation(entering, leaving):
+    tiles = random(2, 3, entering, entering + 1)
+    expected = F.interpolate(tiles, size=(leaving, leaving + 1), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarge(tiles, (leaving, leaving + 1)), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_factor_1_is_identity():

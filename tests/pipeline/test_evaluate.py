@@ -127,3 +127,10 @@ def test_validation_looks_at_held_out_training_images_only(tmp_path: Path) -> No
         len(whole.train(label)) for label in range(4)
     )
     assert len(held.labels) == sum(round(0.25 * len(whole.train(label))) for label in range(4))
+
+
+def test_compiled_networks_say_so(tmp_path: Path, ray_cluster: None) -> None:
+    config = small_config("evaluate.compile=on", "evaluate.seeds=1", "evaluate.epochs=2")
+    cache = condensed_run(config, tmp_path)
+    rows = evaluate(config, str(tmp_path), cache.folder)
+    assert {row["compiled"] for row in rows} == {True}

@@ -1,0 +1,121 @@
+"""What evaluation costs: ``python -m tests.benchmarks.evaluate [--json] [--seeds 10] [--epochs 10]``.
+
+Networks are trained on a set of CIFAR-10's shape at 10 images per class (400 views) and scored on 1,000 images.
+One by one: eagerly in one process with every thread, in the precision that ``auto`` chooses. Together: as the evaluate
+stage does it, compiled, one process per core with one thread each (on a GPU: compiled, in one process). What is
+compiled is warmed up before, since a real evaluation trains a hundred times as many epochs with it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+
+from m3d import Evaluate, TestSet, train_and_score, training_of
+from m3d.precision import resolve
+
+ARCHITECTURE = "convnet3"
+
+
+def main() -> None:
+    """Prints the figures: JSON, or a line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=10)
+    given = parser.parse_args()
+    figures = measure(given.seeds, given.epochs)
+    if given.json:
+        print(json.dumps(figures))
+    else:
+        print(
+            f"{given.seeds} seeds of {ARCHITECTURE}: one by one {figures['one_by_one_per_minute']:.1f} a minute, together "
+            f"{figures['together_per_minute']:.1f} a minute: {figures['together_over_one_by_one']:.2f} times as many"
+        )
+
+
+def measure(seeds: int, epochs: int) -> dict[str, Any]:
+    """Seeds per minute either way, and their ratio."""
+    gpu = torch.cuda.is_available()
+    processes = 1 if gpu else torch.get_num_threads()
+    began = time.perf_counter()
+    scores = [_score(seed, epochs, False) for seed in range(seeds)]
+    alone_s = time.perf_counter() - began
+    if gpu:
+        _score(0, 1, True)
+        began = time.perf_counter()
+        together = [_score(seed, epochs, True) for seed in range(seeds)]
+        together_s = time.perf_counter() - began
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _single, initargs=(context.Barrier(processes),)) as pool:
+            list(pool.map(_warm, range(processes)))
+            began = time.perf_counter()
+            together = list(pool.map(_score, range(seeds), [epochs] * seeds, [True] * seeds))
+            together_s = time.perf_counter() - began
+    return {
+        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
+        "precision": resolve("auto", torch.device("cuda" if gpu else "cpu")),
+        "seeds": seeds,
+        "epochs": epochs,
+        "one_by_one_per_minute": 60 * seeds / alone_s,
+        "together_per_minute": 60 * seeds / together_s,
+        "together_over_one_by_one": alone_s / together_s,
+        "accuracy_one_by_one": sum(scores) / seeds,
+        "accuracy_together": sum(together) / seeds,
+        "torch": torch.__version__,
+    }
+
+
+def _single(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+    torch.set_num_threads(1)
+
+
+def _warm(_: int) -> None:
+    _score(0, 1, True)
+    _barrier.wait(timeout=600)  # so that every process takes exactly one
+
+
+def _score(seed: int, epochs: int, compiled: bool) -> float:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    images, labels, test = _data(device)
+    config = training_of(Evaluate(epochs=epochs))
+    scored = train_and_score(
+        ARCHITECTURE,
+        images,
+        labels,
+        test,
+        config=config,
+        seeds=range(seed, seed + 1),
+        precision=resolve("auto", device),
+        compiled=compiled,
+    )
+    ((_, accuracy),) = scored
+    return accuracy
+
+
+def _data(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, TestSet]:
+    """Ten classes that differ in their mean colour pattern, under noise."""
+    random = torch.Generator().manual_seed(0)
+    patterns = torch.rand(10, 3, 32, 32, generator=random)
+
+    def made(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.arange(count) % 10
+        images = 0.25 * patterns[labels] + 0.75 * torch.rand(count, 3, 32, 32, generator=random)
+        return (images * 255).to(torch.uint8), labels
+
+    images, labels = made(400)
+    shown, answers = made(1000)
+    mean, std = (0.5,) * 3, (0.25,) * 3
+    test = TestSet(images=shown.to(device), labels=answers.to(device), mean=mean, std=std, classes=10)
+    return ((images.float() / 255 - 0.5) / 0.25).to(device), labels.to(device), test
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""What a step costs: ``python -m tests.benchmarks.step [--json] [--cases A,B]``.
+
+Three things take turns in one process, and their medians are compared: the step; the encoder's passes alone on the
+same batches, in the step's own precision, compilation and blocks, which is the limit; and the published shape of the
+loop. The cases of 128 and 224 px take two classes; the ratios do not depend on the number.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel
+from m3d.compiler import compiled
+from m3d.passes import block_size
+from m3d.precision import convolutions, encoding
+from tests.benchmarks.published import Published
+
+ROUNDS = 5
+TURN_S = 1.0
+"""A turn of a fast loop takes as many iterations as fill this time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Shapes of a condensation."""
+
+    encoder: str
+    side: int
+    channels: int
+    classes: int
+    images_per_class: int
+    images: int = 256
+    iterations: int = 10_000
+    """Of the schedule that the case stands for: it decides whether a compiler pays."""
+
+
+CASES = {
+    "digits_ipc1": Case(
+        encoder="convnet3", side=16, channels=1, classes=10, images_per_class=1, images=144, iterations=60
+    ),
+    "cifar10_ipc1": Case(encoder="convnet3", side=32, channels=3, classes=10, images_per_class=1),
+    "cifar10_ipc10": Case(encoder="convnet3", side=32, channels=3, classes=10, images_per_class=10),
+    "cifar10_ipc50": Case(encoder="convnet3", side=32, channels=3, classes=10, images_per_class=50),
+    "convnet5_128": Case(encoder="convnet5", side=128, channels=3, classes=2, images_per_class=10, images=144),
+    "resnetap10_224": Case(encoder="resnetap10", side=224, channels=3, classes=2, images_per_class=10, images=144),
+}
+
+
+def main() -> None:
+    """Prints the figures: one JSON object a line, or one line of text a case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--cases", default=",".join(CASES), help="some of " + ", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    given = parser.parse_args()
+    names = given.cases.split(",")
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        parser.error(f"--cases: given {unknown[0]!r}, allowed: {', '.join(CASES)}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for name in names:
+        torch.compiler.reset()
+        figures = measure(name, CASES[name], device, given.rounds)
+        print(json.dumps(figures) if given.json else described(figures), flush=True)
+
+
+def measure(name: str, case: Case, device: torch.device, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Medians in seconds per iteration over all classes, and their ratios."""
+    random = torch.Generator().manual_seed(0)
+    shape = (case.classes, case.images, case.channels, case.side, case.side)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random).to(device)
+    condense = Condense(images_per_class=case.images_per_class, iterations=case.iterations)
+    augment, encoder, channels = Augment(), Encoder(name=case.encoder), case.channels
+    condenser = Condenser(
+        ClassImages(list(images), range(case.classes), seed=0, device=device),
+        condense=condense,
+        kernel=Kernel(),
+        augment=augment,
+        encoder=encoder,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        class_count=case.classes,
+    )
+    state = condenser.init()
+    published = Published(images, state.pixels_KSCHW, condense=condense, encoder=encoder, augment=augment)
+
+    def step() -> None:
+        nonlocal state
+        state, _ = condenser.step(state)
+
+    turns = {"step": step, "encoder": encoder_alone(condenser), "published": published.sweep}
+    for turn in turns.values():
+        turn()  # compiles and allocates
+    repeats = {label: max(1, round(TURN_S / _timed(turn, 1, device))) for label, turn in turns.items()}
+    seconds: dict[str, list[float]] = {label: [] for label in turns}
+    for _ in range(rounds):
+        for label, turn in turns.items():
+            seconds[label].append(_timed(turn, repeats[label], device))
+    medians = {label: statistics.median(values) for label, values in seconds.items()}
+    return {
+        "case": name,
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
+        "precision": condenser.execution.precision,
+        "step_s": medians["step"],
+        "encoder_s": medians["encoder"],
+        "published_s": medians["published"],
+        "step_over_encoder": medians["step"] / medians["encoder"],
+        "published_over_step": medians["published"] / medians["step"],
+        "peak_mib": _peak_mib(step, device),
+        "compiled": condenser.execution.compiled,
+        "spread": {label: max(values) / min(values) for label, values in seconds.items()},
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def encoder_alone(condenser: Condenser) -> Callable[[], None]:
+    """The passes that no step can do without: real images forward; views forward and back to the pixels."""
+    execution, condense, real = condenser.execution, condenser.condense, condenser.real
+    network, classes, device = condenser._passes.network, len(real.ids), real.device
+
+    def features(x: torch.Tensor) -> torch.Tensor:
+        with encoding(execution.precision, device):
+            return network.features(x).float()
+
+    encode = compiled(features, device) if execution.compiled else features
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn((classes * condense.batch_real, *real.shape), generator=random).to(device)
+    views = torch.randn((classes * condense.views, *real.shape), generator=random).to(device)
+    real_blocks = images.split(block_size(len(images), execution.real_block))
+    # The step takes some classes at a time, or a part of one; so does this.
+    some = block_size(classes, max(1, execution.synthetic_block // condense.views)) * condense.views
+    size = some if some <= execution.synthetic_block else block_size(condense.views, execution.synthetic_block)
+    view_blocks = [block.clone().requires_grad_(True) for block in views.split(size)]
+
+    def run() -> None:
+        with convolutions(execution.precision, device):
+            with torch.no_grad():
+                for block in real_blocks:
+                    encode(block)
+            for block in view_blocks:
+                out = encode(block)
+                torch.autograd.grad(out, block, torch.ones_like(out))
+
+    return run
+
+
+def described(figures: dict[str, Any]) -> str:
+    """One line for a person."""
+    return (
+        f"{figures['case']}: step {figures['step_s']:.4f} s, {figures['step_over_encoder']:.2f} x the encoder alone, "
+        f"{figures['published_over_step']:.1f} x faster than the published loop; {figures['peak_mib']:.0f} MiB "
+        f"({figures['device']}, {figures['precision']}{', compiled' if figures['compiled'] else ''})"
+    )
+
+
+def _timed(turn: Callable[[], None], repeats: int, device: torch.device) -> float:
+    _settle(device)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        turn()
+    _settle(device)
+    return (time.perf_counter() - began) / repeats
+
+
+def _settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_mib(turn: Callable[[], None], device: torch.device) -> float:
+    """Memory of the process (or of the GPU) at its highest during one step, everything that it holds included."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        turn()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # from here on the highest counts anew
+        turn()
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        turn()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What is compiled computes what is eager."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from m3d import compiler
+
+
+@pytest.mark.skipif(bool(compiler.missing(torch.device("cpu"))), reason="no compiler on this machine")
+@pytest.mark.timeout(300)
+def test_compiled_equals_eager():
+    command = [sys.executable, "-W", "ignore", "-m", "tests.m3d.compiled"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    difference = json.loads(done.stdout)
+    assert difference["loss"] < 1e-6
+    assert difference["gradient"] < 1e-5
+    assert difference["logits"] < 1e-4
+
+
+def test_what_is_missing(monkeypatch, tmp_path):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("m3d.compiler.shutil.which", lambda name: None)
+    assert compiler.missing(cpu) == "C++ compiler (c++, g++ or clang++)"
+    monkeypatch.setattr("m3d.compiler.shutil.which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr("m3d.compiler.sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    assert compiler.missing(cpu) == "Python headers (Python.h)"
+    (tmp_path / "Python.h").touch()
+    assert compiler.missing(cpu) is None
+
+
+def test_a_failing_compiler_is_told_from_a_failing_program():
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    assert compiler.failed(BackendCompilerFailed(lambda: None, RuntimeError("no space left"), None))
+    assert not compiler.failed(RuntimeError("shapes do not fit"))
+
+
+def test_code_is_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiler.cache_folder() == str(tmp_path / "m3d-condense" / "compiled")
+    with compiler.alone():
+        assert (tmp_path / "m3d-condense" / "compiled" / "lock").exists()
