@@ -77,7 +77,9 @@ class ClassCache:
             source = storage.arrow_source(path)
             if storage.sha256(source.read_buffer()) != entry["sha256"]:
                 raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
-            array = pa.ipc.open_file(source).get_batch(0).column("image").to_numpy_ndarray()
+            file = pa.ipc.open_file(source)
+            parts = [file.get_batch(i).column("image").to_numpy_ndarray() for i in range(file.num_record_batches)]
+            array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         except (OSError, pa.ArrowException, KeyError, IndexError) as error:
             raise UserError(f"{path}: cannot be read ({error}); {advice}") from None
         if len(array) != entry["rows"]:

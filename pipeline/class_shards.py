@@ -5,7 +5,9 @@ the pixels depend on. Per class and split it holds train-00000.arrow and, writte
 with .json: rows, checksum, sums of the pixels, and the images that were skipped. manifest.json comes last.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +20,15 @@ from pipeline.decode_image import BadImageError, channels_of, pixels
 from pipeline.documents import PreparedManifest, PreparedRecord, parsed, sealed
 from pipeline.errors import UserError, listed
 from pipeline.shard_schema import MANIFEST
-from pipeline.shard_writer import class_shard
+from pipeline.shard_writer import ClassShard
 from pipeline.sources import Item, Source, SourceIndex, open_source
 from pipeline.sources.protocol import fingerprint, require_classes, wnid_of
 
 FORMAT = 1
 CHUNK_BYTES = 256 * 2**20
-"""Decoded pixels that one task holds, unless a single class is larger."""
+"""Decoded pixels that one task makes, unless a single class is larger: a lost task repeats no more."""
+AHEAD = 4
+"""Images a thread that are decoded before they are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,30 +102,44 @@ def chunks(plan: ShardPlan, labels: list[int], tasks: int) -> list[list[int]]:
     return made
 
 
-def make_shards(plan: ShardPlan, labels: Collection[int]) -> int:
+def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> int:
     """Decodes some classes and writes their shards; returns the number of images decoded.
+
+    Memory holds a record batch of every class and a few images a thread, however large the classes are.
+
+    Args:
+        plan: what to make.
+        labels: classes to make.
+        threads: that decode.
 
     Raises:
         UserError: an image is bad and ``data.on_bad_image`` is fail.
     """
     source = open_source(plan.data)
     back = {plan.source_labels[label]: label for label in labels}
-    held: dict[tuple[str, int], _Collected] = {
-        (split, label): _Collected() for split in plan.splits for label in labels
-    }
-    for split in ["train"] if plan.cut else plan.splits:
-        seen = dict.fromkeys(back.values(), 0)
-        tests = {label: _test_rows(plan, label) for label in back.values()} if plan.cut else {}
-        for item in source.read(split, list(back)):
-            label = back[item.label]
-            goes_to = "test" if plan.cut and seen[label] in tests[label] else split
-            seen[label] += 1
-            _collect(held[goes_to, label], item, plan)
-    done = 0
-    for (split, label), collected in held.items():
-        done += len(collected.images)
-        _write(plan, split, label, collected)
-    return done
+    held: dict[tuple[str, int], _Shard] = {}
+
+    def shard_of(split: str, label: int) -> _Shard:
+        if (split, label) not in held:
+            held[split, label] = _Shard(plan, split, label)
+        return held[split, label]
+
+    try:
+        for split in ["train"] if plan.cut else plan.splits:
+            seen = dict.fromkeys(back.values(), 0)
+            tests = {label: _test_rows(plan, label) for label in back.values()} if plan.cut else {}
+            for item, decoded in _decoded(source.read(split, list(back)), plan, threads):
+                label = back[item.label]
+                goes_to = "test" if plan.cut and seen[label] in tests[label] else split
+                seen[label] += 1
+                shard_of(goes_to, label).take(item, decoded)
+        for split in plan.splits:
+            for label in labels:
+                shard_of(split, label).finish()
+    finally:
+        for shard in held.values():
+            shard.discard()
+    return sum(shard.rows for shard in held.values())
 
 
 def finish(plan: ShardPlan) -> PreparedManifest:
@@ -184,52 +202,76 @@ def require_per_class(counts: Mapping[str, int], needed: int, validation_fractio
         )
 
 
-class _Collected:
-    def __init__(self) -> None:
-        self.images: list[np.ndarray] = []
-        self.paths: list[str] = []
+class _Shard:
+    """One class's images of one split, on their way to a file and its record."""
+
+    def __init__(self, plan: ShardPlan, split: str, label: int) -> None:
+        size = plan.data.image_size
+        self._plan, self._name = plan, f"{split}-{label:05d}"
+        self._file = ClassShard(storage.join(plan.folder, f"{self._name}.arrow"), (plan.channels, size, size))
         self.bad: list[str] = []
-        self.sum: np.ndarray = np.zeros(1, np.int64)
-        self.square: np.ndarray = np.zeros(1, np.int64)
+        self.sum: np.ndarray = np.zeros(plan.channels)
+        self.square: np.ndarray = np.zeros(plan.channels)
 
-    def add(self, image: np.ndarray, path: str) -> None:
-        self.images.append(image)
-        self.paths.append(path)
-        # Integers, so that the moments do not depend on the order in which images are added up.
-        values = image.reshape(len(image), -1).astype(np.int64)
-        self.sum = self.sum + values.sum(1)
-        self.square = self.square + (values**2).sum(1)
+    @property
+    def rows(self) -> int:
+        return self._file.rows
 
+    def take(self, item: Item, decoded: np.ndarray | BadImageError) -> None:
+        if isinstance(decoded, BadImageError):
+            self._refuse(item, decoded)
+            return
+        self._file.add(decoded, item.path)
+        # Whole numbers below 2**53 in float64: exact, so the moments do not depend on the order of the sum.
+        values = decoded.reshape(len(decoded), -1).astype(np.float64)
+        self.sum += values.sum(1)
+        self.square += np.einsum("cp,cp->c", values, values)
 
-def _collect(collected: _Collected, item: Item, plan: ShardPlan) -> None:
-    try:
-        array = pixels(item.content, plan.data.image_size, plan.channels)
-    except BadImageError as error:
-        if plan.data.on_bad_image == "fail":
+    def finish(self) -> None:
+        record = {
+            "file": f"{self._name}.arrow",
+            "rows": self.rows,
+            "sha256": self._file.commit(),
+            "bad": self.bad,
+            "sum": [int(value) for value in self.sum],
+            "square": [int(value) for value in self.square],
+        }
+        storage.write_json(storage.join(self._plan.folder, f"{self._name}.json"), sealed(record))
+
+    def discard(self) -> None:
+        self._file.discard()
+
+    def _refuse(self, item: Item, error: BadImageError) -> None:
+        if self._plan.data.on_bad_image == "fail":
             raise UserError(
                 f"{item.where or item.path}: cannot be decoded ({error}); repair or remove it, or leave out such images with "
                 "--set data.on_bad_image=skip"
-            ) from None
-        collected.bad.append(f"{item.path}: {error}")
+            )
+        self.bad.append(f"{item.path}: {error}")
+
+
+def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[tuple[Item, np.ndarray | BadImageError]]:
+    """The images in their order, decoded ahead by so many threads, a few a thread."""
+
+    def decode(item: Item) -> np.ndarray | BadImageError:
+        try:
+            return pixels(item.content, plan.data.image_size, plan.channels)
+        except BadImageError as error:
+            return error
+
+    if threads == 1:
+        yield from ((item, decode(item)) for item in items)
         return
-    collected.add(array, item.path)
-
-
-def _write(plan: ShardPlan, split: str, label: int, collected: _Collected) -> None:
-    size = plan.data.image_size
-    images = np.stack(collected.images) if collected.images else np.zeros((0, plan.channels, size, size), np.uint8)
-    name = f"{split}-{label:05d}"
-    shard = class_shard(images, collected.paths)
-    record = {
-        "file": f"{name}.arrow",
-        "rows": len(images),
-        "sha256": storage.sha256(shard),
-        "bad": collected.bad,
-        "sum": collected.sum.tolist(),
-        "square": collected.square.tolist(),
-    }
-    storage.write_bytes(storage.join(plan.folder, f"{name}.arrow"), shard)
-    storage.write_json(storage.join(plan.folder, f"{name}.json"), sealed(record))
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        ahead: deque[tuple[Item, Future[np.ndarray | BadImageError]]] = deque()
+        for item in items:
+            ahead.append((item, pool.submit(decode, item)))
+            if len(ahead) >= threads * AHEAD:
+                first, decoded = ahead.popleft()
+                yield first, decoded.result()
+        while ahead:
+            first, decoded = ahead.popleft()
+            yield first, decoded.result()
 
 
 def _test_rows(plan: ShardPlan, label: int) -> set[int]:

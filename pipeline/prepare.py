@@ -80,19 +80,25 @@ def _plan(data: Data, cache: str) -> ShardPlan:
 
 
 @ray.remote(num_cpus=1, max_retries=2)
-def _make(plan: ShardPlan, labels: list[int]) -> int:
-    return make_shards(plan, labels)
+def _make(plan: ShardPlan, labels: list[int], threads: int) -> int:
+    return make_shards(plan, labels, threads)
 
 
 def _decode(plan: ShardPlan) -> PreparedManifest:
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in ray_setup.nodes())))
     parts = chunks(plan, labels, cpus * TASKS_PER_CPU)
+    # Fewer classes than CPUs: the tasks decode with several threads each.
+    largest = max(int(node.cpus) for node in ray_setup.nodes())
+    threads = max(1, min(cpus // max(1, len(parts)), largest))
+    task = _make.options(num_cpus=threads)
     total = sum(sum(held) for held in plan.counts.values())
     done = total - sum(held[label] for held in plan.counts.values() for label in labels)
     with Display("prepare", total) as display:
         display.start_at(done)
-        for index, made in results([partial(_make.remote, plan, part) for part in parts], cpus, "prepare"):
+        for index, made in results(
+            [partial(task.remote, plan, part, threads) for part in parts], max(1, cpus // threads), "prepare"
+        ):
             done += made if index >= 0 else 0
             display.update(done, f"{done} of {total} images")
     return finish(plan)

@@ -1,4 +1,4 @@
-"""Serialises shards to bytes. Nothing is streamed to its place: a finished buffer is written whole."""
+"""Writes shards: condensed ones as whole buffers, class shards batch by batch. Neither is visible before it is whole."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,18 +6,51 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline import storage
 from pipeline.shard_schema import class_schema, condensed_schema
 
+BATCH_BYTES = 16 * 2**20
+"""Pixels of a record batch of a class shard: what a writer holds of it in memory."""
 
-def class_shard(images: np.ndarray, paths: Sequence[str]) -> memoryview:
-    """An Arrow file of one class's images, one record batch.
 
-    Args:
-        images: uint8, shape [n, C, H, W].
-        paths: where each comes from.
-    """
-    schema = class_schema(_shape(images))
-    return _file(schema, [_tensor_array(images, schema), pa.array(paths, pa.string())])
+class ClassShard:
+    """The Arrow file of one class's images, written batch by batch, so that memory does not grow with the class."""
+
+    def __init__(self, path: str, shape: tuple[int, int, int]) -> None:
+        """Args: where it goes, and the shape [C, H, W] of its images."""
+        self._target = storage.Writing(path)
+        self._schema = class_schema(shape)
+        self._writer = pa.ipc.new_file(pa.PythonFile(self._target, "w"), self._schema)
+        self._images: list[np.ndarray] = []
+        self._paths: list[str] = []
+        self._most = max(1, BATCH_BYTES // int(np.prod(shape)))
+        self._shape = shape
+        self.rows = 0
+
+    def add(self, image: np.ndarray, path: str) -> None:
+        """Appends an image, uint8 [C, H, W], and where it comes from."""
+        self._images.append(image)
+        self._paths.append(path)
+        self.rows += 1
+        if len(self._images) >= self._most:
+            self._flush()
+
+    def commit(self) -> str:
+        """Makes the file visible; returns its checksum."""
+        if self._images or not self.rows:
+            self._flush()
+        self._writer.close()
+        return self._target.commit()
+
+    def discard(self) -> None:
+        """Forgets the file unless it is committed."""
+        self._target.discard()
+
+    def _flush(self) -> None:
+        images = np.stack(self._images) if self._images else np.zeros((0, *self._shape), np.uint8)
+        columns = [_tensor_array(images, self._schema), pa.array(self._paths, pa.string())]
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+        self._images, self._paths = [], []
 
 
 def condensed_shard(
@@ -55,8 +88,8 @@ def _shape(images: np.ndarray) -> tuple[int, int, int]:
 def _tensor_array(images: np.ndarray, schema: pa.Schema) -> pa.Array:
     kind = schema.field("image").type
     flat = pa.array(np.ascontiguousarray(images).reshape(-1))
-    storage = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(images.shape[1:])))
-    return pa.ExtensionArray.from_storage(kind, storage)
+    rows = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(images.shape[1:])))
+    return pa.ExtensionArray.from_storage(kind, rows)
 
 
 def _file(schema: pa.Schema, columns: list[pa.Array]) -> memoryview:

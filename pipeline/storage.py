@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -80,6 +81,61 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); free some room or choose another --out"
         ) from None
+
+
+class Writing:
+    """A large object that is written piece by piece and becomes visible at once, by ``commit``.
+
+    Locally the pieces go to a file beside the place, else to a temporary file that is sent when it is whole.
+
+    Raises:
+        UserError: from every method, for no room, no permission or a read-only file system.
+    """
+
+    closed = False
+
+    def __init__(self, path: str) -> None:
+        self._fs, self._root = _open(path)
+        self._path, self._hash = path, hashlib.sha256()
+        local = is_local(path)
+        self._place = Path(self._root) if local else None
+        folder = Path(self._root).parent if local else Path(tempfile.gettempdir())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._beside = folder / f".{self._root.rsplit('/', 1)[-1]}.{uuid.uuid4().hex}.tmp"
+            self._file = open(self._beside, "wb")  # noqa: SIM115 (closed by commit or discard)
+        except OSError as error:
+            raise unwritable(path, error) from None
+
+    def write(self, data: bytes) -> int:
+        """Appends."""
+        self._hash.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise unwritable(self._path, error) from None
+
+    def commit(self) -> str:
+        """Makes the object visible; returns its checksum, like ``sha256``."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self._place is not None:
+                os.replace(self._beside, self._place)
+            else:
+                self._fs.put_file(str(self._beside), self._root)
+        except OSError as error:
+            raise unwritable(self._path, error) from None
+        finally:
+            self.discard()
+        return self._hash.hexdigest()
+
+    def discard(self) -> None:
+        """Forgets what is not committed; may be called at any time."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._beside.unlink(missing_ok=True)
 
 
 def write_json(path: str, value: Any) -> None:

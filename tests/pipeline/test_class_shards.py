@@ -1,15 +1,18 @@
 """Class shards, without Ray: contents, moments, the cut of test, the key, and what is skipped."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import storage
+from pipeline.class_cache import ClassCache
 from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
 from pipeline.config import Data
 from pipeline.documents import PreparedManifest
@@ -307,3 +310,25 @@ def test_chunks_are_bounded_by_their_bytes(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("pipeline.class_shards.CHUNK_BYTES", 2 * 16 * 3 * 12 * 12)
     assert chunks(plan_of(folder), [0, 1, 2], 1) == [[0, 1], [2]]
     assert chunks(plan_of(folder), [], 4) == []
+
+
+def test_threads_and_batches_change_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = plan_of(folder), replace(plan_of(folder), folder=str(tmp_path / "threads"))
+    make_shards(one, range(3))
+    monkeypatch.setattr("pipeline.shard_writer.BATCH_BYTES", 5 * 3 * 12 * 12)
+    make_shards(other, range(3), threads=3)
+    assert finish(one)["mean"] == finish(other)["mean"]
+    data = Data(source="image_folder", path=str(folder), image_size=12)
+    caches = [ClassCache(plan.folder, data) for plan in (one, other)]
+    assert len(pa.ipc.open_file(f"{other.folder}/train-00000.arrow").read_all().column("path").chunks) == 3
+    for label in range(3):
+        assert torch.equal(*(cache.train(label) for cache in caches))
+
+
+def test_a_bad_image_leaves_nothing_half_written(folder: Path) -> None:
+    (folder / "train" / "bee" / "007.png").write_bytes(b"no image")
+    plan = plan_of(folder)
+    with pytest.raises(UserError, match=r"007\.png: cannot be decoded"):
+        make_shards(plan, range(3), threads=2)
+    assert not list(Path(plan.folder).glob("*.json"))
+    assert not list(Path(plan.folder).glob(".*.tmp"))

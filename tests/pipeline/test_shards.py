@@ -1,5 +1,6 @@
 """Condensed shards: the schema, round trips, and what a reader refuses."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pipeline import storage
 from pipeline.documents import sealed
 from pipeline.errors import UserError
 from pipeline.shard_reader import load_condensed, parse_shard, read_manifest, read_shard
-from pipeline.shard_writer import class_shard, condensed_shard
+from pipeline.shard_writer import ClassShard, condensed_shard
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 CLASSES = [{"label": i, "wnid": f"n0000000{i}", "name": name} for i, name in enumerate(("ant", "bee", "cat"))]
@@ -135,11 +136,28 @@ def test_round_trip_of_a_condensed_shard(
     assert held.metadata == metadata
 
 
-@given(count=st.integers(0, 4), channels=st.sampled_from([1, 3]), side=st.integers(1, 5), paths=st.data())
-def test_round_trip_of_a_class_shard(count: int, channels: int, side: int, paths: st.DataObject) -> None:
+@given(
+    count=st.integers(0, 4),
+    channels=st.sampled_from([1, 3]),
+    side=st.integers(1, 5),
+    most=st.integers(1, 200),
+    paths=st.data(),
+)
+def test_round_trip_of_a_class_shard(
+    tmp_path_factory: pytest.TempPathFactory, count: int, channels: int, side: int, most: int, paths: st.DataObject
+) -> None:
     images = np.random.default_rng(count).integers(0, 256, (count, channels, side, side), dtype=np.uint8)
     texts = paths.draw(st.lists(TEXTS, min_size=count, max_size=count))
-    held = parse_shard(class_shard(images, texts), "shard")
+    path = tmp_path_factory.mktemp("shard") / "class.arrow"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.shard_writer.BATCH_BYTES", most)
+        shard = ClassShard(str(path), (channels, side, side))
+        for image, text in zip(images, texts, strict=True):
+            shard.add(image, text)
+        assert not path.exists()
+        assert shard.commit() == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [entry.name for entry in path.parent.iterdir()] == ["class.arrow"]
+    held = parse_shard(path.read_bytes(), "shard")
     assert held.column("path").to_pylist() == texts
     if count:
         np.testing.assert_array_equal(held.column("image").combine_chunks().to_numpy_ndarray(), images)
