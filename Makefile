@@ -19,8 +19,13 @@ test-slow: $(VENV)/.installed-test
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 
-# What checkpoints cost; about four minutes.
+# Ratios that anyone can have again; about half an hour on two quiet cores.
 bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.benchmarks.step
+	$(BIN)/python -m tests.benchmarks.evaluate
+	$(BIN)/python -m tests.benchmarks.ingest
+	$(BIN)/python -m tests.benchmarks.scaling
+	$(BIN)/python -m tests.benchmarks.schedule --iterations 500
 	$(BIN)/python -m tests.benchmarks.checkpoint
 
 lint: $(VENV)/.installed-test

@@ -35,8 +35,11 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
     """The function compiled for static shapes; on a GPU as a CUDA graph."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache_folder())
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return torch.compile(function, dynamic=False, fullgraph=True, mode=mode)
+    if device.type != "cuda":
+        return torch.compile(function, dynamic=False, fullgraph=True)
+    graphed = torch.compile(function, dynamic=False, fullgraph=True, mode="reduce-overhead")
+    # A graph writes its result to the same place every time, and the caller may still need the one before.
+    return lambda *arguments, **options: graphed(*arguments, **options).clone()
 
 
 def cache_folder() -> str:
