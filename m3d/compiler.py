@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch._dynamo.exc import TorchDynamoException
 
 SHAPES = 64
 """Shapes that one function may be compiled for in a process; torch's own limit of 8 falls back to eager in silence."""
@@ -33,6 +32,7 @@ def missing(device: torch.device) -> str | None:
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The function compiled for static shapes; on a GPU as a CUDA graph."""
+    # Before torch's compiler is imported for the first time: it puts a folder of its own there, below /tmp.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache_folder())
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     if device.type != "cuda":
@@ -59,6 +59,8 @@ def alone() -> Iterator[None]:
 
 def failed(error: BaseException) -> bool:
     """Whether the compiler failed, rather than the program that it compiled."""
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
     return isinstance(error, TorchDynamoException) or type(error).__module__.startswith(
         ("torch._inductor", "torch._dynamo")
     )

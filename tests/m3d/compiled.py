@@ -1,10 +1,11 @@
 """A compiled step beside an eager one, in a process without the shape checks of the tests: ``python -m tests.m3d.compiled``.
 
 Prints one JSON object: the largest difference of losses and of gradients, relative to the largest gradient, and of a
-trained network's logits.
+trained network's logits; and where compiled code is kept.
 """
 
 import json
+import os
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from tests.helpers import condenser_of, images_of
 def main() -> None:
     """Prints the differences."""
     torch.set_num_threads(1)
-    print(json.dumps({**_steps(), **_training()}))
+    print(json.dumps({**_steps(), **_training(), "cache": os.environ["TORCHINDUCTOR_CACHE_DIR"]}))
 
 
 def _steps() -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What is compiled computes what is eager."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ def test_compiled_equals_eager():
     assert difference["loss"] < 1e-6
     assert difference["gradient"] < 1e-5
     assert difference["logits"] < 1e-4
+    assert difference["cache"] == os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiler.cache_folder())
 
 
 def test_what_is_missing(monkeypatch, tmp_path):
