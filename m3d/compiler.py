@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import sysconfig
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,35 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
 
 
 def cache_folder() -> str:
-    """Where compiled code is kept between processes: under XDG_CACHE_HOME or ~/.cache."""
+    """Where compiled code is kept between processes: under XDG_CACHE_HOME or ~/.cache, else under the temporary folder."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "m3d-condense", "compiled")
+    wanted = Path(base) / "m3d-condense" / "compiled"
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        writable = os.access(wanted, os.W_OK)
+    if writable:
+        return str(wanted)
+    instead = Path(tempfile.gettempdir()) / f"m3d-condense-{os.getuid()}"
+    instead.mkdir(exist_ok=True)
+    return str(instead)
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Within it no other process of this machine and user compiles: the second one finds what the first has made."""
-    folder = Path(cache_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    lock = FileLock(Path(cache_folder()) / "lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):  # a file system without locks: the same is compiled twice
         yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def failed(error: BaseException) -> bool:

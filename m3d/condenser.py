@@ -172,18 +172,22 @@ class Condenser:
                 (slope,) = torch.autograd.grad(loss_K.sum(), leaf)
             return loss_K.detach(), slope.view_as(tiles_KMChw)
         # One class is more than a block: its features first, then block after block once more with their slope.
-        cuts = [(part, numbers[where], where) for part, where in blocks(flat, self.execution.synthetic_block)]
+        # The last block is held from the first time.
+        *cuts, last = [(part, numbers[where], where) for part, where in blocks(flat, self.execution.synthetic_block)]
         with torch.no_grad():
-            features = torch.cat([self._passes.views(part, random) for part, random, _ in cuts])
+            features = [self._passes.views(part, random) for part, random, _ in cuts]
         with torch.enable_grad():
-            leaf = features.requires_grad_(True)
+            held = last[0].detach().requires_grad_(True)
+            held_features = self._passes.views(held, last[1])
+            leaf = torch.cat([*features, held_features.detach()]).requires_grad_(True)
             loss_K = self._passes.loss(leaf.view(classes, views, -1), real_KND, real_term=real_term)
             (feature_slope,) = torch.autograd.grad(loss_K.sum(), leaf)
+            (held_slope,) = torch.autograd.grad(held_features, held, feature_slope[last[2]])
             slopes = []
             for part, random, where in cuts:
                 part = part.detach().requires_grad_(True)
                 slopes += torch.autograd.grad(self._passes.views(part, random), part, feature_slope[where])
-        return loss_K.detach(), torch.cat(slopes).view_as(tiles_KMChw)
+        return loss_K.detach(), torch.cat([*slopes, held_slope]).view_as(tiles_KMChw)
 
     def finished(self, state: CondenseState) -> Outcome | None:
         """Why to stop here, or None. Reads the device, so it is asked at log intervals only."""

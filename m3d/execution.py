@@ -22,9 +22,13 @@ EAGER_FLOPS_PER_THREAD = 1e11
 EAGER_FLOPS_GPU = 1e13
 """The same for a GPU, where launches bound the small networks."""
 CPU_REAL_PIXELS = 2**16
-"""Pixels of real images that a CPU takes at once: best or next to it at 16, 32, 64 and 128 px with 2 MiB of L2 a core."""
+"""Pixels of real images that a CPU takes at once, compiled: best or next to it at 16, 32, 64 and 128 px with 2 MiB of L2 a core."""
 CPU_SYNTHETIC_PIXELS = 40 * 2**10
-"""The same for views, whose activations are kept for the way back: best at 32 and 128 px."""
+"""The same for views, whose activations are kept for the way back: best at 32 and 64 px."""
+CPU_LEAST = 4
+"""Images of any size that a CPU takes at once, compiled; of views above 128 px half as many: best at 128 and 224 px."""
+CPU_EAGER_PIXELS = 2**14
+"""The same for images of both kinds without a compiler: best at 32 px, next to it at 16 and 128 px."""
 GPU_REAL_PIXELS = 2**24
 """Pixels of real images that a GPU takes at once: 334 images of 224 px, so that one activation stays below 2**31 numbers."""
 GPU_SHARE = 0.5
@@ -92,7 +96,9 @@ def choose(
     precision = resolve(condense.precision, device)
     work = classes * condense.iterations * flops_per_class(condense, encoder, shape)
     compiled, note = compiles(condense.compile, work, device, threads, key="condense.compile")
-    real, synthetic = _blocks(condense, encoder, shape, device, memory)
+    real, synthetic = (
+        _cpu_blocks(shape, compiled) if device.type == "cpu" else _gpu_blocks(encoder, shape, device, memory)
+    )
     return Execution(
         precision=precision,
         compiled=compiled,
@@ -145,15 +151,22 @@ def training_flops(config: Train, architecture: str, images: int, shape: tuple[i
     return 3 * config.epochs * images * forward_flops(Encoder(name=architecture), shape[0], shape[1])
 
 
-def _blocks(
-    condense: Condense, encoder: Encoder, shape: tuple[int, int, int], device: torch.device, memory: float | None
+def _cpu_blocks(shape: tuple[int, int, int], compiled: bool) -> tuple[int, int]:
+    """Real images and views at once."""
+    pixels = shape[1] * shape[2]
+    if not compiled:
+        return max(1, CPU_EAGER_PIXELS // pixels), max(1, CPU_EAGER_PIXELS // pixels)
+    least = CPU_LEAST if pixels <= 128**2 else CPU_LEAST // 2
+    return max(CPU_LEAST, CPU_REAL_PIXELS // pixels), max(least, CPU_SYNTHETIC_PIXELS // pixels)
+
+
+def _gpu_blocks(
+    encoder: Encoder, shape: tuple[int, int, int], device: torch.device, memory: float | None
 ) -> tuple[int, int]:
+    """Real images and views at once."""
     channels, height, width = shape
-    pixels = height * width
-    if device.type == "cpu":
-        return max(2, CPU_REAL_PIXELS // pixels), max(2, CPU_SYNTHETIC_PIXELS // pixels)
     held = memory or torch.cuda.get_device_properties(device).total_memory
-    per_view = kept_numbers(encoder, channels, height) * 4
-    fitting = max(1, int(held * GPU_SHARE / per_view))
+    fitting = max(1, int(held * GPU_SHARE / (kept_numbers(encoder, channels, height) * 4)))
+    most = max(1, GPU_REAL_PIXELS // (height * width))
     # A forward pass alone keeps nothing; a quarter of what is kept bounds the two largest activations.
-    return min(max(1, GPU_REAL_PIXELS // pixels), 4 * fitting), min(max(1, GPU_REAL_PIXELS // pixels), fitting)
+    return min(most, 4 * fitting), min(most, fitting)

@@ -45,5 +45,9 @@ def test_a_failing_compiler_is_told_from_a_failing_program():
 def test_code_is_kept_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert compiler.cache_folder() == str(tmp_path / "m3d-condense" / "compiled")
+    (tmp_path / "file").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        assert "m3d-condense-" in compiler.cache_folder()
     with compiler.alone():
         assert (tmp_path / "m3d-condense" / "compiled" / "lock").exists()

@@ -71,10 +71,12 @@ def test_without_a_compiler(no_compiler):
         chosen(compile="on")
 
 
-@pytest.mark.parametrize(("side", "real", "synthetic"), [(16, 256, 160), (32, 64, 40), (128, 4, 2), (224, 2, 2)])
-def test_blocks_on_a_cpu_fit_the_cache(side, real, synthetic):
-    made = chosen(shape=(3, side, side), encoder="convnet3")
+@pytest.mark.parametrize(("side", "real", "synthetic"), [(16, 256, 160), (32, 64, 40), (128, 4, 4), (224, 4, 2)])
+def test_blocks_on_a_cpu_fit_the_cache(compiler, side, real, synthetic):
+    made = chosen(shape=(3, side, side), encoder="convnet3", compile="on")
     assert (made.real_block, made.synthetic_block) == (real, synthetic)
+    eager = chosen(shape=(3, side, side), encoder="convnet3", compile="off")
+    assert eager.real_block == eager.synthetic_block == max(1, 2**14 // side**2)
 
 
 def test_halved_down_to_one():
