@@ -157,8 +157,11 @@ def _shift(x: Tensor, down_K: Tensor, right_K: Tensor) -> Tensor:
     # scattered writes, at a few hundredths of the encoder's cost.
     rows = _shift_matrix(down_K, x.shape[-2]).to(x.dtype)
     columns = _shift_matrix(right_K, x.shape[-1]).to(x.dtype)
-    across = torch.bmm(x.flatten(1, 3), columns.mT).view_as(x)  # one product per class, no copies of the matrix
-    return rows[:, None, None] @ across
+    # One product per set on either side, no copies of the matrices.
+    across = torch.bmm(x.flatten(1, 3), columns.mT).view(x.shape)
+    turned = across.permute(0, 3, 1, 2, 4).flatten(2)  # rows first, to be mixed by the second product
+    moved = torch.bmm(rows, turned).view(len(x), x.shape[3], *x.shape[1:3], x.shape[4])
+    return moved.permute(0, 2, 3, 1, 4)
 
 
 def _shift_matrix(shift_K: Tensor, size: int) -> Tensor:

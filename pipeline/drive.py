@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from m3d.execution import Execution
+from pipeline import ray_setup
 from pipeline.config import Resources
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError, first_line
 from pipeline.plan import Placement
@@ -207,6 +208,7 @@ class _Drive:
             "max_task_retries": 0,
             "max_concurrency": 2,
             "scheduling_strategy": "SPREAD",
+            "runtime_env": ray_setup.worker_environment(),
         }
         actor = ray.remote(CondenseActor).options(**options).remote(self.task)
         self.actors.add(actor)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import ray
 
@@ -12,6 +13,15 @@ from pipeline.config import Resources, RunConfig
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.plan import Node, Placement, does_not_fit, fits, place
 from pipeline.progress import clock, say
+
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "2000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+"""For glibc, so that a worker keeps the memory of one iteration for the next. An actor computes on a thread of a pool,
+and what such a thread frees goes back to the system at once: a fifth of the CPU time went into page faults."""
 
 
 def start(resources: Resources) -> None:
@@ -33,6 +43,9 @@ def start(resources: Resources) -> None:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = address == "local"
+    if own:  # its workers inherit this; those of another cluster get it as their runtime environment
+        for name, value in MALLOC.items():
+            os.environ.setdefault(name, value)
     main = threading.current_thread() is threading.main_thread()
     on_sigterm = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -48,6 +61,12 @@ def start(resources: Resources) -> None:
         ) from None
     if on_sigterm is not None:
         signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts one of its own there, which exits without a word
+
+
+def worker_environment() -> dict[str, Any]:
+    """The runtime environment of an actor: variables that the workers of this cluster do not have of themselves."""
+    missing = {name: value for name, value in MALLOC.items() if name not in os.environ}
+    return {"env_vars": missing} if missing else {}
 
 
 def nodes() -> list[Node]:

@@ -106,8 +106,8 @@ def _files(data: str | None, folder: Path) -> list[Path]:
 def _repeated(source: list[Path], count: int, folder: Path) -> list[Path]:
     made = []
     for number in range(count):
-        split = "val" if number % CLASSES == 0 and number < 10 * CLASSES else "train"
-        place = folder / split / f"class{number // CLASSES % CLASSES:03d}"
+        split = "val" if number < 2 * CLASSES else "train"
+        place = folder / split / f"class{number % CLASSES:03d}"
         place.mkdir(parents=True, exist_ok=True)
         original = source[number % len(source)]
         path = place / f"{number:07d}{original.suffix}"
