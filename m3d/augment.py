@@ -185,7 +185,8 @@ def _affine(x: Tensor, drawn: Draw) -> Tensor:
     bottom = torch.stack([sine, scale_y * cosine, from_y], -1)
     theta = torch.stack([top, bottom], -2).repeat_interleave(x.shape[1], dim=0).to(x.dtype)
     flat = x.flatten(0, 1)
-    grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
+    with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for where a pixel comes from
+        grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
     return F.grid_sample(flat, grid, padding_mode="zeros", align_corners=False).view_as(x)
 
 

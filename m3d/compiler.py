@@ -16,6 +16,9 @@ from filelock import FileLock
 SHAPES = 64
 """Shapes that one function may be compiled for in a process; torch's own limit of 8 falls back to eager in silence."""
 
+LOCK_S = 300.0
+"""Seconds to wait for another process that compiles."""
+
 
 def missing(device: torch.device) -> str | None:
     """What a compiler would need and this machine lacks, as a noun; None where it can compile.
@@ -35,6 +38,9 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
     """The function compiled for static shapes; on a GPU as a CUDA graph."""
     # Before torch's compiler is imported for the first time: it puts a folder of its own there, below /tmp.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache_folder())
+    found = _compiler()
+    if found:
+        os.environ.setdefault("CXX", found)  # torch itself looks for g++ alone
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     if device.type != "cuda":
         return torch.compile(function, dynamic=False, fullgraph=True)
@@ -65,8 +71,8 @@ def alone() -> Iterator[None]:
     """Within it no other process of this machine and user compiles: the second one finds what the first has made."""
     lock = FileLock(Path(cache_folder()) / "lock")
     try:
-        lock.acquire()
-    except (OSError, NotImplementedError):  # a file system without locks: the same is compiled twice
+        lock.acquire(timeout=LOCK_S)
+    except (OSError, NotImplementedError):  # held for long, or a file system without locks: the same is compiled twice
         yield
         return
     try:

@@ -170,9 +170,9 @@ class Condenser:
                 features = self._passes.views(leaf, numbers)
                 loss_K = self._passes.loss(features.view(classes, views, -1), real_KND, real_term=real_term)
                 (slope,) = torch.autograd.grad(loss_K.sum(), leaf)
-            return loss_K.detach(), slope.view_as(tiles_KMChw)
+            return loss_K.detach(), slope.clone().view_as(tiles_KMChw)
         # One class is more than a block: its features first, then block after block once more with their slope.
-        # The last block is held from the first time.
+        # The last block is held from the first time. Slopes are copied: a CUDA graph reuses where it wrote them.
         *cuts, last = [(part, numbers[where], where) for part, where in blocks(flat, self.execution.synthetic_block)]
         with torch.no_grad():
             features = [self._passes.views(part, random) for part, random, _ in cuts]
@@ -182,11 +182,14 @@ class Condenser:
             leaf = torch.cat([*features, held_features.detach()]).requires_grad_(True)
             loss_K = self._passes.loss(leaf.view(classes, views, -1), real_KND, real_term=real_term)
             (feature_slope,) = torch.autograd.grad(loss_K.sum(), leaf)
+            feature_slope = feature_slope.clone()
             (held_slope,) = torch.autograd.grad(held_features, held, feature_slope[last[2]])
+            held_slope = held_slope.clone()
             slopes = []
             for part, random, where in cuts:
                 part = part.detach().requires_grad_(True)
-                slopes += torch.autograd.grad(self._passes.views(part, random), part, feature_slope[where])
+                (slope,) = torch.autograd.grad(self._passes.views(part, random), part, feature_slope[where])
+                slopes.append(slope.clone())
         return loss_K.detach(), torch.cat([*slopes, held_slope]).view_as(tiles_KMChw)
 
     def finished(self, state: CondenseState) -> Outcome | None:

@@ -5,7 +5,7 @@ work, never from a timing or from what is free at the moment; a run stores it an
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ CPU_SYNTHETIC_PIXELS = 40 * 2**10
 CPU_LEAST = 4
 """Images of any size that a CPU takes at once, compiled; of views above 128 px half as many: best at 128 and 224 px."""
 CPU_EAGER_PIXELS = 2**14
-"""The same for images of both kinds without a compiler: best at 32 px, next to it at 16 and 128 px."""
+"""Pixels of images of either kind that a CPU takes at once without a compiler: best at 32 px, next to it at 16 and 128 px."""
 GPU_REAL_PIXELS = 2**24
 """Pixels of real images that a GPU takes at once: 334 images of 224 px, so that one activation stays below 2**31 numbers."""
 GPU_SHARE = 0.5
@@ -47,7 +47,7 @@ class Execution:
     """Real images that the encoder takes at once."""
     synthetic_block: int
     """Views that the encoder takes at once, forward and backward."""
-    note: str = ""
+    note: str = field(default="", compare=False)
     """What a person should know, such as why there is no compiler; no part of the choice."""
 
     @classmethod
@@ -168,5 +168,5 @@ def _gpu_blocks(
     held = memory or torch.cuda.get_device_properties(device).total_memory
     fitting = max(1, int(held * GPU_SHARE / (kept_numbers(encoder, channels, height) * 4)))
     most = max(1, GPU_REAL_PIXELS // (height * width))
-    # A forward pass alone keeps nothing; a quarter of what is kept bounds the two largest activations.
-    return min(most, 4 * fitting), min(most, fitting)
+    # A forward pass alone keeps nothing, but its two largest activations may be most of what is kept.
+    return min(most, fitting), min(most, fitting)

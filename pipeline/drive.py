@@ -142,6 +142,8 @@ class _Drive:
                     group, attempt = await self.queue.get()
                     await self._group(actor, group, attempt)
             except LOST as error:
+                if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
+                    raise error.cause from None  # a setting that this machine cannot meet: no new actor will help
                 failed_starts += not ready
                 self.last_loss = reason(error, self.resources.stall_s)
                 self.emit(None, {"event": "lost", "why": self.last_loss})

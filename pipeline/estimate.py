@@ -234,12 +234,12 @@ def _evaluating(config: RunConfig, shards: ShardPlan) -> tuple[float, int, int, 
             calls = [
                 lambda a=architecture, v=views: task.remote(config, shards, a, v, threads, -(-networks // slots))
             ] * at_once
-            for _ in range(2):  # the first round compiles
-                made = [one for index, one in results(calls, at_once, "plan") if index >= 0]
-                compile_s += max(warm for _, warm in made) if not seconds else 0.0
+            rounds = [[one for i, one in results(calls, at_once, "plan") if i >= 0] for _ in range(2)]
+            first, made = rounds
+            compile_s += max(warm for _, warm in first) - max(warm for _, warm in made)  # the second finds it compiled
             weight = sum(_images(name, config) == views for name in set_names(config))
             seconds += [max(network for network, _ in made)] * weight
-    return sum(seconds) / len(seconds), networks, at_once, compile_s
+    return sum(seconds) / len(seconds), networks, at_once, max(0.0, compile_s)
 
 
 def _images(name: str, config: RunConfig) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import torch
 
-from m3d import train_and_score, training_of
+from m3d import compiler, train_and_score, training_of
 from m3d.config import ConfigError
 from m3d.execution import compiles, training_flops
 from m3d.precision import resolve
@@ -17,7 +17,7 @@ from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.documents import SEAL
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.image_sets import training_set
 from pipeline.plan import capacity, does_not_fit
 from pipeline.progress import Display, console, say
@@ -122,18 +122,29 @@ def _score(trial: Trial, config: RunConfig, out: str, cache_folder: str, threads
         compiled, _ = compiles(config.evaluate.compile, work, device, threads, key="evaluate.compile")
     except ConfigError as error:
         raise UserError(str(error)) from None
+
+    def scored(compiled: bool) -> Scored:
+        ((_, accuracy),) = train_and_score(
+            trial.architecture,
+            images.to(device),
+            labels.to(device),
+            test,
+            config=training,
+            seeds=range(trial.seed, trial.seed + 1),
+            precision=precision,
+            compiled=compiled,
+        )
+        return Scored(accuracy=accuracy, precision=precision, compiled=compiled)
+
     # Ray gives a process one network after another, and what was compiled for the first serves the others.
-    ((_, accuracy),) = train_and_score(
-        trial.architecture,
-        images.to(device),
-        labels.to(device),
-        test,
-        config=training,
-        seeds=range(trial.seed, trial.seed + 1),
-        precision=precision,
-        compiled=compiled,
-    )
-    return Scored(accuracy=accuracy, precision=precision, compiled=compiled)
+    try:
+        return scored(compiled)
+    except Exception as error:
+        if not compiled or not compiler.failed(error):
+            raise
+        if config.evaluate.compile == "on":
+            raise UserError(f"the compiler failed ({first_line(error)}); use evaluate.compile=off") from None
+        return scored(False)
 
 
 def _scored(
@@ -141,8 +152,10 @@ def _scored(
 ) -> Iterator[tuple[Trial, Scored]]:
     if not trials:
         return
-    threads, gpus, slots = share(len(trials), config)
-    networks = -(-len(trials) // slots)
+    whole = len(config.evaluate.architectures) * len(set_names(config)) * config.evaluate.seeds
+    # Of the whole evaluation, so that one which goes on chooses as the first call did.
+    threads, gpus, slots = share(whole, config)
+    networks = -(-whole // slots)
     task = _score.options(num_cpus=threads, num_gpus=gpus)
     calls = [partial(task.remote, trial, config, out, cache_folder, threads, networks) for trial in trials]
     done = 0

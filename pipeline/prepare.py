@@ -18,6 +18,8 @@ from pipeline.sources import open_source
 from pipeline.tasks import result, results
 
 TASKS_PER_CPU = 2
+LEFT_BEHIND_S = 86_400.0
+"""Age of a half-written shard from which on its writer counts as dead: one that lives may be silent for long."""
 
 
 def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
@@ -85,6 +87,7 @@ def _make(plan: ShardPlan, labels: list[int], threads: int) -> int:
 
 
 def _decode(plan: ShardPlan) -> PreparedManifest:
+    storage.sweep(plan.folder, LEFT_BEHIND_S)
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in ray_setup.nodes())))
     parts = chunks(plan, labels, cpus * TASKS_PER_CPU)

@@ -171,13 +171,13 @@ def remove(path: str) -> None:
         fs.rm_file(root)
 
 
-def sweep(folder: str) -> None:
-    """Removes what killed writers left beside their files: nothing that is younger than a minute."""
+def sweep(folder: str, age_s: float = 60.0) -> None:
+    """Removes what killed writers left beside their files: nothing that was written to in the last ``age_s`` seconds."""
     if not is_local(folder):
         return
     for path in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > 60:
+            if time.time() - path.stat().st_mtime > age_s:
                 path.unlink()
 
 

@@ -13,7 +13,8 @@ import torch
 
 from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, compiler, iterate
 from m3d.config import ConfigError
-from m3d.execution import Execution, choose, require_compiler
+from m3d.execution import Execution, choose
+from m3d.passes import passes
 from pipeline.class_cache import ClassCache
 from pipeline.config import Resources, RunConfig
 from pipeline.errors import DeviceError, UserError, first_line, listed
@@ -97,8 +98,12 @@ class GroupWorker:
         task = self.task
         try:
             if task.execution is not None:
-                if task.execution.compiled:
-                    require_compiler(self.device)
+                lacking = compiler.missing(self.device) if task.execution.compiled else None
+                if lacking:
+                    raise UserError(
+                        f"this run began compiled, but this machine has no {lacking}: install it here, or begin anew with "
+                        "condense.compile=off and another --out"
+                    )
                 return task.execution
             gpu = self.device.type == "cuda"
             memory = torch.cuda.get_device_properties(self.device).total_memory * task.gpu_share if gpu else None
@@ -142,6 +147,8 @@ class GroupWorker:
     def _instead(self, execution: Execution, error: Exception) -> Execution:
         """How to go on after an error, with a note that says why; raises where there is no other way."""
         if isinstance(error, torch.OutOfMemoryError):
+            passes.cache_clear()  # with what was compiled and recorded for the larger blocks
+            torch.compiler.reset()
             try:
                 halved = execution.halved()
             except ConfigError as nothing_left:

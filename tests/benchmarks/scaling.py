@@ -23,6 +23,7 @@ from PIL import Image
 from m3d import ClassImages, Condenser, iterate
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig, from_dict
+from pipeline.ray_setup import MALLOC
 
 CLASSES, IMAGES = 10, 200
 
@@ -61,7 +62,8 @@ def measure(iterations: int, folder: Path) -> dict[str, Any]:
     one = _condense(folder, "one", 1, iterations)
     two = _condense(folder, "two", 2, iterations)
     command = [sys.executable, "-m", "tests.benchmarks.scaling", "--alone", str(folder / "alone.json"), shards]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
+    same = {**os.environ, **MALLOC}  # as the actors have it
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600, env=same)
     alone_s = float(done.stdout.strip().splitlines()[-1])
     return {
         "iterations": iterations,

@@ -130,6 +130,30 @@ def test_blocks_are_halved_until_they_fit(tmp_path: Path, monkeypatch: pytest.Mo
         list(worker.condense(1, EXECUTION))
 
 
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    from m3d import passes
+
+    def broken(*args: object) -> None:
+        raise BackendCompilerFailed(lambda: None, RuntimeError("no space left"), None)
+
+    config = small_config(f"condense.compile={choice}")
+    monkeypatch.setattr(passes, "compiled", lambda function, device: broken)
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    compiled = replace(EXECUTION, compiled=True, real_block=63)
+    if choice == "on":
+        with pytest.raises(UserError, match=r"the compiler failed \(.*condense\.compile=off"):
+            list(worker.condense(0, compiled))
+        return
+    events = list(worker.condense(0, compiled))
+    (told,) = [event for event in events if event["event"] == "execution"]
+    assert not told["execution"]["compiled"]
+    assert "goes on without the compiler" in told["why"]
+    assert events[-1]["event"] == "done"
+
+
 def test_other_errors_are_the_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from m3d import passes
 
