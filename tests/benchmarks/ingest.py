@@ -6,10 +6,12 @@ JPEGs of 500 x 375 px. Both take turns. Ray is started before; its start is no p
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import statistics
+import sys
 import tarfile
 import tempfile
 import time
@@ -37,7 +39,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    # What prepare says goes to stderr, so that stdout holds the figures alone.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         figures = measure(given.data, given.images, given.rounds, Path(folder))
     if given.json:
         print(json.dumps(figures))
