@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-slow faults bench lint types contracts format clean
+.PHONY: demo test test-slow faults bench reproduce lint types contracts format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -27,6 +27,10 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmarks.scaling
 	$(BIN)/python -m tests.benchmarks.schedule --iterations 500
 	$(BIN)/python -m tests.benchmarks.checkpoint
+
+# Nine minutes of the table in docs/results.md; M3D_DATA names a folder with mnist and cifar10. Repeat it until all is measured.
+reproduce: $(VENV)/.installed-test
+	$(BIN)/python -m tests.reproduce --minutes 9
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

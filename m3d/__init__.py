@@ -10,14 +10,17 @@ Five lines in a notebook::
 from m3d.class_images import ClassImages
 from m3d.condenser import Condenser
 from m3d.config import Augment, Condense, ConfigError, Encoder, Evaluate, Kernel, Train
-from m3d.evaluator import TestSet, accuracy, train_and_score
+from m3d.ensemble import train_together
+from m3d.evaluator import Score, TestSet, accuracy, confusion, train_and_score, trials, trials_together
 from m3d.formation import decode, mosaic
+from m3d.image_parts import ImageParts
 from m3d.loop import NotFiniteError, Step, condense, iterate, moments
 from m3d.mmd import mmd2
-from m3d.protocols import PROTOCOLS, training_of
+from m3d.protocols import PROTOCOLS, imagenet_epochs, training_of
 from m3d.shapes import ShapeError
 from m3d.start import images_needed, starting_images
 from m3d.state import Condensed, CondenseState, Outcome, standardise
+from m3d.streamed_images import StreamedImages
 from m3d.train import Trainer, train
 
 __all__ = [
@@ -30,18 +33,23 @@ __all__ = [
     "ConfigError",
     "Encoder",
     "Evaluate",
+    "ImageParts",
     "Kernel",
     "NotFiniteError",
     "Outcome",
     "PROTOCOLS",
+    "Score",
     "ShapeError",
     "Step",
+    "StreamedImages",
     "TestSet",
     "Trainer",
     "Train",
     "accuracy",
     "condense",
+    "confusion",
     "decode",
+    "imagenet_epochs",
     "images_needed",
     "iterate",
     "mmd2",
@@ -51,5 +59,8 @@ __all__ = [
     "starting_images",
     "train",
     "train_and_score",
+    "train_together",
     "training_of",
+    "trials",
+    "trials_together",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from m3d.config import ConfigError
+from m3d.image_parts import ImageParts
 from m3d.seeding import permutation
 from m3d.shapes import Int, ShapeError, UInt8
 
@@ -26,34 +27,42 @@ class ClassImages:
 
     def __init__(
         self,
-        images: Sequence[UInt8[Tensor, "_ C H W"]],
+        images: Sequence[UInt8[Tensor, "_ C H W"] | ImageParts],
         class_ids: Sequence[int],
         *,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Args: one uint8 tensor per class, in the order of ``class_ids``, the ids in the whole run."""
+        """Args: one uint8 tensor per class, or its parts, in the order of ``class_ids``, the ids in the whole run."""
         if not images or len(images) != len(class_ids):
             raise ConfigError(
                 f"classes: given {len(images)} sets of images for {len(class_ids)} class ids, needed one each"
             )
-        for tensor, class_id in zip(images, class_ids, strict=True):
-            if tensor.ndim != 4 or tensor.shape[1:] != images[0].shape[1:] or tensor.shape[0] < 1:
-                raise ShapeError(
-                    f"images of class {class_id}",
-                    tuple(tensor.shape),
-                    f"[n, {', '.join(map(str, images[0].shape[1:]))}], n > 0",
-                )
-            if tensor.dtype != torch.uint8:
-                raise ConfigError(f"images of class {class_id}: given {tensor.dtype}, needed torch.uint8 in 0..255")
+        shape = images[0].parts[0].shape[1:] if isinstance(images[0], ImageParts) else images[0].shape[1:]
+        for held, class_id in zip(images, class_ids, strict=True):
+            for tensor in held.parts if isinstance(held, ImageParts) else (held,):
+                if tensor.ndim != 4 or tensor.shape[1:] != shape or not len(held):
+                    raise ShapeError(
+                        f"images of class {class_id}", tuple(tensor.shape), f"[n, {', '.join(map(str, shape))}], n > 0"
+                    )
+                if tensor.dtype != torch.uint8:
+                    raise ConfigError(f"images of class {class_id}: given {tensor.dtype}, needed torch.uint8 in 0..255")
+        self._draws(class_ids, [len(held) for held in images], seed, device)
+        self.pixels_TCHW = torch.empty((sum(self.counts), *shape), dtype=torch.uint8, device=self.device)
+        for held, place in zip(images, self.pixels_TCHW.split(list(self.counts)), strict=True):
+            if isinstance(held, ImageParts):  # never all classes twice in memory
+                held.copy_to(place)
+            else:
+                place.copy_(held)
+        self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
+
+    def _draws(self, class_ids: Sequence[int], counts: Sequence[int], seed: int, device: torch.device | str) -> None:
+        """What drawing needs, wherever the images lie."""
         self.device = torch.device(device)
         self.seed = seed
         self.ids = tuple(int(i) for i in class_ids)
         self.ids_K = torch.tensor(self.ids, dtype=torch.int64, device=self.device)
-        self.counts = tuple(int(tensor.shape[0]) for tensor in images)
-        joined = images[0] if len(images) == 1 else torch.cat(list(images))
-        self.pixels_TCHW = joined.to(self.device).contiguous()
-        self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
+        self.counts = tuple(counts)
         self._orders: dict[tuple[int, int], Tensor] = {}
         self._window: tuple[int, int] | None = None
         self._ahead: Tensor = self.ids_K  # until the first call of rows

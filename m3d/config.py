@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 GEOMETRIC = ("crop", "scale", "rotate")
+SETS = ("condensed", "random", "mosaic", "herding", "k_center", "class_mean", "whole")
 OPERATIONS = ("flip", "color", *GEOMETRIC, "cutout")
 
 
@@ -140,7 +141,7 @@ class Encoder:
     """The randomly initialised network whose features are matched."""
 
     name: str = "convnet3"
-    """convnet1 to convnet8, resnetap10 or resnet18."""
+    """convnet1 to convnet8, resnetap10, resnet18, vgg11, alexnet, mlp or vit_tiny."""
     width: int = 128
     """Channels of a ConvNet's blocks; the residual networks have widths of their own."""
 
@@ -236,17 +237,51 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeTrain:
+    """How one network is trained on a whole set of images."""
+
+    epochs: int
+    batch: int
+    """Images of one step, over all workers together."""
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """cosine: the rate falls to 0 along half a cosine; steps: it is multiplied by 0.2 after 1/2, 3/4 and 7/8."""
+    warmup: float = 0.1
+    """Part of all steps in which the rate rises linearly."""
+    augment: Augment = field(default_factory=lambda: Augment(strategy="crop_flip"))
+
+    def __post_init__(self) -> None:
+        check_choices(self, "pretrain")
+        at_least("pretrain.epochs", self.epochs, 1)
+        at_least("pretrain.batch", self.batch, 1)
+        positive("pretrain.learning_rate", self.learning_rate)
+        check("pretrain.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
+        check("pretrain.weight_decay", self.weight_decay, 0 <= self.weight_decay < 1, "a number from 0, below 1")
+        check("pretrain.warmup", self.warmup, 0 <= self.warmup < 1, "a number from 0, below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Networks trained on the condensed set, and how."""
 
-    protocol: Literal["idc", "dm"] = "idc"
-    """idc: 1000 epochs, batch 64, CutMix (M3D, DANCE); dm: 1000 epochs, batch 256, no CutMix (DM)."""
+    protocol: Literal["idc", "dm", "imagenet", "imagenet100"] = "idc"
+    """idc: 1000 epochs, batch 64, CutMix (M3D, DANCE); dm: 1000 epochs, batch 256, no CutMix (DM); imagenet, imagenet100: IDC's at 224 px."""
     epochs: int | None = None
     """The protocol's own number when not given."""
     seeds: int = 3
     architectures: tuple[str, ...] = ("convnet3",)
     flip: bool = True
     """Whether images may be mirrored; false for digits."""
+    augment: Literal["protocol", "none"] = "protocol"
+    """none: the protocol without augmentation and without CutMix, a row of its own."""
+    sets: tuple[str, ...] = ("condensed", "random", "mosaic")
+    """Training sets that `run` compares: condensed, random, mosaic, herding, k_center, class_mean or whole."""
+    best_epoch: int = 0
+    """Epochs between two looks at the accuracy, for a figure labelled best_epoch_compatibility; 0 never looks. Nothing is chosen by it."""
+    together: int = 0
+    """Networks of different seeds that are trained as one, their weights stacked; 1 trains one after another, 0 chooses."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the networks are compiled; auto does it where the training is long enough to gain by it."""
     on: Literal["test", "validation"] = "test"
@@ -257,4 +292,8 @@ class Evaluate:
         at_least("evaluate.seeds", self.seeds, 1)
         if self.epochs is not None:
             at_least("evaluate.epochs", self.epochs, 1)
+        at_least("evaluate.best_epoch", self.best_epoch, 0)
+        at_least("evaluate.together", self.together, 0)
+        allowed = ", ".join(SETS)
+        check("evaluate.sets", list(self.sets), bool(self.sets) and set(self.sets) <= set(SETS), f"some of {allowed}")
         check("evaluate.architectures", list(self.architectures), len(self.architectures) > 0, "at least one name")

@@ -1,6 +1,6 @@
 """Trains one network on an image set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -90,20 +90,36 @@ class Trainer:
         return self._logits(batch)
 
     def train(
-        self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"], *, config: Train, seed: int
+        self,
+        images: Float[Tensor, "B C H W"],
+        labels: Int[Tensor, " B"],
+        *,
+        config: Train,
+        seed: int,
+        after_epoch: Callable[[int], None] | None = None,
+        begin: tuple[int, dict[str, Tensor]] | None = None,
+        keep: Callable[[int, Callable[[], dict[str, Tensor]]], None] | None = None,
     ) -> Network:
-        """The trainer's network after training from fresh weights, in evaluation mode; the next call changes it."""
+        """The trainer's network after training from fresh weights, in evaluation mode; the next call changes it.
+
+        Args:
+            images, labels, config, seed: as for ``m3d.train``.
+            after_epoch: called with the epochs that are done, the network in evaluation mode.
+            begin: epochs that are done and what ``keep`` was given after them, to go on from there to the same network.
+            keep: called after every epoch with the epochs that are done and a function that gives all tensors to go on with.
+        """
         network, device, count = self.network, self.device, len(images)
         labels = labels.to(device)
         initialise(network, generator(seed, "evaluate/weights"), fan_out=self._fan_out)
-        optimiser = torch.optim.SGD(
-            network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-        drops = [max(1, int(config.epochs * part)) for part in config.milestones]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=drops, gamma=config.decay)
+        optimiser, schedule = optimisation(network.parameters(), config)
         random = torch.Generator(device="cpu").manual_seed(derive(seed, "evaluate/draws"))
+        if begin is not None:
+            _go_on(network, optimiser, random, begin[1])
+            passed = sum(drop <= begin[0] for drop in drops_of(config))
+            optimiser.param_groups[0]["lr"] = config.learning_rate * config.decay**passed
+            schedule.last_epoch = begin[0]
         network.train()
-        for _ in range(config.epochs):
+        for epoch in range(begin[0] if begin else 0, config.epochs):
             order = torch.randperm(count, generator=random)
             for rows in order.split(config.batch):
                 chosen = rows.to(device)
@@ -116,7 +132,49 @@ class Trainer:
                     loss.backward()
                 optimiser.step()
             schedule.step()
+            if keep is not None:
+                keep(epoch + 1, lambda: _all_tensors(network, optimiser, random))
+            if after_epoch is not None:
+                network.eval()
+                after_epoch(epoch + 1)
+                network.train()
         return network.eval()
+
+
+def optimisation(
+    parameters: Iterable[Tensor], config: Train
+) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimiser of a protocol, and its learning rate's course over epochs."""
+    optimiser = torch.optim.SGD(
+        parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    return optimiser, torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=drops_of(config), gamma=config.decay)
+
+
+def drops_of(config: Train) -> list[int]:
+    """Epochs after which the learning rate falls."""
+    return [max(1, int(config.epochs * part)) for part in config.milestones]
+
+
+def _all_tensors(network: Network, optimiser: torch.optim.SGD, random: torch.Generator) -> dict[str, Tensor]:
+    """Copies on the CPU of weights, momentum and random state."""
+    held = {"random": random.get_state()}
+    for name, parameter in network.named_parameters():
+        held[f"weight.{name}"] = parameter.detach().to("cpu", copy=True)
+        velocity = optimiser.state[parameter].get("momentum_buffer")
+        if velocity is not None:
+            held[f"momentum.{name}"] = velocity.to("cpu", copy=True)
+    return held
+
+
+@torch.no_grad()
+def _go_on(network: Network, optimiser: torch.optim.SGD, random: torch.Generator, held: dict[str, Tensor]) -> None:
+    random.set_state(held["random"])
+    for name, parameter in network.named_parameters():
+        parameter.copy_(held[f"weight.{name}"])
+        velocity = held.get(f"momentum.{name}")
+        if velocity is not None:
+            optimiser.state[parameter]["momentum_buffer"] = velocity.to(parameter.device, copy=True)
 
 
 def _loss(
@@ -126,15 +184,24 @@ def _loss(
 
     Source: Yun et al., "CutMix" (2019).
     """
-    if config.cutmix_probability == 0 or float(torch.rand((), generator=random)) >= config.cutmix_probability:
+    drawn = draw_cutmix(len(batch), batch.shape[-2], batch.shape[-1], config, random)
+    if drawn is None:
         return F.cross_entropy(logits_of(batch), labels)
-    partner = torch.randperm(len(batch), generator=random).to(batch.device)
-    top, bottom, left, right = _box(batch.shape[-2], batch.shape[-1], config.cutmix_beta, random)
+    partner, (top, bottom, left, right) = drawn[0].to(batch.device), drawn[1]
     mixed = batch.clone()
     mixed[:, :, top:bottom, left:right] = batch[partner, :, top:bottom, left:right]
     share = 1 - (bottom - top) * (right - left) / (batch.shape[-2] * batch.shape[-1])
     logits = logits_of(mixed)
     return share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, labels[partner])
+
+
+def draw_cutmix(
+    count: int, height: int, width: int, config: Train, random: torch.Generator
+) -> tuple[Tensor, tuple[int, int, int, int]] | None:
+    """Partners of a batch's images and the box (top, bottom, left, right) that they give; None where CutMix rests."""
+    if config.cutmix_probability == 0 or float(torch.rand((), generator=random)) >= config.cutmix_probability:
+        return None
+    return torch.randperm(count, generator=random), _box(height, width, config.cutmix_beta, random)
 
 
 def _box(height: int, width: int, beta: float, random: torch.Generator) -> tuple[int, int, int, int]:

@@ -1,6 +1,10 @@
-"""Class shards on the reading side: memory-mapped images of single classes, and the validation split."""
+"""Class shards on the reading side: memory-mapped images of single classes, and the validation split.
+
+Shards in a bucket are copied to the local disk first, those of the classes that are asked for and no others.
+"""
 
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -8,17 +12,18 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from m3d import TestSet
+from m3d import ImageParts, TestSet
 from m3d.seeding import derive
 from pipeline import storage
 from pipeline.config import Data
-from pipeline.documents import PreparedClass, PreparedManifest, parsed
+from pipeline.documents import PreparedClass, PreparedManifest, PreparedSplit, parsed
 from pipeline.errors import UserError
+from pipeline.shard_copies import forget, open_shard
 from pipeline.shard_schema import MANIFEST
 
 
 class ClassCache:
-    """A folder of class shards. Only what is asked for is read, by memory map where the folder is local."""
+    """A folder of class shards. Only what is asked for is read, by memory map."""
 
     def __init__(self, folder: str, data: Data) -> None:
         """Args: the folder with its manifest, and the settings of the validation split."""
@@ -50,12 +55,16 @@ class ClassCache:
         kept = np.setdiff1d(np.arange(len(images)), held_out)
         return images[torch.from_numpy(kept)]
 
-    def test_set(self, on: Literal["test", "validation"] = "test") -> TestSet:
-        """All test images, or with ``on="validation"`` those held out of training."""
-        parts = [self._held(on, entry["label"]) for entry in self.classes]
-        labels = torch.cat([torch.full((len(part),), i, dtype=torch.int64) for i, part in enumerate(parts)])
+    def test_set(self, on: Literal["test", "validation"] = "test", labels: Sequence[int] | None = None) -> TestSet:
+        """All test images, or with ``on="validation"`` those held out of training.
+
+        With ``labels`` those of some classes, which are then numbered 0, 1, ... in the order given.
+        """
+        chosen = [entry["label"] for entry in self.classes] if labels is None else labels
+        parts = [self._held(on, label) for label in chosen]
+        numbers = torch.cat([torch.full((len(part),), i, dtype=torch.int64) for i, part in enumerate(parts)])
         mean, std = self.moments
-        return TestSet(images=torch.cat(parts), labels=labels, mean=mean, std=std, classes=len(parts))
+        return TestSet(images=torch.cat(parts), labels=numbers, mean=mean, std=std, classes=len(parts))
 
     def _held(self, on: Literal["test", "validation"], label: int) -> Tensor:
         if on == "test":
@@ -70,21 +79,49 @@ class ClassCache:
 
     def images(self, split: Literal["train", "test"], label: int) -> Tensor:
         """All images of a class's shard, its checksum compared. Raises UserError where it is damaged."""
+        parts = self._batches(split, label)
+        return _shared(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+    def train_parts(self, label: int, *, must_map: bool = False) -> ImageParts:
+        """Like ``train``, but nothing is copied into memory: the images stay where the shard is mapped.
+
+        A shard in a bucket without room for a local copy is in memory all the same, unless it must be mapped.
+        """
+        parts = [_shared(part) for part in self._batches("train", label, must_map=must_map)]
+        count = sum(map(len, parts))
+        held_out = self._validation_rows(label, count)
+        kept = torch.from_numpy(np.setdiff1d(np.arange(count), held_out)) if len(held_out) else None
+        return ImageParts(parts, kept)
+
+    def train_bytes(self, labels: Iterable[int]) -> int:
+        """Bytes of the training images of those classes."""
+        rows = sum(self.classes[label]["train"]["rows"] for label in labels)
+        return rows * int(np.prod(self.manifest["shape"]))
+
+    def _batches(self, split: Literal["train", "test"], label: int, *, must_map: bool = False) -> list[np.ndarray]:
+        """The images of a shard, record batch by record batch, as they are mapped."""
         entry = self.classes[label][split]
         path = storage.join(self.folder, entry["file"])
         advice = f"delete {self.folder} and run the same command again"
         try:
-            source = storage.arrow_source(path)
-            if storage.sha256(source.read_buffer()) != entry["sha256"]:
-                raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
-            file = pa.ipc.open_file(source)
+            file = pa.ipc.open_file(self._sound(path, entry, advice, must_map))
             parts = [file.get_batch(i).column("image").to_numpy_ndarray() for i in range(file.num_record_batches)]
-            array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         except (OSError, pa.ArrowException, KeyError, IndexError) as error:
             raise UserError(f"{path}: cannot be read ({error}); {advice}") from None
-        if len(array) != entry["rows"]:
-            raise UserError(f"{path}: has {len(array)} images, the manifest says {entry['rows']}; {advice}")
-        return _shared(array)
+        rows = sum(map(len, parts))
+        if rows != entry["rows"]:
+            raise UserError(f"{path}: has {rows} images, the manifest says {entry['rows']}; {advice}")
+        return parts
+
+    def _sound(self, path: str, entry: PreparedSplit, advice: str, must_map: bool) -> pa.NativeFile:
+        """An input whose checksum is the manifest's."""
+        for _ in range(2):
+            source = open_shard(path, entry["sha256"], self.data, must_map=must_map)
+            if storage.sha256(source.read_buffer()) == entry["sha256"]:
+                return source
+            if not forget(path, entry["sha256"], self.data):  # a copy may be damaged where the shard is not
+                break
+        raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
 
 
 def _shared(array: np.ndarray) -> Tensor:

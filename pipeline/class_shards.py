@@ -1,34 +1,34 @@
-"""Making class shards: which image goes to which split, decoding, and the manifest. No Ray here.
+"""Planning class shards: which classes and splits, the tasks that make them, and the manifest. No Ray here.
 
 The folder of a prepared source is CACHE/<key>, the key being a checksum of the source and of all that
 the pixels depend on. Per class and split it holds train-00000.arrow and, written after it, the same name
-with .json: rows, checksum, sums of the pixels, and the images that were skipped. manifest.json comes last.
+with .json: rows, checksum, sums of the pixels, and the images that were skipped. manifest.json comes last. For
+sources that are found again by offsets, listing/train-00000.json says where the images of a source's class are.
 """
 
-from collections import deque
+import json
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from m3d.seeding import derive
 from pipeline import storage
 from pipeline.config import Data
-from pipeline.decode_image import BadImageError, channels_of, pixels
+from pipeline.decode_image import BadImageError, channels_of
 from pipeline.documents import PreparedManifest, PreparedRecord, parsed, sealed
 from pipeline.errors import UserError, listed
+from pipeline.files import REQUESTS, in_threads
 from pipeline.shard_schema import MANIFEST
-from pipeline.shard_writer import ClassShard
 from pipeline.sources import Item, Source, SourceIndex, open_source
-from pipeline.sources.protocol import fingerprint, require_classes, wnid_of
+from pipeline.sources.protocol import Listing, fingerprint
+from pipeline.sources.subsets import chosen, described, distinct, read_synsets
 
 FORMAT = 1
 CHUNK_BYTES = 256 * 2**20
 """Decoded pixels that one task makes, unless a single class is larger: a lost task repeats no more."""
-AHEAD = 4
-"""Images a thread that are decoded before they are asked for."""
+PASS_CLASSES = 64
+"""Classes that one task makes of a source that has to be gone through whole: each holds a record batch in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,12 @@ class ShardPlan:
     data: Data
     folder: str
     names: tuple[str, ...]
-    """Classes of the run, in label order."""
+    """Classes of the run, in label order: WordNet ids where they are known."""
+    titles: tuple[str, ...]
+    """What people call them."""
+    wnids: tuple[str, ...]
+    source_names: tuple[str, ...]
+    """All classes of the source, as it calls them."""
     source_labels: tuple[int, ...]
     """Label in the source of each of them."""
     counts: dict[str, tuple[int, ...]]
@@ -46,6 +51,8 @@ class ShardPlan:
     cut: bool
     """Whether test is cut from train."""
     channels: int
+    by_class: bool
+    """Whether a class can be made without going through the others."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -56,9 +63,13 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
     """Looks at the source and decides classes, splits and key. Reads no image but the first."""
     source = open_source(data)
     index = source.index()
-    names = data.classes or index.class_names
-    require_classes(tuple(names), index.class_names, data.path or data.source)
-    labels = tuple(index.class_names.index(name) for name in names)
+    where = data.path or data.source
+    known = described(index.class_names, data.subset, read_synsets(data.synsets) if data.synsets else None)
+    labels = chosen(known, data.classes, data.subset, where)
+    names = tuple(known[label].name for label in labels)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise UserError(f"{where}: several of its classes are {listed(twice)}; name those to use in data.classes")
     counts = {split: tuple(held[label] for label in labels) for split, held in index.counts.items()}
     cut = "test" not in counts
     if cut:
@@ -66,15 +77,23 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         counts = {"train": tuple(n - t for n, t in zip(counts["train"], tests, strict=True)), "test": tests}
     _require_images(names, counts, cut)
     channels = data.channels or _channels(source, labels)
-    return ShardPlan(
+    titles = distinct([known[label].title for label in labels], names)
+    plan = ShardPlan(
         data=data,
-        folder=storage.join(cache, _key(data, index, names, channels, cut)),
-        names=tuple(names),
+        folder=storage.join(cache, _key(data, index, names, titles, channels, cut)),
+        names=names,
+        titles=titles,
+        wnids=tuple(known[label].wnid for label in labels),
+        source_names=index.class_names,
         source_labels=labels,
         counts=counts,
         cut=cut,
         channels=channels,
+        by_class=index.by_class,
     )
+    if index.listing is not None and not storage.exists(storage.join(plan.folder, MANIFEST)):
+        _write_listing(plan, index.listing)
+    return plan
 
 
 def unfinished(plan: ShardPlan) -> list[int]:
@@ -87,8 +106,15 @@ def unfinished(plan: ShardPlan) -> list[int]:
     ]
 
 
-def chunks(plan: ShardPlan, labels: list[int], tasks: int) -> list[list[int]]:
-    """Classes per task: at least ``tasks`` chunks where there are as many classes, none too large to hold."""
+def chunks(plan: ShardPlan, labels: list[int], tasks: int, nodes: int = 1) -> list[list[int]]:
+    """Classes per task: at least ``tasks`` chunks where there are as many classes, none too large to hold.
+
+    Every task of a source that has to be gone through whole reads all of it: there is one a node, or as many as keep
+    to ``PASS_CLASSES``.
+    """
+    if not plan.by_class:
+        count = max(min(nodes, len(labels)), -(-len(labels) // PASS_CLASSES))
+        return [labels[len(labels) * i // count : len(labels) * (i + 1) // count] for i in range(count)]
     most = max(1, -(-len(labels) // max(1, tasks)))
     made: list[list[int]] = []
     size = 0
@@ -102,60 +128,15 @@ def chunks(plan: ShardPlan, labels: list[int], tasks: int) -> list[list[int]]:
     return made
 
 
-def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> int:
-    """Decodes some classes and writes their shards; returns the number of images decoded.
-
-    Memory holds a record batch of every class and a few images a thread, however large the classes are.
-
-    Args:
-        plan: what to make.
-        labels: classes to make.
-        threads: that decode.
-
-    Raises:
-        UserError: an image is bad and ``data.on_bad_image`` is fail.
-    """
-    source = open_source(plan.data)
-    back = {plan.source_labels[label]: label for label in labels}
-    held: dict[tuple[str, int], _Shard] = {}
-
-    def shard_of(split: str, label: int) -> _Shard:
-        if (split, label) not in held:
-            held[split, label] = _Shard(plan, split, label)
-        return held[split, label]
-
-    try:
-        for split in ["train"] if plan.cut else plan.splits:
-            seen = dict.fromkeys(back.values(), 0)
-            tests = {label: _test_rows(plan, label) for label in back.values()} if plan.cut else {}
-            for item, decoded in _decoded(source.read(split, list(back)), plan, threads):
-                label = back[item.label]
-                goes_to = "test" if plan.cut and seen[label] in tests[label] else split
-                seen[label] += 1
-                shard_of(goes_to, label).take(item, decoded)
-        for split in plan.splits:
-            for label in labels:
-                shard_of(split, label).finish()
-    finally:
-        for shard in held.values():
-            shard.discard()
-    return sum(shard.rows for shard in held.values())
-
-
 def finish(plan: ShardPlan) -> PreparedManifest:
     """Writes and returns the manifest: classes, moments of the training pixels, and skipped images."""
+    records = _records(plan)
     classes: list[dict[str, Any]] = []
     sums, squares, count = np.zeros(plan.channels), np.zeros(plan.channels), 0
-    for label, name in enumerate(plan.names):
-        entry: dict[str, Any] = {"label": label, "name": name, "wnid": wnid_of(name)}
+    for label in range(len(plan.names)):
+        entry: dict[str, Any] = {"label": label, "name": plan.titles[label], "wnid": plan.wnids[label]}
         for split in plan.splits:
-            path = storage.join(plan.folder, f"{split}-{label:05d}.json")
-            try:
-                record = parsed(PreparedRecord, storage.read_json(path), path)
-            except FileNotFoundError:
-                raise UserError(
-                    f"{path}: was written on a node but is not seen here; --out or data.cache must be on storage that all nodes share"
-                ) from None
+            record = records[split, label]
             entry[split] = {
                 "file": record["file"],
                 "rows": record["rows"],
@@ -184,6 +165,23 @@ def finish(plan: ShardPlan) -> PreparedManifest:
     return parsed(PreparedManifest, written, plan.folder)
 
 
+def _records(plan: ShardPlan) -> dict[tuple[str, int], PreparedRecord]:
+    """What was written beside every shard."""
+
+    def record(place: tuple[str, int]) -> PreparedRecord:
+        split, label = place
+        path = storage.join(plan.folder, f"{split}-{label:05d}.json")
+        try:
+            return parsed(PreparedRecord, storage.read_json(path), path)
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: was written on a node but is not seen here; --out or data.cache must be on storage that all nodes share"
+            ) from None
+
+    places = [(split, label) for label in range(len(plan.names)) for split in plan.splits]
+    return dict(in_threads(places, record, 1 if storage.is_local(plan.folder) else REQUESTS))
+
+
 def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
     """Raises UserError where a class has fewer training images than ``needed``, naming the smallest.
 
@@ -202,83 +200,20 @@ def require_per_class(counts: Mapping[str, int], needed: int, validation_fractio
         )
 
 
-class _Shard:
-    """One class's images of one split, on their way to a file and its record."""
-
-    def __init__(self, plan: ShardPlan, split: str, label: int) -> None:
-        size = plan.data.image_size
-        self._plan, self._name = plan, f"{split}-{label:05d}"
-        self._file = ClassShard(storage.join(plan.folder, f"{self._name}.arrow"), (plan.channels, size, size))
-        self.bad: list[str] = []
-        self.sum: np.ndarray = np.zeros(plan.channels)
-        self.square: np.ndarray = np.zeros(plan.channels)
-
-    @property
-    def rows(self) -> int:
-        return self._file.rows
-
-    def take(self, item: Item, decoded: np.ndarray | BadImageError) -> None:
-        if isinstance(decoded, BadImageError):
-            self._refuse(item, decoded)
-            return
-        self._file.add(decoded, item.path)
-        # Whole numbers below 2**53 in float64: exact, so the moments do not depend on the order of the sum.
-        values = decoded.reshape(len(decoded), -1).astype(np.float64)
-        self.sum += values.sum(1)
-        self.square += np.einsum("cp,cp->c", values, values)
-
-    def finish(self) -> None:
-        record = {
-            "file": f"{self._name}.arrow",
-            "rows": self.rows,
-            "sha256": self._file.commit(),
-            "bad": self.bad,
-            "sum": [int(value) for value in self.sum],
-            "square": [int(value) for value in self.square],
-        }
-        storage.write_json(storage.join(self._plan.folder, f"{self._name}.json"), sealed(record))
-
-    def discard(self) -> None:
-        self._file.discard()
-
-    def _refuse(self, item: Item, error: BadImageError) -> None:
-        if self._plan.data.on_bad_image == "fail":
-            raise UserError(
-                f"{item.where or item.path}: cannot be decoded ({error}); repair or remove it, or leave out such images with "
-                "--set data.on_bad_image=skip"
-            )
-        self.bad.append(f"{item.path}: {error}")
+def listing_path(folder: str, split: str, label: int) -> str:
+    """Where the images of a class of the source are listed, for sources that are found again by offsets."""
+    return storage.join(folder, "listing", f"{split}-{label:05d}.json")
 
 
-def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[tuple[Item, np.ndarray | BadImageError]]:
-    """The images in their order, decoded ahead by so many threads, a few a thread."""
+def _write_listing(plan: ShardPlan, listing: Listing) -> None:
+    def write(place: tuple[str, int]) -> None:
+        split, label = place
+        document = sealed({"images": listing[split][label]})
+        storage.write_bytes(listing_path(plan.folder, split, label), json.dumps(document).encode())
 
-    def decode(item: Item) -> np.ndarray | BadImageError:
-        try:
-            return pixels(item.content, plan.data.image_size, plan.channels)
-        except BadImageError as error:
-            return error
-
-    if threads == 1:
-        yield from ((item, decode(item)) for item in items)
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        ahead: deque[tuple[Item, Future[np.ndarray | BadImageError]]] = deque()
-        for item in items:
-            ahead.append((item, pool.submit(decode, item)))
-            if len(ahead) >= threads * AHEAD:
-                first, decoded = ahead.popleft()
-                yield first, decoded.result()
-        while ahead:
-            first, decoded = ahead.popleft()
-            yield first, decoded.result()
-
-
-def _test_rows(plan: ShardPlan, label: int) -> set[int]:
-    """Which of a class's images, by their order in the source, are cut for test: seeded, per class."""
-    total = plan.counts["train"][label] + plan.counts["test"][label]
-    random = np.random.default_rng(derive(plan.data.split_seed, f"test/{plan.names[label]}"))
-    return set(random.permutation(total)[: plan.counts["test"][label]].tolist())
+    places = [(split, label) for split in listing for label in plan.source_labels]
+    for _ in in_threads(places, write, 1 if storage.is_local(plan.folder) else REQUESTS):
+        pass
 
 
 def _require_images(names: Collection[str], counts: dict[str, tuple[int, ...]], cut: bool) -> None:
@@ -303,8 +238,11 @@ def _first_good(items: Iterator[Item]) -> Iterator[int]:
             continue
 
 
-def _key(data: Data, index: SourceIndex, names: Collection[str], channels: int, cut: bool) -> str:
+def _key(
+    data: Data, index: SourceIndex, names: tuple[str, ...], titles: tuple[str, ...], channels: int, cut: bool
+) -> str:
     split = (data.test_fraction, data.split_seed) if cut else ()
+    called = titles if titles != names else ()
     return fingerprint(
-        FORMAT, data.source, index.fingerprint, *names, data.image_size, channels, data.on_bad_image, *split
+        FORMAT, data.source, index.fingerprint, *names, data.image_size, channels, data.on_bad_image, *split, *called
     )

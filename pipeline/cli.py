@@ -10,16 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
 
-from m3d.config import ConfigError
-from pipeline import presets, storage
+from m3d.config import SETS, ConfigError
+from pipeline import presets, s3, storage
 from pipeline.config import RunConfig, from_dict, to_dict, with_settings
-from pipeline.errors import FailedError, Interrupted, UserError
+from pipeline.errors import FailedError, Interrupted, UserError, nearest
 
 EPILOG = """\
 examples:
   python -m pipeline run --preset digits_ipc1 --out runs/demo
   python -m pipeline run --preset cifar10_ipc1 --data DIR --set data.source=parquet --out runs/cifar
-  python -m pipeline evaluate runs/demo --set evaluate.seeds=5
+  python -m pipeline evaluate runs/demo --architectures convnet3,mlp --seeds 5
+  python -m pipeline compare runs/demo other.pt:idc:factor=2
+  python -m pipeline tune --preset cifar10_ipc1 --data DIR --trials 30 --time-budget 2h --out runs/search
   python -m pipeline show-config --preset cifar10_ipc10
 
 Repeating a command goes on where it ended.
@@ -39,12 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _as_interrupt)
     try:
+        s3.use(s3.Storage())  # until a configuration is read
         return given.action(given) or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Interrupted:
-        return _fail("interrupted: checkpoints are saved; the same command goes on from them", 130)
+    except Interrupted as stopped:
+        told = str(stopped) or "checkpoints are saved; the same command goes on from them"
+        return _fail(f"interrupted: {told}", 130)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on where it ended", 130)
     except (UserError, ConfigError) as error:
@@ -82,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     with_out = (
         ("run", "prepare, condense, evaluate and report; does what is missing", _run),
         ("prepare", "decode the source once, to one uint8 Arrow file per class", _prepare),
+        ("pretrain", "train networks on the whole training set and store their snapshots", _pretrain),
         ("condense", "condense all classes and commit the set", _condense),
     )
     for name, text, action in with_out:
@@ -95,14 +100,43 @@ def _parser() -> argparse.ArgumentParser:
         command = _command(commands, name, text, action)
         command.add_argument("run", metavar="RUN", help="folder of the run")
         if name == "evaluate":
+            _add_evaluate(command)
+            command.add_argument(
+                "--sets", metavar="A,B", help=f"what to evaluate of {', '.join(SETS)} (default: all but whole)"
+            )
+            command.add_argument(
+                "--data", metavar="PATH", help="folder of the data, where RUN is a condensed set alone"
+            )
+        else:
             _add_set(command)
+    command = _command(
+        commands, "compare", "train networks on several condensed sets, with the same protocol and seeds", _compare
+    )
+    command.add_argument(
+        "sets", nargs="+", metavar="SET", help="folder of a run or a condensed set, or FILE.pt:LAYOUT[:factor=N]"
+    )
+    _add_evaluate(command)
+    command.add_argument("--preset", metavar="NAME", help="names the data where no SET is a run")
+    command.add_argument("--config", metavar="FILE", help="the same by a JSON file")
+    command.add_argument("--data", metavar="PATH", help="folder of the data, with --preset")
+    command.add_argument("--out", metavar="PATH", help="folder for comparison.json; a repeated command goes on there")
     command = _command(commands, "verify", "check a run or a condensed set; exit code 1 if anything is wrong", _verify)
     command.add_argument("path", metavar="PATH", help="folder of a run, or of a condensed set")
+    _add_set(command)
     command = _command(
         commands, "plan", "predict time, memory, disk and GPU-hours of a run by a short calibration", _plan
     )
     _add_common(command)
     command.add_argument("--gpus", type=int, metavar="N", help="also say what condensing takes on N GPUs like this one")
+    command = _command(
+        commands, "tune", "search for the bandwidth, learning rate and other settings that suit the data", _tune
+    )
+    _add_common(command)
+    command.add_argument("--out", required=True, metavar="PATH", help="folder of the search")
+    command.add_argument("--trials", required=True, type=int, metavar="N", help="settings that are tried, at most")
+    command.add_argument("--time-budget", metavar="TIME", help="end the search after this time, such as 2h or 90m")
+    command.add_argument("--space", metavar="FILE", help="JSON or YAML of what to search; see docs/tuning.md")
+    command.add_argument("--resume", action="store_true", help="go on with the search in PATH, if there is one")
     command = _command(commands, "show-config", "print the whole configuration as JSON", _show_config)
     _add_common(command)
     return parser
@@ -118,6 +152,16 @@ def _command(
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(action=action)
     return command
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    for name, metavar, text in (
+        ("architectures", "A,B", "networks to train, such as convnet3,resnet18"),
+        ("seeds", "N", "networks per set and architecture"),
+        ("protocol", "NAME", "idc, dm, imagenet or imagenet100"),
+    ):
+        command.add_argument(f"--{name}", metavar=metavar, help=f"{text}; short for --set evaluate.{name}=...")
+    _add_set(command)
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -144,6 +188,7 @@ def _add_set(command: argparse.ArgumentParser) -> None:
 
 def configuration(given: argparse.Namespace) -> RunConfig:
     """The configuration that a command line asks for: preset or file, then --data, then every --set."""
+    use_storage(given.settings)
     if given.preset and given.config:
         raise UserError("--preset and --config: both given; a configuration starts from one of them")
     base = _from_file(given.config) if given.config else presets.preset(given.preset or presets.DEFAULT)
@@ -161,10 +206,25 @@ def configuration(given: argparse.Namespace) -> RunConfig:
     return config
 
 
+def use_storage(settings: Sequence[str]) -> None:
+    """Makes the --set storage.* of a command line hold: what it names may have to be read from a bucket."""
+    chosen = [setting for setting in settings if setting.startswith("storage.")]
+    s3.use(with_settings(RunConfig(), chosen).storage)
+
+
+def _storage_settings(command: str, settings: Sequence[str]) -> Sequence[str]:
+    for setting in settings:
+        if not setting.startswith("storage."):
+            raise UserError(f"--set {setting}: {command} only takes storage.*; the rest is the run's own")
+    use_storage(settings)
+    return settings
+
+
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     # A run is gone on with from anywhere, and its actors have other working folders.
     data = config.data
-    made = {name: storage.absolute(path) for name in ("path", "cache") if (path := getattr(data, name)) is not None}
+    keys = ("path", "cache", "synsets", "disk_cache")
+    made = {name: storage.absolute(path) for name in keys if (path := getattr(data, name)) is not None}
     return replace(config, data=replace(data, **made))
 
 
@@ -187,6 +247,12 @@ def _prepare(given: argparse.Namespace) -> None:
     run_prepare(configuration(given), given.out)
 
 
+def _pretrain(given: argparse.Namespace) -> None:
+    from pipeline.run import run_pretrain
+
+    run_pretrain(configuration(given), given.out)
+
+
 def _condense(given: argparse.Namespace) -> None:
     from pipeline.run import run_condense
 
@@ -194,27 +260,53 @@ def _condense(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from pipeline.run import run_evaluate, stored_config
+    from pipeline.run import run_evaluate
 
+    sets = None
+    if given.sets is not None:
+        sets = [name.strip() for name in given.sets.split(",") if name.strip()]
+        wrong = next((name for name in sets if name not in SETS), None)
+        if wrong or not sets:
+            raise UserError(f"--sets {given.sets}: allowed: {', '.join(SETS)}{nearest(wrong or '', SETS)}")
+    run_evaluate(given.run, _evaluate_settings(given, "evaluate"), sets, given.data)
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from pipeline.run import run_compare
+
+    settings = _evaluate_settings(given, "compare", data=bool(given.preset or given.config))
+    if given.preset or given.config:
+        given.settings = [setting for setting in given.settings if setting.startswith("data.")]
+        config = configuration(given)
+    elif given.data is not None:
+        raise UserError("--data: names no data by itself; add --preset, such as --preset cifar10_ipc1")
+    else:
+        config = None
+    run_compare(given.sets, config, [one for one in settings if not one.startswith("data.")], given.out)
+
+
+def _evaluate_settings(given: argparse.Namespace, command: str, *, data: bool = False) -> list[str]:
+    """Settings of --architectures, --seeds and --protocol, then of --set, which takes evaluate.* and resources.* here."""
     for setting in given.settings:
-        if not setting.startswith(("evaluate.", "resources.")):
+        if not setting.startswith(("evaluate.", "resources.", "storage.", *(["data."] if data else []))):
             raise UserError(
-                f"--set {setting}: evaluate only takes evaluate.* and resources.*; the rest is the run's own"
+                f"--set {setting}: {command} only takes evaluate.*, resources.* and storage.*; the rest is the run's own"
             )
-    changed = with_settings(stored_config(storage.absolute(given.run)), given.settings)
-    run_evaluate(given.run, changed.evaluate, changed)
+    use_storage(given.settings)
+    named = {name: getattr(given, name) for name in ("architectures", "seeds", "protocol")}
+    return [f"evaluate.{name}={text}" for name, text in named.items() if text is not None] + given.settings
 
 
 def _report(given: argparse.Namespace) -> None:
     from pipeline.run import run_report
 
-    run_report(given.run)
+    run_report(given.run, _storage_settings("report", given.settings))
 
 
 def _verify(given: argparse.Namespace) -> int:
     from pipeline.verify import verify
 
-    checked, wrong = verify(storage.absolute(given.path))
+    checked, wrong = verify(storage.absolute(given.path), _storage_settings("verify", given.settings))
     for sentence in wrong:
         print(sentence)
     count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
@@ -232,6 +324,18 @@ def _plan(given: argparse.Namespace) -> None:
     if given.gpus is not None and given.gpus < 1:
         raise UserError(f"--gpus {given.gpus}: allowed: a number from 1")
     console().print(described(estimate(config), given.gpus))
+
+
+def _tune(given: argparse.Namespace) -> None:
+    from pipeline.search_settings import seconds_of
+    from pipeline.tune_stage import Wanted, run_tune
+
+    budget = seconds_of(given.time_budget) if given.time_budget is not None else None
+    wanted = Wanted(trials=given.trials, time_budget_s=budget, space=given.space, resume=given.resume)
+    try:
+        run_tune(configuration(given), given.out, wanted)
+    except KeyboardInterrupt:
+        raise Interrupted("trials are kept; the same command with --resume goes on") from None
 
 
 def _show_config(given: argparse.Namespace) -> None:

@@ -5,16 +5,18 @@ import time
 from typing import Any
 
 from m3d.execution import Execution
-from pipeline import ray_setup, storage
+from pipeline import object_log, ray_setup, s3, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.documents import ExecutionEntry, RunRecord
 from pipeline.drive import drive
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.ledger import Ledger, read_run
-from pipeline.plan import Placement, capacity, does_not_fit, fits, stored_placement
+from pipeline.metrics import RunMetrics
+from pipeline.plan import Placement, capacity, does_not_fit, fits, smallest_gpu, stored_placement
 from pipeline.progress import Display, say
 from pipeline.record import condensed_manifest, identity, new_record, shard_metadata, write_record
+from pipeline.scalars import Scalars
 from pipeline.worker import GroupTask
 
 
@@ -67,6 +69,9 @@ def _drive(
         execution=Execution.from_dict(decided) if decided else None,
         share=-(-len(cache.classes) // placement.actors),
         gpu_share=min(1.0, placement.gpus_per_actor),
+        neighbours=_neighbours(placement),
+        gpu_memory=smallest_gpu(ray_setup.measured_nodes(config.resources)) if placement.gpus_per_actor else 0.0,
+        run=_run_name(out, record),
     )
     iterations = config.condense.iterations
     with Display("condense", len(placement.groups) * iterations) as display:
@@ -76,7 +81,10 @@ def _drive(
             if config.resources.actors
             else lambda: capacity(placement.cpus_per_actor, placement.gpus_per_actor, ray_setup.nodes())
         )
-        return drive(task, todo, placement, config.resources, watch, capacity=grow)
+        try:
+            return drive(task, todo, placement, config.resources, watch, capacity=grow)
+        finally:
+            watch.scalars.close()
 
 
 class _Watch:
@@ -95,13 +103,19 @@ class _Watch:
         done = len(placement.groups) - len(todo)
         self.at = dict.fromkeys(todo, 0)
         self.started_at: dict[int, int] = {}
-        self.made = 0
+        self.made, self.told_room = 0, False
         self.finished, self.before, self.losses = done, done * iterations, {}
         self.began = time.monotonic()
+        self.run, self.scalars = _run_name(out, record), Scalars(out)
+        self.metrics = RunMetrics(self.run, len(placement.groups), done)
         display.start_at(self.before)
 
     def __call__(self, group: int | None, event: dict[str, Any]) -> None:
         kind = event["event"]
+        if kind == "tick":
+            self.metrics.rate(self._rate())
+            self.metrics.again()
+            return
         if kind != "progress" or group not in self.started_at:
             self._note(group, event)
         if kind == "execution":
@@ -111,10 +125,12 @@ class _Watch:
         if group is None:
             self._actor(kind, event)
             return
+        self.metrics.event(group, event)
         if kind == "lost":  # what begins again is worth a line in events.jsonl
             self.made += self.at[group] - self.started_at.pop(group, self.at[group])
         if kind == "failed":
             self.display.note(f"group {group} failed: {event['why']}")
+        s3.add_retries(event.get("retries", 0))
         if "iteration" in event:
             if group not in self.started_at:
                 self.started_at[group] = event["iteration"]
@@ -127,7 +143,9 @@ class _Watch:
         self.display.update(self.before + sum(self.at.values()), self._status())
 
     def _actor(self, kind: str, event: dict[str, Any]) -> None:
-        each = f"{self.placement.cpus_per_actor:g} CPUs and {self.placement.gpus_per_actor:g} GPUs"
+        if kind == "ready" and not self.told_room:
+            self.told_room = True
+            self.display.note(event["room"])
         if kind == "ready" and self.record["resolved"]["execution"] is None:
             # What the first device chooses holds for the run, also when it goes on elsewhere.
             self.record["resolved"]["device"] = event["device"]
@@ -141,7 +159,7 @@ class _Watch:
         elif kind == "lost":
             self.display.note(f"an actor was lost ({event['why']}); a new one takes its place")
         elif kind == "waiting":
-            self.display.note(f"{len(self.at)} groups wait for {each} each; the cluster has none free")
+            self.display.note(self._starting(event["starting"]) if event["starting"] else self._waiting())
         elif kind == "leaving":
             self.display.note("stopping: saving checkpoints")
 
@@ -153,13 +171,28 @@ class _Watch:
         """What happens rarely goes to events.jsonl: actors, beginnings (with the iteration resumed at) and ends."""
         kept = {key: value for key, value in event.items() if key not in ("losses", "event")}
         named = "begin" if event["event"] == "progress" else event["event"]
-        entry = {"time": round(time.time(), 3), "event": named, "group": group, **kept}
-        storage.append_line(storage.join(self.out, "events.jsonl"), json.dumps(entry))
+        entry = {"time": round(time.time(), 3), "event": named, "run": self.run, "group": group, **kept}
+        object_log.append(storage.join(self.out, "events.jsonl"), json.dumps(entry))
+
+    def _starting(self, actors: int) -> str:
+        return f"{actors} {'actor is' if actors == 1 else 'actors are'} starting; it takes longer where their nodes are busy"
+
+    def _waiting(self) -> str:
+        """What is waited for, and how much of it the cluster has: "8 groups wait for 1 GPU each; ..."."""
+        needs = (("CPU", self.placement.cpus_per_actor), ("GPU", self.placement.gpus_per_actor))
+        needed = [(name, share) for name, share in needs if share]
+        each = " and ".join(f"{share:g} {name}{'s' if share > 1 else ''}" for name, share in needed)
+        held = [(name, *ray_setup.free(name)) for name, _ in needed]
+        free = " and ".join(f"{have:g} of {total:g} {name}s" for name, have, total in held)
+        left = len(self.placement.groups) - self.finished
+        return f"{left} {'group waits' if left == 1 else 'groups wait'} for {each} each; the cluster has {free} free"
+
+    def _rate(self) -> float:
+        made = self.made + sum(self.at[group] - start for group, start in self.started_at.items())
+        return made / max(1e-9, time.monotonic() - self.began)
 
     def _status(self) -> str:
-        made = self.made + sum(self.at[group] - start for group, start in self.started_at.items())
-        rate = made / max(1e-9, time.monotonic() - self.began)
-        parts = [f"{self.finished}/{len(self.placement.groups)} groups", f"{rate:.1f} it/s"]
+        parts = [f"{self.finished}/{len(self.placement.groups)} groups", f"{self._rate():.1f} it/s"]
         values = [value for losses in self.losses.values() for value in losses]
         return ", ".join(parts + ([f"loss {sum(values) / len(values):.4f}"] if values else []))
 
@@ -174,7 +207,20 @@ class _Watch:
                 "loss": dict(zip(map(str, labels), losses, strict=True)),
                 "images_per_s": rate,
             }
-            storage.append_line(storage.join(self.out, "metrics.jsonl"), json.dumps(entry))
+            object_log.append(storage.join(self.out, "metrics.jsonl"), json.dumps(entry))
+            self.scalars.add(f"loss/group-{group:05d}", sum(losses) / len(losses), iteration)
+            self.scalars.add(f"images_per_second/group-{group:05d}", rate, iteration)
+
+
+def _neighbours(placement: Placement) -> int:
+    """Actors that one node may hold at a time."""
+    most = max(capacity(placement.cpus_per_actor, placement.gpus_per_actor, [node]) for node in ray_setup.nodes())
+    return max(1, min(most, placement.actors))
+
+
+def _run_name(out: str, record: RunRecord) -> str:
+    """How logs and metrics call the run: its folder, and the beginning of its identity."""
+    return f"{out.rstrip('/').rsplit('/', 1)[-1]}-{identity(record)[:8]}"
 
 
 def _placement(config: RunConfig, classes: int, record: RunRecord | None) -> Placement:

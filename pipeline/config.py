@@ -8,29 +8,51 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from m3d.config import Augment, Condense, ConfigError, Encoder, Evaluate, Kernel, at_least, check, positive
-from pipeline.errors import UserError, listed, nearest
+from m3d.config import (
+    Augment,
+    Condense,
+    ConfigError,
+    Encoder,
+    Evaluate,
+    Kernel,
+    WholeTrain,
+    at_least,
+    check,
+    check_choices,
+    positive,
+)
+from pipeline.errors import UserError, listed, nearest_key
+from pipeline.s3 import Storage
+from pipeline.search_settings import TuneSettings
 
-SOURCES = ("digits", "parquet", "image_folder", "torchvision")
+SOURCES = ("digits", "parquet", "image_folder", "torchvision", "webdataset")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Where the images come from and how they are prepared."""
 
-    source: Literal["digits", "parquet", "image_folder", "torchvision"] = "digits"
+    source: Literal["digits", "parquet", "image_folder", "torchvision", "webdataset"] = "digits"
     name: str | None = None
     """torchvision's class: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
     path: str | None = None
-    """Folder of the data; torchvision's root."""
+    """Folder of the data, local or s3://BUCKET/PREFIX; torchvision's root."""
     image_size: int = 32
     """Side in pixels that every image is brought to: the shorter side is resized, the middle is cut out."""
     channels: int | None = None
     """1 or 3; what the first image has when not given."""
     classes: tuple[str, ...] | None = None
-    """Names of the classes to use, in the order of their labels; all of them when not given."""
+    """Names or WordNet ids of the classes to use, in the order of their labels; all of them when not given."""
+    subset: str | None = None
+    """Name of a published list of ImageNet classes, in place of data.classes; see docs/scale.md."""
+    synsets: str | None = None
+    """File of lines `wnid name`, in label order: what the classes are called, and what integer labels mean."""
     cache: str | None = None
     """Folder of the class shards; OUT/class-shards when not given."""
+    disk_cache: str | None = None
+    """Local folder for copies of class shards that lie in a bucket; one below the temporary folder when not given."""
+    disk_cache_gib: float = 50.0
+    """GiB that those copies may take on a node; the oldest go first, and 0 keeps none."""
     download: bool = False
     """Let torchvision download what is missing."""
     on_bad_image: Literal["fail", "skip"] = "fail"
@@ -47,6 +69,12 @@ class Data:
         check("data.test_fraction", self.test_fraction, 0 < self.test_fraction < 1, "a number above 0, below 1")
         holds = 0 <= self.validation_fraction < 1
         check("data.validation_fraction", self.validation_fraction, holds, "a number from 0, below 1")
+        holds = 0 <= self.disk_cache_gib < 1e9
+        check("data.disk_cache_gib", self.disk_cache_gib, holds, "GiB, 0 or more")
+        local = self.disk_cache is None or "://" not in self.disk_cache
+        check("data.disk_cache", self.disk_cache, local, "a local folder of every node")
+        if self.subset is not None and self.classes is not None:
+            raise ConfigError("data.subset, data.classes: both given; set one of them to null")
         if self.classes is not None:
             check("data.classes", list(self.classes), len(self.classes) > 0, "at least one class name, or null for all")
             twice = {name for name in self.classes if self.classes.count(name) > 1}
@@ -65,6 +93,8 @@ class Resources:
     gpus_per_actor: float | None = None
     classes_per_group: int | None = None
     """Classes that are condensed together; as many as spread evenly over the actors and fit when not given."""
+    hold: Literal["auto", "device", "host", "mapped"] = "auto"
+    """Where an actor holds its real images: auto decides from sizes; device without a GPU is memory."""
     wait_s: float = 0.0
     """Seconds to wait for a node that can hold an actor."""
     attempts: int = 3
@@ -96,6 +126,66 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Networks trained on the whole training set, and on how many workers. Nothing here changes a condensed set."""
+
+    architecture: str = "convnet3"
+    """The network, by name, as for evaluate.architectures."""
+    trajectories: int = 1
+    """Networks that are trained one after another, with seeds 0, 1, ...; the snapshots of each are a trajectory."""
+    epochs: int = 15
+    batch: int = 128
+    """Images of a step, over all workers together, so that their number changes rounding only."""
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """cosine: the rate falls to 0 along half a cosine; steps: it is multiplied by 0.2 after 1/2, 3/4 and 7/8."""
+    warmup: float = 0.1
+    """Part of all steps in which the rate rises linearly."""
+    augment: str = "crop_flip"
+    """Operations on every training image, joined by underscores as in augment.strategy, at DSA's strengths; or none."""
+    snapshot_every: int = 5
+    """Epochs between two stored snapshots; the first and the last weights always are."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """As condense.precision: weights and their steps are float32, products are in this precision."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the network is compiled; auto does it on a CPU where the training is long enough to gain by it."""
+    workers: int | None = None
+    """Processes that share every batch; one per GPU, else one per node, when not given."""
+    cpus_per_worker: float | None = None
+    """CPUs of a worker, which are its threads; a node's own without GPUs, up to 4 beside a GPU, when not given."""
+    gpus_per_worker: float | None = None
+    """0 or 1; 1 where there are GPUs when not given."""
+    report_every: int = 1
+    """Epochs between two checkpoints; all workers wait for each, so short epochs want fewer."""
+
+    def __post_init__(self) -> None:
+        check_choices(self, "pretrain")
+        for name in ("trajectories", "snapshot_every", "report_every"):
+            at_least(f"pretrain.{name}", getattr(self, name), 1)
+        if self.workers is not None:
+            at_least("pretrain.workers", self.workers, 1)
+            allowed = f"an integer from 1 to pretrain.batch, which is {self.batch}"
+            check("pretrain.workers", self.workers, self.workers <= self.batch, allowed)
+        if self.cpus_per_worker is not None:
+            positive("pretrain.cpus_per_worker", self.cpus_per_worker)
+        if self.gpus_per_worker is not None:
+            check("pretrain.gpus_per_worker", self.gpus_per_worker, self.gpus_per_worker in (0, 1), "0 or 1")
+        _ = self.training  # checks the rest
+
+    @property
+    def training(self) -> WholeTrain:
+        """The learning rule."""
+        try:
+            augment = Augment(strategy=self.augment)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("augment.strategy", "pretrain.augment", 1)) from None
+        shared = ("epochs", "batch", "learning_rate", "momentum", "weight_decay", "schedule", "warmup")
+        return WholeTrain(**{name: getattr(self, name) for name in shared}, augment=augment)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """A whole run. ``OUT/config.json`` keeps it under ``config``."""
 
@@ -106,7 +196,10 @@ class RunConfig:
     encoder: Encoder = field(default_factory=Encoder)
     condense: Condense = field(default_factory=Condense)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    pretrain: Pretrain = field(default_factory=Pretrain)
     resources: Resources = field(default_factory=Resources)
+    storage: Storage = field(default_factory=Storage)
+    tune: TuneSettings = field(default_factory=TuneSettings)
 
     def __post_init__(self) -> None:
         check("seed", self.seed, 0 <= self.seed < 2**63, "an integer from 0, below 2**63")
@@ -196,9 +289,7 @@ def _check_keys(values: Mapping[str, Any], known: list[str], origin: str) -> Non
 
 def _check_key(key: str, known: list[str], origin: str) -> None:
     if key not in known:
-        bare = key.rsplit(".", 1)[-1]
-        near = nearest(key, known) or next((f"; did you mean {k!r}?" for k in known if k.endswith("." + bare)), "")
-        hint = near or f"; allowed: {listed(known, most=100)}"
+        hint = nearest_key(key, known) or f"; allowed: {listed(known, most=100)}"
         raise UserError(f"{origin}: unknown key {key!r}{hint}")
 
 
@@ -217,7 +308,8 @@ def _refuse_truth_values(values: Mapping[str, Any], defaults: Mapping[str, Any],
 def _split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
     # "a,b" is what people write on a command line for a list of names; class names may be numbers.
     copied = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    for section, key in (("data", "classes"), ("evaluate", "architectures")):
+    lists = (("data", "classes"), ("evaluate", "architectures"), ("evaluate", "sets"), ("tune", "loggers"))
+    for section, key in lists:
         block = copied.get(section)
         if not isinstance(block, dict):
             continue

@@ -69,6 +69,13 @@ class PreparedClass(ClassEntry):
     test: PreparedSplit
 
 
+class ListingDocument(TypedDict):
+    """Where the images of a source's class are; what an entry holds is the source's own."""
+
+    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    images: list[list[str | int]]
+
+
 class PreparedManifest(TypedDict):
     """manifest.json of class shards."""
 

@@ -6,10 +6,12 @@ Instead a lost actor's group goes back into the queue and on from its checkpoint
 """
 
 import asyncio
+import itertools
 import re
 import signal
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,7 +22,7 @@ from m3d.execution import Execution
 from pipeline import ray_setup
 from pipeline.config import Resources
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError, first_line
-from pipeline.plan import Placement
+from pipeline.plan import Placement, chosen, room
 from pipeline.worker import CondenseActor, GroupTask
 
 LOST = (RayError, DeviceError, asyncio.TimeoutError)
@@ -75,11 +77,15 @@ class _Drive:
         self.capacity = capacity
         self.unfinished = len(todo)
         self.slots: list[asyncio.Task[None]] = []
-        self.queue: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        # The queue counts what waits and what is under way; which group an actor takes, its memory decides.
+        self.queue: asyncio.Queue[None] = asyncio.Queue()
+        self.waiting: list[tuple[int, int]] = []
         for group in todo:
-            self.queue.put_nowait((group, 1))
+            self._put(group, 1)
         self.failed: dict[int, BaseException] = {}
         self.actors: set[Any] = set()
+        # Names are for people in Ray's dashboard; one that an actor before had may still be taken.
+        self.names = (f"condense-{task.run or 'run'}-{uuid.uuid4().hex[:4]}-{number}" for number in itertools.count(1))
         self.idle_since: float | None = time.monotonic()
         self.live = 0
         self.last_loss = ""
@@ -139,8 +145,9 @@ class _Drive:
                 )  # the first device's choice holds for all
                 self.emit(None, {"event": "ready", **told})
                 while True:
-                    group, attempt = await self.queue.get()
-                    await self._group(actor, group, attempt)
+                    await self.queue.get()
+                    group, attempt = self._take(told["memory"])
+                    await self._group(actor, group, attempt, told.get("node"))
             except LOST as error:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
                     raise error.cause from None  # a setting that this machine cannot meet: no new actor will help
@@ -155,22 +162,26 @@ class _Drive:
                     self.idle_since = time.monotonic()
                 ray.kill(actor)  # also fences one that hangs or is cut off
 
-    async def _group(self, actor: Any, group: int, attempt: int) -> None:
-        """One attempt at a group. Raises one of LOST where the actor is gone; the group is then queued again."""
+    async def _group(self, actor: Any, group: int, attempt: int, node: str | None) -> None:
+        """One attempt at a group, on a node. Raises one of LOST where the actor is gone; the group is then queued again."""
         last: dict[str, Any] = {}
         try:
             assert self.execution is not None  # the actor was ready
-            async for event in _follow(actor.condense.remote(group, self.execution), self.resources.stall_s):
-                last = event
+            call = actor.condense.options(name=self._named(group))
+            async for event in _follow(call.remote(group, self.execution), self.resources.stall_s):
+                last = {**event, "node": node}
                 if event["event"] == "execution":
                     self.execution = Execution.from_dict(event["execution"])
-                self.emit(group, event)
+                self.emit(group, last)
             if last.get("event") not in ("done", "stopped"):
                 raise FailedError(f"group {group}: its events ended with {last}, not with a finished shard")
         except RayTaskError as error:
             if isinstance(error.cause, DeviceError):
                 self._again(group, attempt, error.cause)
                 raise error.cause from None
+            if isinstance(error.cause, FailedError):  # the storage: the actor is well, the group goes on later
+                self._again(group, attempt, error.cause)
+                return
             # The person's or our own mistake: trying again cannot help.
             cause = (
                 error.cause if isinstance(error.cause, UserError) else FailedError(f"group {group}: {reason(error, 0)}")
@@ -186,6 +197,15 @@ class _Drive:
         finally:
             self.queue.task_done()
 
+    def _put(self, group: int, attempt: int) -> None:
+        self.waiting.append((group, attempt))
+        self.queue.put_nowait(None)
+
+    def _take(self, memory: float) -> tuple[int, int]:
+        """The group, with its attempt, that suits an actor's memory (bytes, 0 for no bound)."""
+        sizes = [len(self.task.groups[group]) for group, _ in self.waiting]
+        return self.waiting.pop(chosen(sizes, room(self.task.config, memory)))
+
     def _again(self, group: int, attempt: int, error: BaseException) -> None:
         """Queues the group of a lost actor once more, or gives it up after its last attempt."""
         why = reason(error, self.resources.stall_s)
@@ -193,7 +213,7 @@ class _Drive:
         if self.stopping.is_set():
             return  # the next call takes it up
         if attempt < self.resources.attempts:
-            self.queue.put_nowait((group, attempt + 1))
+            self._put(group, attempt + 1)
             return
         self._fail(group, FailedError(f"group {group}: lost its actor {attempt} times, the last time: {why}"))
 
@@ -202,8 +222,14 @@ class _Drive:
         self.unfinished -= 1
         self.emit(group, {"event": "failed", "why": first_line(error)})
 
+    def _named(self, group: int) -> str:
+        """How the dashboard calls the work on a group: its number and its labels."""
+        first, *others = self.task.groups[group]
+        return f"group {group} ({first}-{others[-1]})" if others else f"group {group} ({first})"
+
     def _spawn(self) -> Any:
         options = {
+            "name": next(self.names),
             "num_cpus": self.placement.cpus_per_actor,
             "num_gpus": self.placement.gpus_per_actor,
             "max_restarts": 0,
@@ -230,8 +256,10 @@ class _Drive:
         """Says what is waited for, and gives nodes that come later their share of what is left."""
         while True:
             await asyncio.sleep(WATCH_S)
+            self.emit(None, {"event": "tick"})
             if self.idle_since is not None and time.monotonic() - self.idle_since >= SAY_WAITING_S:
-                self.emit(None, {"event": "waiting"})
+                starting = await asyncio.to_thread(ray_setup.starting, list(self.actors))
+                self.emit(None, {"event": "waiting", "starting": starting})
                 self.idle_since = time.monotonic()
             if self.capacity is not None:
                 try:

@@ -26,6 +26,16 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def nearest_key(given: str, known: Iterable[str]) -> str:
+    """Like ``nearest`` for keys of sections: those that end in what was given come first, then the one that looks like it."""
+    known = list(known)
+    bare = given.rsplit(".", 1)[-1]
+    same = [key for key in known if key.rsplit(".", 1)[-1] == bare]
+    if same and "." not in given:
+        return f"; did you mean {' or '.join(map(repr, same))}?"
+    return nearest(given, known) or (f"; did you mean {same[0]!r}?" if same else "")
+
+
 def listed(names: Iterable[str], most: int = 12) -> str:
     """Names joined by commas, cut after ``most``."""
     names = list(names)

@@ -20,7 +20,7 @@ from pipeline.class_shards import ShardPlan, plan_shards
 from pipeline.config import RunConfig
 from pipeline.decode_image import BadImageError, pixels
 from pipeline.errors import UserError
-from pipeline.evaluate import share
+from pipeline.networks import share
 from pipeline.plan import Placement, capacity
 from pipeline.prepare import absolute_path
 from pipeline.progress import clock, say
@@ -244,7 +244,7 @@ def _evaluating(config: RunConfig, shards: ShardPlan) -> tuple[float, int, int, 
 
 def _images(name: str, config: RunConfig) -> int:
     stored = config.condense.images_per_class
-    return stored if name == "random" else stored * config.condense.factor**2
+    return stored * config.condense.factor**2 if name in ("condensed", "mosaic") else stored
 
 
 @ray.remote(max_retries=2)

@@ -1,16 +1,31 @@
-"""Training sets to compare: the condensed one, random real images, and the starting images. No Ray here."""
+"""Training sets to compare: the condensed one, real images, and the starting images. No Ray here."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import ClassImages, Condensed, images_needed, standardise, starting_images
+from m3d import ClassImages, Condensed, images_needed, starting_images
 from m3d.seeding import derive
+from pipeline.baselines import CHOSEN, chosen_rows, class_mean, real_images
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
+from pipeline.errors import UserError
 from pipeline.shard_reader import load_condensed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """What a network is trained on, and how its test images are normalised."""
+
+    images: Tensor
+    """Normalised, float32 [n, C, H, W]."""
+    labels: Tensor
+    """int64 [n]."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def training_set(name: str, config: RunConfig, out: str, cache: ClassCache, seed: int) -> tuple[Tensor, Tensor]:
@@ -18,25 +33,38 @@ def training_set(name: str, config: RunConfig, out: str, cache: ClassCache, seed
 
     condensed: the committed set, decoded. random: images_per_class whole real images of every class,
     drawn anew for each seed. mosaic: the images that the condensation started from, decoded the same way.
+    herding, k_center, class_mean: as ``baselines`` says, the same for every seed.
+
+    Raises:
+        UserError: ``whole``, which ``pretrain`` evaluates.
     """
+    count = config.condense.images_per_class
     if name == "condensed":
         held = load_condensed(out)
         return held.images, held.labels
     if name == "random":
-        return _random(config, cache, seed)
-    return _mosaic(config, cache)
+        return real_images(config, cache, partial(_random, config.seed, seed, count))
+    if name in CHOSEN:
+        rows = chosen_rows(name, config, out, cache)
+        return real_images(config, cache, lambda label, images: images[rows[label]])
+    if name == "class_mean":
+        return real_images(config, cache, lambda _, images: class_mean(images, count))
+    if name == "mosaic":
+        return _mosaic(config, cache)
+    raise UserError(f"evaluate.sets: {name} is not trained by evaluate; `python -m pipeline pretrain` writes its row")
 
 
-def _random(config: RunConfig, cache: ClassCache, seed: int) -> tuple[Tensor, Tensor]:
+def set_of_run(name: str, config: RunConfig, out: str, cache_folder: str, seed: int) -> TrainingSet:
+    """``training_set`` with its moments, of the class shards in a folder."""
+    cache = ClassCache(cache_folder, config.data)
+    images, labels = training_set(name, config, out, cache, seed)
     mean, std = cache.moments
-    count, parts = config.condense.images_per_class, []
-    for entry in cache.classes:
-        images = cache.train(entry["label"])
-        random = np.random.default_rng(derive(config.seed, "random", entry["label"], seed))
-        rows = torch.from_numpy(np.sort(random.permutation(len(images))[:count]))
-        parts.append(images[rows])
-    labels = torch.arange(len(parts)).repeat_interleave(count)
-    return standardise(torch.cat(parts).float() / 255, mean, std), labels
+    return TrainingSet(images=images, labels=labels, mean=mean, std=std)
+
+
+def _random(run_seed: int, seed: int, count: int, label: int, images: Tensor) -> Tensor:
+    random = np.random.default_rng(derive(run_seed, "random", label, seed))
+    return images[torch.from_numpy(np.sort(random.permutation(len(images))[:count]))]
 
 
 def _mosaic(config: RunConfig, cache: ClassCache) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
     OUT/lease.json    host, process id, start time of the process, heartbeat, token
 
-On the owner's own host a dead owner is recognised at once, by process id and start time. From another host,
-or on an object store, an owner counts as dead when its heartbeat has not moved for ``STALE_S``; the new
-driver says that it waits, and takes over.
+On the owner's own host a dead owner is recognised at once, by process id and start time. From another host
+an owner counts as dead when its heartbeat has not moved for ``STALE_S``; the new driver says that it waits, and
+takes over. Drivers on one file system take turns by a lock file. On S3 every write of the lease has a condition:
+there must be none yet, or it must be the one that was read, so of two drivers one wins. (A store that knows no
+conditions lets both write; the later one wins, and the other one sees it before it begins or at its next beat.)
 """
 
 import contextlib
@@ -23,7 +25,7 @@ from typing import Any
 import psutil
 
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import FailedError, UserError
 from pipeline.progress import say
 
 FILE = "lease.json"
@@ -40,17 +42,24 @@ class Lease:
         started = started_at(os.getpid())
         self.entry = {"host": host_name(), "pid": os.getpid(), "started": started, "token": uuid.uuid4().hex}
         self._stop = threading.Event()
+        self.lost = False
+        """Whether another driver has taken the run over."""
         self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
         """Takes the lease. Raises UserError where another driver holds it and lives."""
+        storage.require_reachable(self.out)
+        dead = None
         while True:
             with self._exclusive():
+                version = self._version()
                 held = self._read()
-                if held is None or self._is_dead_here(held):
-                    self._write()
-                    break
+                if held is None or self._is_dead_here(held) or held.get("token") == dead:
+                    if self._take(version):
+                        break
+                    continue  # another driver was faster; it is looked at like any other
             self._wait_until_stale(held)
+            dead = held.get("token")
         if not storage.is_local(self.out) and self._token() != self.entry["token"]:
             raise self._refusal(self._read() or {})  # lost a race for the object
         self._beats.start()
@@ -60,8 +69,9 @@ class Lease:
         self._stop.set()
         self._beats.join(timeout=30)
         with self._exclusive():
-            if self._token() == self.entry["token"]:
-                storage.remove(self.path)
+            with contextlib.suppress(UserError, FailedError):  # a bucket that is gone by now; the lease grows stale
+                if self._token() == self.entry["token"]:
+                    storage.remove(self.path)
             if storage.is_local(self.out):
                 Path(self.out, LOCK).unlink(missing_ok=True)  # held, so nobody relies on it; see _exclusive
         if storage.is_local(self.out):
@@ -70,7 +80,7 @@ class Lease:
 
     def _wait_until_stale(self, held: dict[str, Any]) -> None:
         """Returns when the heartbeat has stood still long enough. Raises where the owner lives."""
-        if held.get("host") == self.entry["host"] and storage.is_local(self.out):
+        if held.get("host") == self.entry["host"]:
             raise self._refusal(held)
         beat = held.get("heartbeat")
         age = time.time() - beat if isinstance(beat, int | float) else self.stale_s
@@ -88,10 +98,7 @@ class Lease:
                 return
             if now.get("token") != held.get("token") or now.get("beats") != seen:
                 raise self._refusal(now)
-        with self._exclusive():
-            if self._token() == held.get("token"):
-                storage.remove(self.path)
-                say(f"{self.out}: its heartbeat stopped; taking over")
+        say(f"{self.out}: its heartbeat stopped; taking over")
 
     def _refusal(self, held: dict[str, Any]) -> UserError:
         return UserError(
@@ -100,7 +107,7 @@ class Lease:
 
     def _is_dead_here(self, held: dict[str, Any]) -> bool:
         """Whether the owner ran on this host, in this boot, and is no more."""
-        if not storage.is_local(self.out) or held.get("host") != self.entry["host"]:
+        if held.get("host") != self.entry["host"]:
             return False
         pid = held.get("pid")
         return not isinstance(pid, int) or started_at(pid) != held.get("started")
@@ -115,8 +122,24 @@ class Lease:
     def _token(self) -> str | None:
         return (self._read() or {}).get("token")
 
-    def _write(self, beats: int = 0) -> None:
-        storage.write_json(self.path, {**self.entry, "heartbeat": time.time(), "beats": beats})
+    def _content(self, beats: int) -> dict[str, Any]:
+        return {**self.entry, "heartbeat": time.time(), "beats": beats}
+
+    def _version(self) -> str | None:
+        return storage.version_of(self.path) if storage.is_s3(self.path) else None
+
+    def _take(self, version: str | None) -> bool:
+        """Writes the lease in place of that version, or of none; false where another driver was faster."""
+        if not storage.is_s3(self.path):
+            storage.write_json(self.path, self._content(0))
+            return True
+        content = json.dumps(self._content(0)).encode()
+        taken = storage.create(self.path, content) if version is None else self._replace(content, version)
+        # An answer may be lost and the request repeated: then the lease that stands in the way is this one.
+        return taken or self._token() == self.entry["token"]
+
+    def _replace(self, content: bytes, version: str) -> bool:
+        return storage.replace_version(self.path, content, version)
 
     def _beat(self) -> None:
         beats = 0
@@ -124,11 +147,18 @@ class Lease:
             beats += 1
             # Whatever goes wrong with one beat, the next one is tried; a full disk is said by those who write results.
             with contextlib.suppress(Exception):
+                version = self._version()
                 if self._token() not in (self.entry["token"], None):
+                    self.lost = True
                     say(f"{self.out}: another driver has taken this run over; leaving it to that one")
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
-                self._write(beats)
+                if version is None and storage.is_s3(self.path):
+                    storage.create(self.path, json.dumps(self._content(beats)).encode())
+                elif version is None:
+                    storage.write_json(self.path, self._content(beats))
+                else:
+                    self._replace(json.dumps(self._content(beats)).encode(), version)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

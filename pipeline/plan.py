@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from pipeline.config import Resources, RunConfig
@@ -13,9 +13,11 @@ CPUS_PER_GPU = 4
 ACTIVATION_BYTES = 24
 """Kept per pixel and channel of a view for the backward pass: about six float32 maps at full resolution."""
 GPU_MEMORY = 16e9
-"""Bytes that a GPU is taken to have: the driver cannot see the GPUs of other nodes. Set classes_per_group for more."""
+"""Bytes that a GPU is taken to have where its node does not tell: it is logical only, or not there yet."""
 MEMORY_SHARE = 0.5
 """Part of an actor's memory that activations may take."""
+NO_BOUND = 2**31
+"""Classes: more than any run has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Node:
     gpus: float
     memory: float
     """Bytes."""
+    gpu_memory: float = 0.0
+    """Bytes of its smallest GPU; 0 where that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,8 @@ def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
     groups_wanted = -(-classes // wanted.classes_per_group) if wanted.classes_per_group else classes
     actors = wanted.actors or max(1, min(slots, groups_wanted))
     cpus = wanted.cpus_per_actor if wanted.cpus_per_actor is not None else _cpus(nodes, actors, gpus)
-    fitting = _fitting(config, _memory(nodes, actors, cpus, gpus))
-    groups = _groups(classes, actors, wanted.classes_per_group, fitting)
+    fitting = [room(config, memory) for memory in _memories(nodes, actors, cpus, gpus)]
+    groups = _groups(classes, wanted.classes_per_group, fitting)
     return Placement(
         actors=min(actors, len(groups)),
         cpus_per_actor=cpus,
@@ -111,15 +115,60 @@ def does_not_fit(cpus: float, gpus: float, nodes: Sequence[Node]) -> UserError:
     )
 
 
-def _groups(classes: int, actors: int, size: int | None, fitting: int) -> tuple[tuple[int, ...], ...]:
-    """Consecutive labels: of the size asked for, else spread evenly, in as many rounds as memory demands."""
-    if size is None:
-        rounds = -(-classes // (actors * fitting))
-        count = min(classes, actors * rounds)
+def room(config: RunConfig, memory: float) -> int:
+    """Classes whose activations fit into an actor's memory (bytes); no bound where the memory is not known."""
+    if not memory:
+        return NO_BOUND
+    side, width = config.data.image_size, config.encoder.width
+    per_class = config.condense.views * side**2 * width * ACTIVATION_BYTES
+    return max(1, int(memory * MEMORY_SHARE / per_class))
+
+
+def chosen(sizes: Sequence[int], held: int) -> int:
+    """Which of the waiting groups an actor takes: the first of the largest that it has room for, else the smallest.
+
+    Args:
+        sizes: classes of every waiting group, in their order; at least one.
+        held: classes that the actor has room for.
+    """
+    # What is too large is done all the same, where only such groups are left: blocks bound what a step really takes.
+    return max(range(len(sizes)), key=lambda i: (sizes[i] if sizes[i] <= held else -sizes[i], -i))
+
+
+def smallest_gpu(nodes: Sequence[Node]) -> float:
+    """Bytes of the smallest GPU that is known, or 0."""
+    return min((node.gpu_memory for node in nodes if node.gpu_memory), default=0.0)
+
+
+def _groups(classes: int, size: int | None, fitting: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Consecutive labels: of the size asked for, else spread evenly, in as many rounds as memory demands.
+
+    Args:
+        classes: of the run.
+        size: asked for, or None.
+        fitting: classes that each actor has room for.
+    """
+    if size is not None:
+        edges = [*range(0, classes, size), classes]
+    elif len(set(fitting)) == 1:
+        rounds = -(-classes // (len(fitting) * fitting[0]))
+        count = min(classes, len(fitting) * rounds)
         edges = [classes * i // count for i in range(count + 1)]
     else:
-        edges = [*range(0, classes, size), classes]
+        edges = [0, *accumulate(_levelled(classes, sorted(fitting, reverse=True) * -(-classes // sum(fitting))))]
     return tuple(tuple(range(start, end)) for start, end in pairwise(edges))
+
+
+def _levelled(classes: int, places: Sequence[int]) -> list[int]:
+    """As even as the places allow: the largest size of a group is as small as can be. Places left empty are dropped."""
+    level = next(level for level in range(1, classes + 1) if sum(min(level, held) for held in places) >= classes)
+    sizes = [min(level, held) for held in places]
+    over = sum(sizes) - classes
+    for place in range(len(sizes) - 1, -1, -1):
+        if over and sizes[place] == level:
+            sizes[place] -= 1
+            over -= 1
+    return [size for size in sizes if size]
 
 
 def _cpus(nodes: Sequence[Node], actors: int, gpus: float) -> float:
@@ -132,22 +181,16 @@ def _cpus(nodes: Sequence[Node], actors: int, gpus: float) -> float:
     return float(max(1, min(share, int(largest)))) if largest >= 1 else largest
 
 
-def _memory(nodes: Sequence[Node], actors: int, cpus: float, gpus: float) -> float:
-    """Bytes that one actor may count on: its share of the smallest node that holds one, or an assumed GPU's."""
+def _memories(nodes: Sequence[Node], actors: int, cpus: float, gpus: float) -> list[float]:
+    """Bytes that each actor may count on: its GPU's, or of CPUs for all a share of the smallest node that holds one."""
     if gpus:
-        return GPU_MEMORY * min(1.0, gpus)
+        # Nobody knows which of more GPUs than actors will be taken: the smallest are counted on.
+        held = [node.gpu_memory or GPU_MEMORY for node in nodes for _ in range(capacity(cpus, gpus, [node]))]
+        held = sorted(held)[:actors] or [GPU_MEMORY]
+        return [memory * min(1.0, gpus) for memory in held + held[:1] * (actors - len(held))]
     shares = []
     for node in nodes:
         held = min(actors, capacity(cpus, gpus, [node]))
         if held and node.memory:
             shares.append(node.memory / held)
-    return min(shares, default=0.0)
-
-
-def _fitting(config: RunConfig, memory: float) -> int:
-    """Classes whose activations fit into an actor's memory; no bound where the memory is not known."""
-    if not memory:
-        return 2**31
-    side, width = config.data.image_size, config.encoder.width
-    per_class = config.condense.views * side**2 * width * ACTIVATION_BYTES
-    return max(1, int(memory * MEMORY_SHARE / per_class))
+    return [min(shares, default=0.0)] * actors

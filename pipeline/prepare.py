@@ -7,12 +7,13 @@ from functools import partial
 import ray
 
 from m3d import images_needed
-from pipeline import ray_setup, storage
-from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
+from pipeline import ray_setup, s3, storage
+from pipeline.class_shards import ShardPlan, chunks, finish, plan_shards, require_per_class, unfinished
 from pipeline.config import Data, RunConfig
 from pipeline.documents import PreparedManifest, parsed
 from pipeline.errors import listed
 from pipeline.progress import Display, say
+from pipeline.shard_making import make_shards
 from pipeline.shard_schema import MANIFEST
 from pipeline.sources import open_source
 from pipeline.tasks import result, results
@@ -40,7 +41,7 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
     data = absolute_path(config.data)
     plan: ShardPlan = result(_plan.remote(data, cache), "prepare")
     if condensing:
-        require_images(config, dict(zip(plan.names, plan.counts["train"], strict=True)))
+        require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
         ray_setup.placement(config, len(plan.names))  # refuses what no node can hold before anything is decoded
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
@@ -82,15 +83,17 @@ def _plan(data: Data, cache: str) -> ShardPlan:
 
 
 @ray.remote(num_cpus=1, max_retries=2)
-def _make(plan: ShardPlan, labels: list[int], threads: int) -> int:
-    return make_shards(plan, labels, threads)
+def _make(plan: ShardPlan, labels: list[int], threads: int) -> tuple[int, int]:
+    """Images decoded, and requests to the storage that were sent again."""
+    before = s3.retries()
+    return make_shards(plan, labels, threads), s3.retries() - before
 
 
 def _decode(plan: ShardPlan) -> PreparedManifest:
     storage.sweep(plan.folder, LEFT_BEHIND_S)
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in ray_setup.nodes())))
-    parts = chunks(plan, labels, cpus * TASKS_PER_CPU)
+    parts = chunks(plan, labels, cpus * TASKS_PER_CPU, len(ray_setup.nodes()))
     # Fewer classes than CPUs: the tasks decode with several threads each.
     largest = max(int(node.cpus) for node in ray_setup.nodes())
     threads = max(1, min(cpus // max(1, len(parts)), largest))
@@ -102,7 +105,9 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
         for index, made in results(
             [partial(task.remote, plan, part, threads) for part in parts], max(1, cpus // threads), "prepare"
         ):
-            done += made if index >= 0 else 0
+            if index >= 0:
+                done += made[0]
+                s3.add_retries(made[1])
             display.update(done, f"{done} of {total} images")
     return finish(plan)
 

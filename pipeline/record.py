@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, differing_keys, to_dict
+from pipeline.config import RunConfig, differing_keys, from_dict, to_dict
 from pipeline.documents import RunRecord, checked, sealed
 from pipeline.ledger import refuse_another
 from pipeline.plan import Placement
@@ -17,8 +17,8 @@ from pipeline.plan import Placement
 PACKAGES = ("m3d-condense", "torch", "torchvision", "ray", "pyarrow", "numpy")
 METHOD = ("seed", "kernel", "augment", "encoder", "condense")
 """Sections that decide what is condensed from given images."""
-FREE = ("resources.", "data.cache", "data.download")
-"""Keys that a run may change when it goes on: they move work, not bytes."""
+FREE = ("resources.", "storage", "tune", "pretrain.", "data.cache", "data.disk_cache", "data.download")
+"""Keys that a run may change when it goes on: they move work, or train other networks, and change none of its bytes."""
 
 
 def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> RunRecord:
@@ -46,8 +46,10 @@ def write_record(out: str, record: RunRecord) -> None:
 
 def check_same_run(out: str, record: RunRecord, config: RunConfig) -> None:
     """Raises UserError where the folder's run has other settings, naming them."""
-    differing = differing_keys(record["config"], to_dict(config))
-    refuse_another(out, [key for key in differing if not key.startswith(FREE)])
+    # A setting that is younger than the record has its default there.
+    held = from_dict(record["config"], origin=storage.join(out, "config.json"))
+    differing = differing_keys(to_dict(held), to_dict(config))
+    refuse_another(out, [key for key in differing if not f"{key}.".startswith(FREE)])
 
 
 def identity(record: RunRecord) -> str:
@@ -74,7 +76,8 @@ def shard_metadata(config: RunConfig, cache: ClassCache, record: RunRecord) -> d
         "std": list(std),
         "factor": config.condense.factor,
         "decode": "split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
-        "subset": config.data.name if config.data.source == "torchvision" else config.data.source,
+        "subset": config.data.subset
+        or (config.data.name if config.data.source == "torchvision" else config.data.source),
         "class_order": [entry["name"] for entry in cache.classes],
         "config": {key: record["config"].get(key) for key in METHOD},
         "versions": record["versions"],

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.ledger import read_run
 from pipeline.progress import say
 from pipeline.results import read_rows
+from pipeline.scores import known, scores
 from pipeline.shard_reader import CondensedDataset, load_condensed
 
 COLUMNS = 10
@@ -25,6 +26,8 @@ SIDE = 96
 LETTER = 7
 """Width of a letter of the class names, in pixels."""
 GAP = 2
+LABELLED = 40
+"""Classes up to which a confusion matrix names them."""
 
 
 def report(out: str) -> None:
@@ -39,7 +42,8 @@ def report(out: str) -> None:
     held = load_condensed(out, decode=False, normalise=False)
     grid = _png(grid_image(held.stored, held.class_names))
     storage.write_bytes(storage.join(out, "grid.png"), grid)
-    page = _page(record, held, read_rows(out), grid, _loss_curve(_losses(out)))
+    rows = [known(row) for row in read_rows(out)]
+    page = _page(record, held, rows, grid, _loss_curve(_losses(out)))
     storage.write_bytes(storage.join(out, "report.html"), page.encode())
     say(f"report: {storage.join(out, 'report.html')}")
 
@@ -111,6 +115,33 @@ def _loss_curve(points: list[tuple[int, float]]) -> str:
     axes.set_xlabel("iteration")
     axes.set_ylabel("MMD² (mean over classes)")
     axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
+def _confusion(rows: list[dict[str, Any]], names: list[str]) -> str:
+    """A picture of the condensed set's first matrix as SVG, or an empty string where no row has one."""
+    row = next((row for row in rows if row["set"] == "condensed" and row.get("confusion")), None)
+    if row is None:
+        return ""
+    from matplotlib.figure import Figure
+
+    shares = np.asarray(row["confusion"], dtype=float)
+    shares /= np.maximum(1, shares.sum(1, keepdims=True))
+    side = min(9.0, 2.5 + 0.3 * len(shares))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    if len(shares) <= LABELLED:
+        ticks = range(len(shares))
+        axes.set_xticks(ticks, [_short(name) for name in names], rotation=90)
+        axes.set_yticks(ticks, [_short(name) for name in names])
+    axes.set_title(f"{row['architecture']}, {row['protocol']}", fontsize=10)
+    return _svg(figure)
+
+
+def _svg(figure: Any) -> str:
     sink = io.StringIO()
     figure.savefig(sink, format="svg")
     return sink.getvalue()[sink.getvalue().index("<svg") :]
@@ -123,7 +154,9 @@ def _page(record: RunRecord, held: CondensedDataset, rows: list[dict[str, Any]],
     return template.render(
         record=record,
         rows=rows,
-        best=max((row["mean"] for row in rows), default=100.0),
+        has_best=any("best_epoch_compatibility" in row for row in rows),
+        scores=[one for one in scores(rows) if one["ior"] is not None],
+        confusion=_confusion(rows, held.class_names),
         classes=len(held.class_names),
         stored=stored.shape[1],
         shape="x".join(map(str, stored.shape[2:])),

@@ -1,29 +1,127 @@
 """evaluation.json: its rows, which of them a configuration asks for, and how a person reads them."""
 
-from collections.abc import Iterable
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from m3d import training_of
+from m3d.config import Train
+from m3d.protocols import imagenet_epochs
 from pipeline import storage
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
+from pipeline.intervals import estimate
+from pipeline.scores import known, scores
 
 FILE = "evaluation.json"
+KEY = ("set", "architecture", "protocol", "on", "augmentation", "labels")
+"""A new row replaces the old one that is the same in these."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What became of one network."""
+
+    accuracy: float
+    """In percent, after the last epoch."""
+    confusion: list[list[int]]
+    """Test images by class (outer) and by what the network takes them for (inner)."""
+    best: float | None
+    """The best test accuracy at the epochs that were looked at, where that was asked for."""
+    precision: str
+    compiled: bool
 
 
 def set_names(config: RunConfig) -> list[str]:
-    """The sets that an evaluation compares, by name."""
+    """The sets that an evaluation compares, by name: those asked for, without mosaics where there are none."""
     has_mosaic = config.condense.factor > 1 or config.condense.start != "noise"
-    return ["condensed", "random", *(["mosaic"] if has_mosaic else [])]
+    return [name for name in dict.fromkeys(config.evaluate.sets) if name != "mosaic" or has_mosaic]
+
+
+def training_for(config: RunConfig, classes: int) -> Train:
+    """The training of the configuration's protocol; ImageNet's has its epochs from the decoded images of a class."""
+    training = training_of(config.evaluate)
+    if config.evaluate.epochs is None and config.evaluate.protocol.startswith("imagenet"):
+        views = config.condense.images_per_class * config.condense.factor**2
+        return dataclasses.replace(training, epochs=imagenet_epochs(views, classes))
+    return training
+
+
+def knobs(training: Train) -> dict[str, Any]:
+    """Every setting of a training, as plain values."""
+    return json.loads(json.dumps(dataclasses.asdict(training)))
+
+
+def row_of(
+    config: RunConfig,
+    name: str,
+    architecture: str,
+    scored: dict[int, Scored],
+    *,
+    classes: int,
+    images: int | None = None,
+    **about: Any,
+) -> dict[str, Any]:
+    """A row of evaluation.json.
+
+    Args:
+        config: of the run.
+        name, architecture: what was trained.
+        scored: by seed, at least one.
+        classes: of the data.
+        images: that a network was trained on.
+        about: further entries, such as ``condensed_set``.
+    """
+    seeds, training = sorted(scored), training_for(config, classes)
+    confusion = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in _lines(scored.values())]
+    row = {
+        "set": name,
+        "architecture": architecture,
+        "protocol": config.evaluate.protocol,
+        "on": config.evaluate.on,
+        "augmentation": config.evaluate.augment,
+        "labels": "hard",
+        **summary([scored[seed].accuracy for seed in seeds]),
+        "seeds": seeds,
+        "epochs": training.epochs,
+        "epoch": "last",
+        "flip": config.evaluate.flip,
+        "training": knobs(training),
+        "images_per_class": config.condense.images_per_class,
+        "images": images,
+        "precision": ", ".join(sorted({one.precision for one in scored.values()})),
+        "compiled": all(one.compiled for one in scored.values()),
+        **about,
+        "per_class": per_class(confusion),
+        "confusion": confusion,
+    }
+    looked = [best for seed in seeds if (best := scored[seed].best) is not None]
+    if looked:
+        row["best_epoch_compatibility"] = {"every": config.evaluate.best_epoch, **summary(looked)}
+    return row
+
+
+def summary(accuracies: Sequence[float]) -> dict[str, Any]:
+    """Mean, deviation (0 of a single one), interval and the accuracies themselves."""
+    held = estimate(accuracies)
+    interval = None if held.interval is None else list(held.interval)
+    return {"mean": held.mean, "std": held.std or 0.0, "interval95": interval, "accuracies": list(accuracies)}
+
+
+def per_class(confusion: Sequence[Sequence[int]]) -> list[float]:
+    """Accuracy of every class in percent, in label order: the diagonal over the sum of its line."""
+    return [100 * line[label] / max(1, sum(line)) for label, line in enumerate(confusion)]
 
 
 def write_rows(out: str, rows: list[dict[str, Any]]) -> None:
-    """Adds rows to evaluation.json; one with the same set, architecture, protocol and split replaces the old one."""
+    """Adds rows to evaluation.json; one that is the same in ``KEY`` replaces the old one. The scores follow."""
     new = {_key(row) for row in rows}
-    kept = [row for row in read_rows(out) if _key(row) not in new]
-    storage.write_json(storage.join(out, FILE), {"results": kept + rows})
+    whole = [row for row in read_rows(out) if _key(row) not in new] + rows
+    storage.write_bytes(storage.join(out, FILE), _document({"results": whole, "scores": scores(whole)}))
 
 
 def read_rows(out: str) -> list[dict[str, Any]]:
@@ -38,27 +136,39 @@ def read_rows(out: str) -> list[dict[str, Any]]:
     return rows
 
 
-def held_row(config: RunConfig, out: str, name: str, architecture: str, seal: str) -> dict[str, Any] | None:
+def held_row(
+    config: RunConfig, out: str, name: str, architecture: str, seal: str, classes: int | None = None
+) -> dict[str, Any] | None:
     """The row of evaluation.json that answers for a set and an architecture, or None.
 
-    It must be of the same protocol, split, epochs and flip, of at least the seeds asked for, and of this very
-    condensed set, whose manifest has the checksum ``seal``.
+    It must be of the same split, training and protocol, of at least the seeds asked for, and of this very condensed
+    set, whose manifest has the checksum ``seal``. The row of the whole set has a training of its own.
     """
-    asked = {
-        "set": name,
-        "architecture": architecture,
-        "protocol": config.evaluate.protocol,
-        "on": config.evaluate.on,
-        "epochs": training_of(config.evaluate).epochs,
-        "flip": config.evaluate.flip,
-        "condensed_set": seal,
-    }
-    seeds = set(range(config.evaluate.seeds))
-    for row in read_rows(out):
+    asked = {"set": name, "architecture": architecture, "on": config.evaluate.on}
+    if name != "whole":
+        asked |= {"protocol": config.evaluate.protocol, "augmentation": config.evaluate.augment, "labels": "hard"}
+        asked |= {"condensed_set": seal}
+    seeds = set() if name == "whole" else set(range(config.evaluate.seeds))
+    for row in map(known, read_rows(out)):
         held = row.get("seeds")
-        if all(row.get(key) == value for key, value in asked.items()) and isinstance(held, list) and seeds <= set(held):
+        if (
+            all(row.get(key) == value for key, value in asked.items())
+            and isinstance(held, list)
+            and seeds <= set(held)
+            and (name == "whole" or _same_training(row, config, classes))
+        ):
             return row
     return None
+
+
+def _same_training(row: dict[str, Any], config: RunConfig, classes: int | None) -> bool:
+    training = training_for(config, classes or len(row.get("per_class", [])))
+    every = config.evaluate.best_epoch
+    if every and row.get("best_epoch_compatibility", {}).get("every") != every:
+        return False
+    if "training" not in row:  # older rows say epochs and flip, and had no other choices
+        return row.get("epochs") == training.epochs and row.get("flip") == config.evaluate.flip
+    return row["training"] == knobs(training)
 
 
 def is_evaluated(config: RunConfig, out: str, seal: str) -> bool:
@@ -69,20 +179,63 @@ def is_evaluated(config: RunConfig, out: str, seal: str) -> bool:
 
 def table(rows: Iterable[dict[str, Any]], on: str) -> Table:
     """The rows as a person reads them."""
+    rows = [known(row) for row in rows]
     shown = Table(title=f"{on} accuracy, %", title_justify="left")
-    for column in ("set", "architecture", "protocol", "mean", "std", "seeds"):
-        shown.add_column(column, justify="right" if column in ("mean", "std", "seeds") else "left")
+    interval, best = any(row.get("interval95") for row in rows), any("best_epoch_compatibility" in row for row in rows)
+    right = ("mean", "std", "95 % interval", "seeds", "best test epoch (compatibility)")
+    columns = ["set", "architecture", "protocol", "mean", "std", *(["95 % interval"] if interval else []), "seeds"]
+    for column in [*columns, *([right[-1]] if best else [])]:
+        shown.add_column(column, justify="right" if column in right else "left")
     for row in rows:
         shown.add_row(
             row["set"],
             row["architecture"],
-            row["protocol"],
+            row["protocol"] + (", no augmentation" if row["augmentation"] == "none" else ""),
             f"{row['mean']:.1f}",
             f"{row['std']:.1f}",
+            *([span(row.get("interval95"))] if interval else []),
             str(len(row["seeds"])),
+            *(
+                [f"{row['best_epoch_compatibility']['mean']:.1f}" if "best_epoch_compatibility" in row else ""]
+                if best
+                else []
+            ),
         )
     return shown
 
 
+def span(interval: Sequence[float] | None, digits: int = 1) -> str:
+    """An interval as text; nothing for none."""
+    return "" if not interval else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+
+
+def scores_table(found: Iterable[dict[str, Any]]) -> Table | None:
+    """IOR, HLR and LRS as a person reads them, or None where there is no random row to compare with."""
+    held = [one for one in found if one["ior"] is not None]
+    if not held:
+        return None
+    shown = Table(title="scores, fractions", title_justify="left")
+    for column in ("architecture", "protocol", "IOR", "its 95 % interval", "HLR", "LRS"):
+        shown.add_column(column, justify="left" if column in ("architecture", "protocol") else "right")
+    for one in held:
+        figures = ["" if one[key] is None else f"{one[key]:.3f}" for key in ("ior", "hlr", "lrs")]
+        label = one["protocol"] + (", no augmentation" if one["augmentation"] == "none" else "")
+        shown.add_row(one["architecture"], label, figures[0], span(one["ior_interval95"], 3), *figures[1:])
+    return shown
+
+
+def _lines(scored: Iterable[Scored]) -> Iterable[tuple[list[int], ...]]:
+    """The same line of every network's matrix, line by line."""
+    return zip(*(one.confusion for one in scored), strict=True)
+
+
+def _document(value: Any) -> bytes:
+    """Indented JSON with lists of numbers on one line: a matrix has a line per class."""
+    text = json.dumps(value, indent=2)
+    flat = re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
+    return (flat + "\n").encode()
+
+
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (row.get("set"), row.get("architecture"), row.get("protocol"), row.get("on", "test"))
+    held = known(row)
+    return tuple(held.get(key) for key in KEY)

@@ -1,26 +1,33 @@
 """The stages in order. Each does only what is missing, so repeating a command goes on where it ended."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from m3d.config import ConfigError
+from m3d.config import SETS, ConfigError
 from m3d.encoders import check_name
 from m3d.formation import tile_sides
 from m3d.kernels import kernel_named
-from pipeline import storage
+from pipeline import object_log, s3, storage
+from pipeline.class_cache import ClassCache
+from pipeline.compare import compare
 from pipeline.condense import condense
-from pipeline.config import Evaluate, RunConfig, from_dict
+from pipeline.config import RunConfig, from_dict, with_settings
 from pipeline.documents import SEAL
-from pipeline.errors import UserError
+from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import evaluate
 from pipeline.lease import Lease
 from pipeline.ledger import Ledger, read_run
+from pipeline.peer_files import is_peer
 from pipeline.prepare import prepare
+from pipeline.pretrain import pretrain
 from pipeline.progress import say
 from pipeline.record import check_same_run
 from pipeline.report import is_reported, report
 from pipeline.results import is_evaluated
-from pipeline.shard_reader import read_manifest
+from pipeline.shard_reader import condensed_folder, read_manifest
 from pipeline.shard_schema import MANIFEST
+from pipeline.sources.subsets import subset
 
 
 def run_all(config: RunConfig, out: str) -> None:
@@ -29,7 +36,7 @@ def run_all(config: RunConfig, out: str) -> None:
     if _condensed(config, out) and _evaluated(config, out) and is_reported(out):
         say(f"{out}: this run is finished; nothing to do")
         return
-    with Lease(out):
+    with _held(out):
         _condense(config, out)
         if not _evaluated(config, out):
             evaluate(config, out, _class_shards(config, out))
@@ -40,8 +47,19 @@ def run_prepare(config: RunConfig, out: str) -> None:
     """The class shards alone."""
     check(config)
     out = storage.absolute(out)
-    with Lease(out):
+    with _held(out):
         prepare(config, out)
+
+
+def run_pretrain(config: RunConfig, out: str) -> None:
+    """Networks trained on the whole training set, in a run's folder or in one of their own."""
+    check(config)
+    out = storage.absolute(out)
+    record = read_run(out)
+    if record is not None:
+        check_same_run(out, record, config)
+    with Lease(out):
+        pretrain(config, out, _class_shards(config, out))
 
 
 def run_condense(config: RunConfig, out: str) -> None:
@@ -50,31 +68,111 @@ def run_condense(config: RunConfig, out: str) -> None:
     if _condensed(config, out):
         say(f"condensed set: finished before, in {storage.join(out, 'condensed')}")
         return
-    with Lease(out):
+    with _held(out):
         _condense(config, out)
 
 
-def run_evaluate(out: str, changes: Evaluate | None = None, config: RunConfig | None = None) -> None:
-    """evaluate the condensed set of a run's folder, with its own settings unless others are given."""
-    out = storage.absolute(out)
-    stored = stored_config(out)
+def run_evaluate(
+    given: str, settings: Sequence[str] = (), sets: Sequence[str] | None = None, data: str | None = None
+) -> None:
+    """evaluate the condensed set of a run's folder, or a condensed set in a folder of its own.
+
+    Args:
+        given: the folder.
+        settings: changes of evaluate.*, resources.* and storage.*, as ``--set`` takes them.
+        sets: what is compared; every set but the whole one when not given.
+        data: where the real images are, for a condensed set in a folder of its own.
+    """
+    out, config = evaluated_run(given)
+    config = with_settings(config, settings)
+    names = tuple(sets) if sets else tuple(name for name in SETS if name != "whole")
+    config = replace(config, evaluate=replace(config.evaluate, sets=names))
+    if data is not None:
+        if read_run(out) is not None:
+            raise UserError(f"--data {data}: {out} is a run and keeps its own class shards; leave --data out")
+        config = replace(config, data=replace(config.data, path=storage.absolute(data)))
+    check(config)
+    with _held(out):
+        folder = _class_shards(config, out)
+        require_same_classes(out, ClassCache(folder, config.data))
+        evaluate(config, out, folder)
+
+
+def evaluated_run(given: str) -> tuple[str, RunConfig]:
+    """The folder that evaluation.json belongs to, and its configuration: of a run, or of a condensed set alone.
+
+    Raises:
+        UserError: it is neither, or its condensed set is not finished.
+    """
+    out = storage.absolute(given)
+    if read_run(out) is None and storage.exists(storage.join(out, MANIFEST)):
+        above, _, name = out.rpartition("/")
+        if name != "condensed" or read_run(above) is None:
+            origin = storage.join(out, MANIFEST)
+            held = read_manifest(out).get("config")
+            if not isinstance(held, dict):
+                raise UserError(f"{origin}: does not say with which settings it was made, so it cannot be evaluated")
+            return out, from_dict(held, origin=origin)
+        out = above
+    config = stored_config(out)
     if not Ledger(out, "").committed():
         raise UserError(
             f"{out}: its condensed set is not finished; finish it with `python -m pipeline condense` and the run's settings"
         )
-    used = replace(
-        stored, evaluate=changes or stored.evaluate, resources=config.resources if config else stored.resources
-    )
-    check(used)
-    with Lease(out):
-        evaluate(used, out, _class_shards(used, out))
+    return out, config
 
 
-def run_report(out: str) -> None:
-    """grid.png and report.html of a run's folder."""
+def require_same_classes(out: str, cache: ClassCache) -> None:
+    """Raises UserError where the condensed set and the class shards are of different data."""
+    manifest = read_manifest(condensed_folder(out))
+    ours, theirs = ([entry["name"] for entry in held] for held in (manifest["classes"], cache.classes))
+    if ours != theirs or list(manifest["shape"]) != list(cache.manifest["shape"]):
+        raise UserError(
+            f"{out}: its condensed set has {len(ours)} classes of {list(manifest['shape'])}, the class shards in {cache.folder} "
+            f"have {len(theirs)} of {list(cache.manifest['shape'])}, or they are named otherwise; give the data that it was made of"
+        )
+
+
+def run_compare(given: Sequence[str], config: RunConfig | None, settings: Sequence[str], out: str | None) -> None:
+    """compare condensed sets on the data of the first run among them, or on that of a configuration.
+
+    Args:
+        given: runs, condensed sets and files of other projects.
+        config: names the data where it is not that of a run; its class shards go below ``out`` then.
+        settings: changes of evaluate.* and resources.*.
+        out: folder of comparison.json.
+    """
+    if len(given) < 2:
+        raise UserError("compare: given one set; name two or more")
+    home = storage.absolute(out) if out else None
+    if config is not None:
+        if home is None:
+            raise UserError("--out: needed with --preset or --config; class shards and comparison.json are kept there")
+        config = with_settings(config, settings)
+        check(config)
+        with _held(home):
+            folder = prepare(config, home)
+            compare(given, config, folder, home)
+        return
+    runs = [one for one in given if not is_peer(one) and read_run(evaluated_run(one)[0]) is not None]
+    if not runs:
+        raise UserError("compare: none of the sets is a run with class shards; name the data by --preset and --data")
+    base, stored = evaluated_run(runs[0])
+    config = with_settings(stored, settings)
+    check(config)
+    folder = _class_shards(config, base)
+    if home is None:
+        compare(given, config, folder)
+    else:
+        with _held(home):
+            compare(given, config, folder, home)
+
+
+def run_report(out: str, settings: Sequence[str] = ()) -> None:
+    """grid.png and report.html of a run's folder; ``settings`` are storage.* that differ from its own."""
     out = storage.absolute(out)
-    stored_config(out)
-    with Lease(out):
+    s3.use(with_settings(stored_config(out), settings).storage)
+    with _held(out):
         report(out)
 
 
@@ -87,17 +185,40 @@ def stored_config(out: str) -> RunConfig:
     return from_dict(record, origin=storage.join(out, "config.json"))
 
 
+@contextlib.contextmanager
+def _held(out: str) -> Iterator[None]:
+    """The run's folder, this driver's alone; in the end its logs are written and repeated requests are told."""
+    with Lease(out) as lease:
+        try:
+            yield
+        except BaseException:
+            if lease.lost:
+                object_log.forget()
+            with contextlib.suppress(UserError, FailedError):  # what came first is what is told
+                object_log.flush()
+            raise
+        else:
+            object_log.flush()
+        finally:
+            if s3.retries():
+                say(f"{s3.retries()} requests to the storage were sent again")
+
+
 def check(config: RunConfig) -> None:
-    """Everything that can be wrong in the settings, before anything is read or started.
+    """Everything that can be wrong in the settings, before anything is read or started; those of the storage hold now.
 
     Raises:
         UserError: with the key to blame and what is allowed.
     """
+    s3.use(config.storage)
     try:
+        if config.data.subset:
+            subset(config.data.subset)
         kernel_named(config.kernel.name)
         check_name(config.encoder.name, "encoder.name")
         for name in config.evaluate.architectures:
             check_name(name, "evaluate.architectures")
+        check_name(config.pretrain.architecture, "pretrain.architecture")
         tile_sides(config.data.image_size, config.condense.factor)
         if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""One way to list, read and write, for local paths and for URLs that fsspec knows (s3://...).
+"""One way to list, read and write, for local paths, s3:// and other URLs that fsspec knows.
 
 A write is of a whole object and becomes visible at once: local files are written beside their place,
 flushed and renamed; an object store publishes an object when it is complete.
@@ -11,13 +11,20 @@ import os
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.fs
 
+from pipeline import s3
 from pipeline.errors import UserError
+
+CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
+UPLOAD_LEFT_S = 24 * 3600.0
+"""Age from which a file that waits to be sent counts as left by a process that was killed."""
 
 
 def is_local(path: str) -> bool:
@@ -37,22 +44,45 @@ def absolute(path: str) -> str:
     return str(Path(path.removeprefix("file://")).expanduser().absolute())
 
 
+def is_s3(path: str) -> bool:
+    """Whether the path is on S3."""
+    return path.startswith(("s3://", "s3a://"))
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or folder."""
-    fs, root = _open(path)
-    return bool(fs.exists(root))
+    return bool(_do(path, lambda fs, root: fs.exists(root)))
 
 
 def is_folder(path: str) -> bool:
     """Whether there is a folder."""
-    fs, root = _open(path)
-    return bool(fs.isdir(root))
+    return bool(_do(path, lambda fs, root: fs.isdir(root)))
+
+
+def require_reachable(path: str) -> None:
+    """Raises UserError where a bucket does not exist, refuses the credentials or does not answer; other paths pass."""
+    if is_s3(path):
+        bucket = s3.bucket_of(path)
+        key = path.partition("://")[2].partition("/")[2]
+        _do(path, lambda fs, _: fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1))
 
 
 def read_bytes(path: str) -> bytes:
     """The whole object. Raises FileNotFoundError."""
-    fs, root = _open(path)
-    return fs.cat_file(root)
+    single = {"max_concurrency": 1} if is_s3(path) else {}  # one request instead of one for the size and one for it
+    return _do(path, lambda fs, root: fs.cat_file(root, **single))
+
+
+def read_range(path: str, start: int, end: int) -> bytes:
+    """The bytes from ``start`` up to, not including, ``end``. Raises FileNotFoundError."""
+    if end <= start:
+        return b""  # HTTP has no range of nothing, and a store would send everything
+    return _do(path, lambda fs, root: fs.cat_file(root, start=start, end=end))
+
+
+def size_of(path: str) -> int:
+    """Bytes of an object. Raises FileNotFoundError."""
+    return int(_do(path, lambda fs, root: fs.size(root)))
 
 
 def read_json(path: str) -> Any:
@@ -71,16 +101,52 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     Raises:
         UserError: no room, no permission, or a read-only file system.
     """
-    fs, root = _open(path)
     try:
         if is_local(path):
-            _write_local(Path(root), data)
+            _write_local(Path(_open(path)[1]), data)
         else:
-            fs.pipe_file(root, bytes(data))
+            sent = bytes(data)
+            parts = {"chunksize": s3.PART_BYTES} if is_s3(path) else {}
+            _do(path, lambda fs, root: fs.pipe_file(root, sent, **parts))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free some room or choose another --out"
-        ) from None
+        raise unwritable(path, error) from None
+
+
+def create(path: str, data: bytes) -> bool:
+    """Writes an object of S3 where there is none, and says whether it did; a store without conditions just writes."""
+    try:
+        _do(path, lambda fs, root: fs.pipe_file(root, data, mode="create"))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if s3.code_of(error) in CONDITION_FAILED:
+            return False
+        raise
+    return True
+
+
+def version_of(path: str) -> str | None:
+    """What names the present content of an object of S3; None where there is no object."""
+    try:
+        return str(_do(path, lambda fs, root: fs.info(root)["ETag"]))
+    except FileNotFoundError:
+        return None
+
+
+def replace_version(path: str, data: bytes, version: str) -> bool:
+    """Writes an object of S3 if it still has that version, and says whether it did."""
+
+    def put(fs: Any, root: str) -> bool:
+        bucket, key, _ = fs.split_path(root)
+        try:
+            fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=version)
+        except OSError as error:
+            if s3.code_of(error) in CONDITION_FAILED:
+                return False
+            raise
+        return True
+
+    return _do(path, put)
 
 
 class Writing:
@@ -95,17 +161,19 @@ class Writing:
     closed = False
 
     def __init__(self, path: str) -> None:
-        self._fs, self._root = _open(path)
+        _, self._root = _open(path)
         self._path, self._hash = path, hashlib.sha256()
         local = is_local(path)
         self._place = Path(self._root) if local else None
-        folder = Path(self._root).parent if local else Path(tempfile.gettempdir())
+        folder = Path(self._root).parent if local else Path(tempfile.gettempdir(), f"m3d-uploads-{os.getuid()}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not local:
+                sweep(str(folder), UPLOAD_LEFT_S)
             self._beside = folder / f".{self._root.rsplit('/', 1)[-1]}.{uuid.uuid4().hex}.tmp"
             self._file = open(self._beside, "wb")  # noqa: SIM115 (closed by commit or discard)
         except OSError as error:
-            raise unwritable(path, error) from None
+            raise self._unwritable(error) from None
 
     def write(self, data: bytes) -> int:
         """Appends."""
@@ -113,7 +181,7 @@ class Writing:
         try:
             return self._file.write(data)
         except OSError as error:
-            raise unwritable(self._path, error) from None
+            raise self._unwritable(error) from None
 
     def commit(self) -> str:
         """Makes the object visible; returns its checksum, like ``sha256``."""
@@ -124,12 +192,18 @@ class Writing:
             if self._place is not None:
                 os.replace(self._beside, self._place)
             else:
-                self._fs.put_file(str(self._beside), self._root)
+                parts = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
+                _do(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **parts))
         except OSError as error:
-            raise unwritable(self._path, error) from None
+            raise self._unwritable(error) from None
         finally:
             self.discard()
         return self._hash.hexdigest()
+
+    def _unwritable(self, error: OSError) -> UserError:
+        if self._place is None and error.errno is not None:  # of this machine's disk; a store's errors have no number
+            return unwritable_temporary(error)
+        return unwritable(self._path, error)
 
     def discard(self) -> None:
         """Forgets what is not committed; may be called at any time."""
@@ -144,9 +218,7 @@ def write_json(path: str, value: Any) -> None:
 
 
 def append_line(path: str, line: str) -> None:
-    """Appends to a log. Local files only: an object store cannot append, and its run does without."""
-    if not is_local(path):
-        return
+    """Appends to a log file; an object store cannot append, see ``object_log``."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
@@ -157,18 +229,28 @@ def append_line(path: str, line: str) -> None:
 
 def files_below(path: str, suffix: str = "") -> list[str]:
     """Names of the files directly in a folder, sorted; none where there is no folder."""
-    fs, root = _open(path)
-    if not fs.isdir(root):
-        return []
-    found = [entry for entry in fs.ls(root, detail=True) if entry["type"] == "file"]
-    return sorted(name for entry in found if (name := entry["name"].rsplit("/", 1)[-1]).endswith(suffix))
+    return sorted(name for name, kind in _entries(path) if kind == "file" and name.endswith(suffix))
+
+
+def folders_below(path: str) -> list[str]:
+    """Names of the folders directly in a folder, sorted; none where there is no folder."""
+    return sorted(name for name, kind in _entries(path) if kind == "directory")
+
+
+def tree(path: str) -> list[tuple[str, int, str]]:
+    """Relative name, size and tag of the content of every object below a prefix of an object store."""
+    found = _do(path, lambda fs, root: (root, fs.find(root, detail=True)))
+    start = len(found[0].strip("/")) + 1
+    return [
+        (name.lstrip("/")[start:], int(entry["size"]), str(entry.get("ETag", "")).strip('"'))
+        for name, entry in found[1].items()
+    ]
 
 
 def remove(path: str) -> None:
     """Removes a file; nothing happens where there is none."""
-    fs, root = _open(path)
     with contextlib.suppress(FileNotFoundError):
-        fs.rm_file(root)
+        _do(path, lambda fs, root: fs.rm_file(root))
 
 
 def sweep(folder: str, age_s: float = 60.0) -> None:
@@ -188,12 +270,59 @@ def arrow_source(path: str) -> pa.NativeFile:
     return pa.BufferReader(read_bytes(path))
 
 
+def arrow_filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The same file system for those who want Arrow's interface, and the path within it."""
+    fs, root = _open(path)
+    if is_local(path):
+        return pyarrow.fs.LocalFileSystem(), root
+    if is_s3(path):
+        return _s3_files(), root.rstrip("/")
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), root.rstrip("/")
+
+
+class _S3Files(pyarrow.fs.PyFileSystem):
+    """S3 as Arrow's own kind. A session does not pickle, so it is opened anew wherever it is sent."""
+
+    def __reduce__(self) -> Any:
+        return _s3_files, ()
+
+
+def _s3_files() -> _S3Files:
+    return _S3Files(pyarrow.fs.FSSpecHandler(s3.file_system()))
+
+
 def sha256(data: bytes | memoryview) -> str:
     """Hexadecimal checksum."""
     return hashlib.sha256(data).hexdigest()
 
 
+def _entries(path: str) -> list[tuple[str, str]]:
+    if is_local(path):
+        kinds = {True: "directory", False: "file"}
+        folder = Path(absolute(path))
+        return [(one.name, kinds[one.is_dir()]) for one in os.scandir(folder)] if folder.is_dir() else []
+
+    def listed(fs: Any, root: str) -> list[tuple[str, str]]:
+        if not is_s3(path) and not fs.isdir(root):
+            return []
+        # S3 lists a marker object of a folder, if someone made one, as a file without a name.
+        found = [(entry["name"].rstrip("/"), entry["type"]) for entry in fs.ls(root, detail=True)]
+        return [(name.rsplit("/", 1)[-1], kind) for name, kind in found if name != root.rstrip("/")]
+
+    try:
+        return _do(path, listed)
+    except FileNotFoundError:
+        return []
+
+
+def _do(path: str, operation: Callable[[Any, str], Any]) -> Any:
+    fs, root = _open(path)
+    return s3.call(path, lambda: operation(fs, root)) if is_s3(path) else operation(fs, root)
+
+
 def _open(path: str) -> tuple[Any, str]:
+    if is_s3(path):
+        return s3.file_system(), path.partition("://")[2]
     # A listing cache would hide what other processes write.
     options = {} if is_local(path) else {"use_listings_cache": False}
     try:
@@ -207,6 +336,13 @@ def _open(path: str) -> tuple[Any, str]:
 def unwritable(path: str, error: OSError) -> UserError:
     """The sentence for a path that cannot be written."""
     return UserError(f"{path}: cannot be written ({error.strerror or error}); free some room or choose another --out")
+
+
+def unwritable_temporary(error: OSError) -> UserError:
+    """The sentence for a temporary folder that cannot be written."""
+    return UserError(
+        f"{tempfile.gettempdir()}: cannot be written ({error.strerror or error}); free some room, or choose another folder with TMPDIR"
+    )
 
 
 def _write_local(path: Path, data: bytes | memoryview) -> None:

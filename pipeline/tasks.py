@@ -26,7 +26,7 @@ def results(calls: Sequence[Callable[[], Any]], in_flight: int, what: str) -> It
 
     Raises:
         UserError: a task's own, as it was raised there.
-        FailedError: any other error of a task.
+        FailedError: a task's own, or any other error of a task.
     """
     waiting, pending = list(enumerate(calls)), {}
     try:
@@ -51,7 +51,7 @@ def result(reference: Any, what: str) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        if isinstance(error.cause, UserError):
+        if isinstance(error.cause, UserError | FailedError):
             raise error.cause from None
         raise FailedError(f"{what}: a task failed: {error.cause!r}; --debug shows where") from error
     except RayError as error:

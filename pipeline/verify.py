@@ -1,13 +1,13 @@
 """Checks a condensed set, and a run around it, and says what is wrong in sentences. Reads only; no Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline import storage
+from pipeline import s3, storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import from_dict
+from pipeline.config import from_dict, with_settings
 from pipeline.documents import CondensedManifest, RunRecord
 from pipeline.errors import UserError, listed
 from pipeline.ledger import read_run
@@ -16,11 +16,12 @@ from pipeline.shard_reader import CondensedShard, read_manifest, read_shard
 from pipeline.shard_schema import MANIFEST
 
 
-def verify(path: str) -> tuple[str, list[str]]:
+def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
     """What was checked, and what is wrong: an empty list where nothing is.
 
     Args:
         path: absolute; a run's folder or the folder of a condensed set.
+        settings: storage.* that differ from the run's own.
 
     Raises:
         UserError: there is neither.
@@ -44,7 +45,7 @@ def verify(path: str) -> tuple[str, list[str]]:
     manifest = _attempt(lambda: _manifest(folder), wrong)
     shards = _condensed(folder, manifest, wrong) if manifest else 0
     if record:
-        _run(path, record, manifest, wrong)
+        _run(path, record, manifest, settings, wrong)
     checked = (
         f"nothing is wrong ({len(manifest['classes'])} classes, {shards} shards{', the run around them' if record else ''})"
         if manifest
@@ -117,12 +118,15 @@ def _shard(
         wrong.append(f"{path}: its class order is not the manifest's")
 
 
-def _run(path: str, record: RunRecord, manifest: CondensedManifest | None, wrong: list[str]) -> None:
+def _run(
+    path: str, record: RunRecord, manifest: CondensedManifest | None, settings: Sequence[str], wrong: list[str]
+) -> None:
     origin = storage.join(path, "config.json")
     config = _attempt(lambda: from_dict(record, origin=origin), wrong)
     _attempt(lambda: read_rows(path), wrong)
     if config is None:
         return
+    s3.use(with_settings(config, settings).storage)  # the class shards may lie elsewhere
     if manifest:
         if [entry["name"] for entry in manifest["classes"]] != record["resolved"]["classes"]:
             wrong.append(f"{path}: the classes of the condensed set are not those of config.json")

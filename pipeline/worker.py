@@ -11,14 +11,18 @@ from typing import Any
 import ray
 import torch
 
-from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, compiler, iterate
+from m3d import ClassImages, Condenser, CondenseState, ImageParts, NotFiniteError, StreamedImages, compiler, iterate
 from m3d.config import ConfigError
 from m3d.execution import Execution, choose
 from m3d.passes import passes
+from pipeline import s3, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import Resources, RunConfig
 from pipeline.errors import DeviceError, UserError, first_line, listed
 from pipeline.ledger import Ledger, placed, snapshot
+from pipeline.room import GIB, Room, choose_room, host_memory
+from pipeline.run_log import RunLog
+from pipeline.shard_copies import folder_of, room_for_copies
 from pipeline.shard_writer import condensed_shard
 
 
@@ -41,8 +45,14 @@ class GroupTask:
     """Classes that one actor condenses, one group after another: how much work compiling must pay for."""
     gpu_share: float = 1.0
     """Part of a GPU's memory that an actor may use."""
+    neighbours: int = 1
+    """Actors that may share a node with this one, itself counted: they share its memory."""
+    gpu_memory: float = 0.0
+    """Bytes of the smallest GPU of the cluster, where that is known: blocks that suit one device are the run's."""
     report_every_s: float = 1.0
     """Seconds between two progress events of a group."""
+    run: str = ""
+    """Names the run in logs."""
 
 
 class Checkpoints:
@@ -84,10 +94,18 @@ class GroupWorker:
         self.task, self.device = task, device
         self.ledger = Ledger(task.out, task.identity)
         self._stop = threading.Event()
+        self._room: Room | None = None
+        self._told_retries = s3.retries()
 
     def stop(self) -> None:
         """Asks the group under way to save a checkpoint and end."""
         self._stop.set()
+
+    def memory(self) -> float:
+        """Bytes of the GPU that this worker may use; 0 on a CPU."""
+        if self.device.type != "cuda":
+            return 0.0
+        return torch.cuda.get_device_properties(self.device).total_memory * self.task.gpu_share
 
     def execution(self) -> Execution:
         """How the step is computed on this device: what the run has decided before, else what suits it.
@@ -105,8 +123,6 @@ class GroupWorker:
                         "condense.compile=off and another --out"
                     )
                 return task.execution
-            gpu = self.device.type == "cuda"
-            memory = torch.cuda.get_device_properties(self.device).total_memory * task.gpu_share if gpu else None
             channels, height, width = ClassCache(task.cache, task.config.data).manifest["shape"]
             return choose(
                 task.config.condense,
@@ -115,10 +131,36 @@ class GroupWorker:
                 classes=task.share,
                 device=self.device,
                 threads=task.threads,
-                memory=memory,
+                memory=min(held, task.gpu_memory * task.gpu_share or held) if (held := self.memory()) else None,
             )
         except ConfigError as error:
             raise UserError(str(error)) from None
+
+    def room(self) -> Room:
+        """Where the real images of the largest group are held on this machine."""
+        if self._room is None:
+            task, cache = self.task, ClassCache(self.task.cache, self.task.config.data)
+            gpu = self.device.type == "cuda"
+            self._room = choose_room(
+                max(cache.train_bytes(group) for group in task.groups),
+                host=int(host_memory() / task.neighbours),
+                device=int(torch.cuda.mem_get_info(self.device)[0] * task.gpu_share) if gpu else None,
+                wish=task.config.resources.hold,
+            )
+            if self._room.place == "mapped" and not storage.is_local(task.cache):
+                self._require_disk(self._room)
+        return self._room
+
+    def _require_disk(self, room: Room) -> None:
+        """Raises UserError where the local copies of what is to be mapped have no place on this node."""
+        data, actors = self.task.config.data, self.task.neighbours
+        held = room_for_copies(data)
+        if room.needed * actors > held:
+            raise UserError(
+                f"real images: {room.needed / GIB:.2f} GiB in the largest group, more than memory holds, and {actors} actors a node have "
+                f"{held / GIB:.2f} GiB for copies in {folder_of(data)}; lower resources.classes_per_group, raise data.disk_cache_gib, "
+                "or choose another data.disk_cache"
+            )
 
     def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
         """Condenses one group and stores its shard.
@@ -191,19 +233,20 @@ class GroupWorker:
                     break
                 checkpoints.after(state)
                 if time.monotonic() - reported >= self.task.report_every_s:
-                    yield self._progress(state, losses)
+                    age = round(time.monotonic() - checkpoints.saved_s, 1)
+                    yield {**self._progress(state, losses), "checkpoint_age_s": age}
                     losses, reported = [], time.monotonic()
         except NotFiniteError as error:
             raise UserError(f"group {group} ({listed(names)}): {error}") from None
         if state.iteration < condenser.condense.iterations:
             checkpoints.save(state)
             checkpoints.settle()
-            yield {"event": "stopped", "iteration": state.iteration}
+            yield {"event": "stopped", "iteration": state.iteration, **self._retries()}
             return
         checkpoints.settle()
         yield self._progress(state, losses)
         self._finish(group, condenser, state)
-        yield {"event": "done", "iteration": state.iteration}
+        yield {"event": "done", "iteration": state.iteration, **self._retries()}
 
     def _resumed(self, group: int, condenser: Condenser) -> CondenseState:
         """The state of the group's checkpoint, or the beginning where there is none that fits."""
@@ -220,7 +263,7 @@ class GroupWorker:
         config, labels = self.task.config, self.task.groups[group]
         cache = ClassCache(self.task.cache, config.data)
         mean, std = cache.moments
-        real = ClassImages([cache.train(label) for label in labels], labels, seed=config.seed, device=self.device)
+        real = self._real(cache, labels)
         condenser = Condenser(
             real,
             condense=config.condense,
@@ -233,6 +276,22 @@ class GroupWorker:
             execution=execution,
         )
         return condenser, [cache.classes[label]["name"] for label in labels]
+
+    def _real(self, cache: ClassCache, labels: tuple[int, ...]) -> ClassImages:
+        place, seed = self.room().place, self.task.config.seed
+        if place == "device":
+            return ClassImages([cache.train_parts(label) for label in labels], labels, seed=seed, device=self.device)
+        held = [
+            cache.train_parts(label, must_map=True) if place == "mapped" else ImageParts([cache.train(label).clone()])
+            for label in labels
+        ]
+        return StreamedImages(held, labels, seed=seed, device=self.device)
+
+    def _retries(self) -> dict[str, int]:
+        """Requests to the storage that were sent again since the last call, where there were any."""
+        now = s3.retries()
+        told, self._told_retries = now - self._told_retries, now
+        return {"retries": told} if told else {}
 
     def _progress(self, state: CondenseState, losses: list[tuple[int, list[float], float]]) -> dict[str, Any]:
         return {"event": "progress", "iteration": state.iteration, "losses": losses}
@@ -263,16 +322,21 @@ class CondenseActor:
 
     def __init__(self, task: GroupTask) -> None:
         self._worker = GroupWorker(task, device_of_actor())
+        self._log = RunLog(task.run)
 
     def ready(self) -> dict[str, Any]:
-        """Where the actor runs: node, process, device; and how the step would be computed there."""
+        """Where the actor runs: node, process, device, the GPUs that Ray gave it and those it sees; and how the step would be computed there."""
         device, execution = self._worker.device, self._worker.execution()
         return {
             "node": ray.get_runtime_context().get_node_id(),
             "pid": os.getpid(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+            "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
+            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            "memory": self._worker.memory(),
             "execution": execution.as_dict(),
             "note": execution.note,
+            "room": self._worker.room().told(),
         }
 
     def stop(self) -> None:
@@ -281,4 +345,6 @@ class CondenseActor:
 
     def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
         """Events of one group, as GroupWorker.condense yields them."""
-        yield from self._worker.condense(group, execution)
+        for event in self._worker.condense(group, execution):
+            self._log.event(group, event)
+            yield event

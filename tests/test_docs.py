@@ -46,6 +46,10 @@ UNSAID = {
     "condense.precision": "Of the encoder; auto: bfloat16 where the hardware has units for it, else float32.",
     "evaluate.seeds": "Networks per set and architecture, with seeds 0, 1, ...",
     "evaluate.architectures": "Networks that are trained, by name.",
+    "pretrain.epochs": "Of every network; the schedule is spread over them.",
+    "pretrain.learning_rate": "The highest one of the schedule.",
+    "pretrain.momentum": "Of SGD.",
+    "pretrain.weight_decay": "Of SGD, on all weights.",
     "resources.cpus_per_actor": "CPUs of an actor; chosen from the nodes when not given.",
     "resources.gpus_per_actor": "GPUs of an actor: a whole number or 1/k; 1 where there are GPUs when not given.",
 }
@@ -225,7 +229,7 @@ def _run(block: str) -> dict[str, Any]:
 def test_commands_parse(page: Path) -> None:
     for arguments in commands(page):
         given = cli._parser().parse_args(arguments)
-        if given.action in (cli._evaluate, cli._report) or getattr(given, "config", None):
+        if given.action in (cli._evaluate, cli._compare, cli._report, cli._verify) or getattr(given, "config", None):
             with_settings(presets.preset(presets.DEFAULT), getattr(given, "settings", []))
         elif hasattr(given, "settings"):
             cli.configuration(given)

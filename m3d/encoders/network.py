@@ -24,6 +24,23 @@ class Network(nn.Module):
         return self.classifier(self.features(x))
 
 
+class Tokens(nn.Module):
+    """Puts a learned class token before the patches of an image and adds a learned vector to every position."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(1, count, width))
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B U D"]:
+        """Patches [B, T, D] become tokens [B, T + 1, D]."""
+        return torch.cat([self.first.expand(len(x), -1, -1), x], 1) + self.positions
+
+
+TOKEN_DEVIATION = 0.02
+"""Of the normal numbers that learned tokens and positions begin with (Dosovitskiy et al., 2021)."""
+
+
 def instance_norm(channels: int) -> nn.GroupNorm:
     """Instance normalisation with scale and shift: a group per channel."""
     return nn.GroupNorm(channels, channels)
@@ -35,10 +52,10 @@ def initialise(network: nn.Module, generator: torch.Generator, *, fan_out: bool 
 
     Layers are visited in the order of ``network.modules()``. Convolutions and linear layers get torch's
     defaults (uniform within 1 / sqrt(fan in)); with ``fan_out`` convolutions get the normal distribution
-    of He et al. (2015) that residual networks use.
+    of He et al. (2015) that residual networks use. Learned tokens get small normal numbers.
 
     Args:
-        network: any module of convolutions, linear layers and norms.
+        network: any module of convolutions, linear layers, norms and tokens.
         generator: on the CPU, so that every device gets the same weights.
         fan_out: how convolutions are drawn.
     """
@@ -53,9 +70,12 @@ def initialise(network: nn.Module, generator: torch.Generator, *, fan_out: bool 
                 _uniform(module.weight, 1 / math.sqrt(fan_in), generator)
             if module.bias is not None:
                 _uniform(module.bias, 1 / math.sqrt(fan_in), generator)
-        elif isinstance(module, nn.GroupNorm):
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
             module.weight.fill_(1)
             module.bias.fill_(0)
+        elif isinstance(module, Tokens):
+            for parameter in (module.first, module.positions):
+                parameter.copy_(torch.empty(parameter.shape).normal_(0, TOKEN_DEVIATION, generator=generator))
 
 
 def _uniform(parameter: Tensor, bound: float, generator: torch.Generator) -> None:

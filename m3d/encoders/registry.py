@@ -8,14 +8,17 @@ import torch
 from m3d.config import ConfigError
 from m3d.encoders.convnet import ConvNet
 from m3d.encoders.network import Network, initialise
+from m3d.encoders.plain import AlexNet, Mlp, Vgg11
 from m3d.encoders.resnet import ResNet
+from m3d.encoders.vit import VitTiny
 
 _RESIDUAL = {"resnetap10": (1, True), "resnet18": (2, False)}
+_OTHERS = {"vgg11": Vgg11, "alexnet": AlexNet, "mlp": Mlp, "vit_tiny": VitTiny}
 
 
 def names() -> list[str]:
     """Every name that ``build`` takes."""
-    return [f"convnet{depth}" for depth in range(1, 9)] + list(_RESIDUAL)
+    return [f"convnet{depth}" for depth in range(1, 9)] + list(_RESIDUAL) + list(_OTHERS)
 
 
 def check_name(name: str, key: str) -> None:
@@ -23,7 +26,7 @@ def check_name(name: str, key: str) -> None:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)[0]
         raise ConfigError(
-            f"{key}: given {name!r}, allowed: convnet1 to convnet8, {', '.join(_RESIDUAL)}; did you mean {near!r}?"
+            f"{key}: given {name!r}, allowed: convnet1 to convnet8, {', '.join([*_RESIDUAL, *_OTHERS])}; did you mean {near!r}?"
         )
 
 
@@ -71,5 +74,7 @@ def architecture(name: str, *, channels: int, image_size: int, classes: int, wid
             return ResNet(
                 blocks=blocks, pooled=pooled, channels=channels, image_size=image_size, classes=classes, name=name
             )
+        if name in _OTHERS:
+            return _OTHERS[name](channels=channels, image_size=image_size, classes=classes)
         depth = int(re.fullmatch(r"convnet(\d)", name).group(1))  # pyright: ignore[reportOptionalMemberAccess]
         return ConvNet(depth=depth, width=width, channels=channels, image_size=image_size, classes=classes)

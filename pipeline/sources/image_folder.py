@@ -1,13 +1,14 @@
 """Folders of images: PATH/train/CLASS/*.jpg and PATH/test (or val)/CLASS/*.jpg, or PATH/CLASS/*.jpg alone."""
 
-import os
 from collections.abc import Collection, Iterator
 from functools import cached_property
-from pathlib import Path
 
+from pipeline import storage
 from pipeline.config import Data
 from pipeline.errors import UserError
-from pipeline.sources.protocol import Item, SourceIndex, fingerprint, prefer_test, split_of
+from pipeline.files import REQUESTS, File, files_in, in_threads, read_ahead
+from pipeline.sources.protocol import Item, Known, SourceIndex, fingerprint, prefer_test, split_of
+from pipeline.sources.tree import root_of
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -15,77 +16,66 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
 class ImageFolder:
     """One folder per class and split; classes in the order of their names, images by relative path."""
 
-    def __init__(self, data: Data) -> None:
-        if data.path is None:
-            raise UserError("data.path: not given, needed for data.source=image_folder; pass --data PATH")
-        self.root = Path(data.path).expanduser().absolute()
-        if not self.root.is_dir():
-            what = "is not a folder" if self.root.exists() else "does not exist"
-            raise UserError(f"{self.root}: {what}; data.source=image_folder needs a folder of class folders")
+    def __init__(self, data: Data, known: Known | None = None) -> None:
+        self.root = root_of(data, "a folder of class folders")
+        self._known = known
+        self._listed: dict[tuple[str, str], list[File]] = {}
 
     def index(self) -> SourceIndex:
-        names = self._class_names
-        counts = {split: tuple(len(self._files[split].get(name, ())) for name in names) for split in self._files}
-        described = [
-            f"{split}/{name}/{file}:{state}"
-            for split, held in self._files.items()
-            for name in names
-            for file, state in held.get(name, ())
-        ]
-        return SourceIndex(class_names=names, counts=counts, fingerprint=fingerprint("image_folder", *described))
-
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
-        for label, name in enumerate(self._class_names):
-            if label not in labels:
-                continue
-            for file, _ in self._files[split].get(name, ()):
-                path = self._folders[split] / name / file
-                try:
-                    content = path.read_bytes()
-                except OSError as error:
-                    raise UserError(
-                        f"{path}: cannot be read ({error.strerror}); the source changed while it was read"
-                    ) from None
-                yield Item(label=label, path=str(path.relative_to(self.root)), content=content, where=str(path))
-
-    @cached_property
-    def _folders(self) -> dict[str, Path]:
-        # A split holds class folders; a folder of images that is called "train" is a class.
-        folders = [entry for entry in self.root.iterdir() if entry.is_dir()]
-        inner = sorted(entry.name for entry in folders if any(child.is_dir() for child in entry.iterdir()))
-        trains = [name for name in inner if split_of(name) == "train"]
-        if not trains:
-            return {"train": self.root}
-        tests = prefer_test(inner)
-        return {"train": self.root / trains[0]} | ({"test": self.root / tests[0]} if tests else {})
-
-    @cached_property
-    def _files(self) -> dict[str, dict[str, list[tuple[str, str]]]]:
-        found = {split: _images_by_class(folder) for split, folder in self._folders.items()}
-        if not any(found["train"].values()):
+        held = {split: self._all(split) for split in self._folders}
+        names = tuple(sorted(name for name, files in held["train"].items() if files))
+        if not names:
             raise UserError(
                 f"{self._folders['train']}: holds no images in class folders; "
                 f"expected CLASS/*.{{{','.join(e[1:] for e in EXTENSIONS[:3])},...}}"
             )
-        return found
+        described = [
+            f"{split}/{name}/{file.name}:{file.state}"
+            for split, files in held.items()
+            for name in names
+            for file in files.get(name, ())
+        ]
+        return SourceIndex(
+            class_names=names,
+            counts={split: tuple(len(files.get(name, ())) for name in names) for split, files in held.items()},
+            fingerprint=fingerprint("image_folder", *described),
+        )
+
+    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+        names = self._known.class_names if self._known else self.index().class_names
+        for label, name in enumerate(names):
+            if label not in labels:
+                continue
+            folder = storage.join(self._folders[split], name)
+            for file, content in read_ahead(
+                self._files(split, name), lambda file, at=folder: storage.join(at, file.name)
+            ):
+                where = storage.join(folder, file.name)
+                path = where.removeprefix(self.root).lstrip("/")
+                yield Item(label=label, path=path, content=content, where=where)
 
     @cached_property
-    def _class_names(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, files in self._files["train"].items() if files))
+    def _folders(self) -> dict[str, str]:
+        # A split holds class folders; a folder of images that is called "train" is a class.
+        named = [name for name in storage.folders_below(self.root) if split_of(name)]
+        inner = [name for name in named if storage.folders_below(storage.join(self.root, name))]
+        trains = [name for name in inner if split_of(name) == "train"]
+        if not trains:
+            return {"train": self.root}
+        tests = prefer_test(inner)
+        return {
+            split: storage.join(self.root, names[0]) for split, names in (("train", trains), ("test", tests)) if names
+        }
 
+    def _all(self, split: str) -> dict[str, list[File]]:
+        folder = self._folders[split]
+        names = [name for name in storage.folders_below(folder) if not name.startswith(".")]
+        threads = 1 if storage.is_local(folder) else REQUESTS
+        return dict(in_threads(names, lambda name: self._files(split, name), threads))
 
-def _images_by_class(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    held: dict[str, list[tuple[str, str]]] = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("."):
-            held[entry.name] = sorted(_walk(Path(entry.path), Path(entry.path)))
-    return held
-
-
-def _walk(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), root)
-        elif entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
-            state = entry.stat()
-            yield str(Path(entry.path).relative_to(root)), f"{state.st_size}:{state.st_mtime_ns}"
+    def _files(self, split: str, name: str) -> list[File]:
+        if (split, name) not in self._listed:
+            folder = storage.join(self._folders[split], name)
+            there = not storage.is_local(folder) or storage.is_folder(folder)
+            self._listed[split, name] = files_in(folder, EXTENSIONS) if there else []
+        return self._listed[split, name]

@@ -1,90 +1,161 @@
 """Parquet in the hub's layout: an image column (struct of bytes and path, or bytes) and a label column.
 
-PATH is a file, or a folder with the splits as folders or as prefixes of file names: train, and test or val.
+PATH is a file, or a folder with the splits as folders or as prefixes of file names: train, and test or val; the class
+may also be that of a folder, such as label=3. Of each
+file the row groups that hold a wanted class are read, one at a time. Images come in the order of their rows; their
+rank is the order of their paths, in classes whose rows all have a path of their own.
 """
 
+import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.config import Data
 from pipeline.errors import UserError, listed
-from pipeline.sources.protocol import Item, SourceIndex, fingerprint, prefer_test, split_of
+from pipeline.files import REQUESTS, File, files_in, in_threads, open_binary
+from pipeline.sources.protocol import Item, SourceIndex, fingerprint
+from pipeline.sources.tree import root_of, splits
 
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "cls")
 READ_ROWS = 256
 """Rows that are held at once."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows of a file without their images."""
+
+    groups: list[int]
+    """Rows of each row group."""
+    image: str
+    """Name of the image column."""
+    labels: list[Any]
+    paths: list[str | None] | None
+    """None where the file keeps no paths."""
+
+
 class Parquet:
-    """Encoded images in Parquet files, streamed by row groups; the order of a class is that of the rows."""
+    """Encoded images in Parquet files, streamed by row groups."""
 
     def __init__(self, data: Data) -> None:
-        if data.path is None:
-            raise UserError("data.path: not given, needed for data.source=parquet; pass --data PATH")
-        self.root = Path(data.path).expanduser().absolute()
-        if not self.root.exists():
-            raise UserError(
-                f"{self.root}: does not exist; data.source=parquet needs a folder of .parquet files, or one file"
-            )
+        self.root = root_of(data, "a folder of .parquet files, or one file", file=True)
+        self._alone = not storage.is_folder(self.root)
 
     def index(self) -> SourceIndex:
         counts = {
             split: tuple(self._counts[split].get(value, 0) for value in self._label_values) for split in self._files
         }
         described = [
-            f"{split}/{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}:{pq.read_metadata(file).num_rows}"
+            f"{split}/{file.name.rsplit('/', 1)[-1]}:{file.state}:{len(self._rows[file].labels)}"
             for split, files in self._files.items()
             for file in files
         ]
         return SourceIndex(
             class_names=self._class_names,
             counts=counts,
-            fingerprint=fingerprint("parquet", *described, *self._class_names),
+            fingerprint=fingerprint("parquet by path", *described, *self._class_names),
+            by_class=False,
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
         wanted = {self._label_values[label]: label for label in labels}
-        for path in self._files[split]:
-            image, label = self._columns(path)
-            row = -1
-            for batch in _batches(path, [image, label]):
-                values = batch.column(batch.schema.get_field_index(label)).to_pylist()
-                column = batch.column(batch.schema.get_field_index(image))
-                for i, value in enumerate(values):
-                    row += 1
-                    if value in wanted:
-                        where = f"{path.name}[{row}]"
-                        content, name = _content(column[i].as_py(), where)
-                        yield Item(label=wanted[value], path=name or where, content=content, where=f"{path}[{row}]")
+        ranks = self._ranks(split, wanted)
+        for file in self._files[split]:
+            place, short, rows = self._place(file), file.name.rsplit("/", 1)[-1], self._rows[file]
+            if not any(value in wanted for value in rows.labels):
+                continue
+            with _opened(place) as held:
+                row = 0
+                for group, count in enumerate(rows.groups):
+                    if not any(value in wanted for value in rows.labels[row : row + count]):
+                        row += count
+                        continue
+                    for batch in _batches(held, place, [rows.image], group):
+                        column = batch.column(0)
+                        for i in range(len(column)):
+                            value = rows.labels[row]
+                            if value in wanted:
+                                content, name = _content(column[i].as_py())
+                                yield Item(
+                                    label=wanted[value],
+                                    path=name or f"{short}[{row}]",
+                                    content=content,
+                                    where=f"{place}[{row}]",
+                                    rank=ranks.get((file.name, row)),
+                                )
+                            row += 1
+
+    def _ranks(self, split: str, wanted: dict[Any, int]) -> dict[tuple[str, int], int]:
+        """The place of each row in the order of its class's paths, for classes whose rows are not in that order.
+
+        A class whose rows do not all have a path of their own keeps the order of its rows.
+        """
+        held: dict[Any, list[tuple[str, str, int]]] = {value: [] for value in wanted}
+        for file in self._files[split]:
+            rows = self._rows[file]
+            for row, value in enumerate(rows.labels):
+                if value in held:
+                    held[value].append(((rows.paths[row] or "") if rows.paths is not None else "", file.name, row))
+        found: dict[tuple[str, int], int] = {}
+        for rows in held.values():
+            paths = {path for path, _, _ in rows}
+            if "" not in paths and len(paths) == len(rows) and rows != (ordered := sorted(rows)):
+                found |= {(file, row): rank for rank, (_, file, row) in enumerate(ordered)}
+        return found
 
     @cached_property
-    def _files(self) -> dict[str, list[Path]]:
-        if self.root.is_file():
-            return {"train": [self.root]}
-        files = sorted(self.root.rglob("*.parquet"))
+    def _files(self) -> dict[str, list[File]]:
+        if self._alone:
+            return {"train": [_alone(self.root)]}
+        files = {file.name: file for file in files_in(self.root, (".parquet",))}
         if not files:
             raise UserError(
                 f"{self.root}: holds no .parquet files; data.source=parquet needs them in it, or a file as --data"
             )
-        parts = {file: [*file.relative_to(self.root).parts] for file in files}
-        trains = [file for file in files if any(split_of(part) == "train" for part in parts[file])]
-        if not trains:
-            # Files without a split's name are the training ones, where the others say that they are for tests.
-            trains = [file for file in files if not any(split_of(part) for part in parts[file])] or files
-        held = prefer_test({part for file in files if file not in trains for part in parts[file]})
-        tests = [file for file in files if file not in trains and any(part in held for part in parts[file])]
-        return {"train": trains} | ({"test": tests} if tests else {})
+        return {split: [files[name] for name in names] for split, names in splits(list(files)).items()}
 
-    def _columns(self, path: Path) -> tuple[str, str]:
-        """Names of the image and the label column of a file."""
-        schema = _open(path).schema_arrow
+    def _place(self, file: File) -> str:
+        return self.root if self._alone else storage.join(self.root, file.name)
+
+    @cached_property
+    def _rows(self) -> dict[File, _Rows]:
+        files = [file for held in self._files.values() for file in held]
+        threads = 1 if storage.is_local(self.root) else REQUESTS
+        return dict(in_threads(files, self._rows_of, threads))
+
+    def _rows_of(self, file: File) -> _Rows:
+        place = self._place(file)
+        image, label = self._columns(file)
+        with _opened(place) as held:
+            has_paths = _has_paths(held.schema_arrow.field(image).type)
+            columns = [*([f"{image}.path"] if has_paths else []), *([label] if label else [])]
+            groups = [held.metadata.row_group(i).num_rows for i in range(held.num_row_groups)]
+            labels: list[Any] = []
+            paths: list[str | None] = []
+            for group in range(len(groups) if columns else 0):
+                for batch in _batches(held, place, columns, group):
+                    if label:
+                        labels += batch.column(batch.schema.get_field_index(label)).to_pylist()
+                    if has_paths:
+                        column = batch.column(batch.schema.get_field_index(image))
+                        paths += [(value or {}).get("path") for value in column.to_pylist()]
+        labels = labels if label else [_partition(file.name)] * sum(groups)
+        return _Rows(groups=groups, image=image, labels=labels, paths=paths if has_paths else None)
+
+    def _columns(self, file: File) -> tuple[str, str | None]:
+        """Names of the image and the label column of a file; no label column where its folder says the class."""
+        path = self._place(file)
+        with _opened(path) as held:
+            schema = held.schema_arrow
         features = _features(schema)
         declared_images = [f.name for f in schema if features.get(f.name, {}).get("_type") == "Image"]
         images = declared_images or [f.name for f in schema if _holds_bytes(f.type)]
@@ -95,6 +166,8 @@ class Parquet:
         declared = [f.name for f in schema if features.get(f.name, {}).get("_type") == "ClassLabel"]
         usual = [name for name in LABEL_NAMES if name in schema.names and _is_label(schema.field(name).type)]
         labels = declared or usual or [f.name for f in schema if pa.types.is_integer(f.type)][:1]
+        if not usual and not declared and _partition(file.name) is not None:
+            return images[0], None
         if not labels:
             raise UserError(
                 f"{path}: has no label column ({', '.join(LABEL_NAMES)}, or any integers); found {_described(schema)}"
@@ -104,13 +177,10 @@ class Parquet:
 
     @cached_property
     def _counts(self) -> dict[str, Counter[Any]]:
-        found: dict[str, Counter[Any]] = {}
-        for split, files in self._files.items():
-            found[split] = Counter()
-            for path in files:
-                _, label = self._columns(path)
-                for batch in _batches(path, [label]):
-                    found[split].update(batch.column(0).to_pylist())
+        found = {
+            split: Counter(value for file in files for value in self._rows[file].labels)
+            for split, files in self._files.items()
+        }
         if not found["train"]:
             raise UserError(f"{self.root}: its training files hold no rows")
         if None in found["train"]:
@@ -129,9 +199,10 @@ class Parquet:
 
     @cached_property
     def _declared_names(self) -> list[str]:
-        path = self._files["train"][0]
-        _, label = self._columns(path)
-        names = _features(_open(path).schema_arrow).get(label, {}).get("names", [])
+        path = self._place(self._files["train"][0])
+        _, label = self._columns(self._files["train"][0])
+        with _opened(path) as held:
+            names = _features(held.schema_arrow).get(label or "", {}).get("names", [])
         strays = [
             value
             for value in self._counts["train"]
@@ -144,18 +215,45 @@ class Parquet:
         return list(names)
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _alone(path: str) -> File:
+    """A single file as the whole source."""
+    name = path.rsplit("/", 1)[-1]
+    if storage.is_local(path):
+        state = os.stat(path)
+        return File(name=name, state=f"{state.st_size}:{state.st_mtime_ns}")
+    return File(name=name, state=f"{storage.size_of(path)}:{storage.version_of(path)}")
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    remote = not storage.is_local(path)
     try:
-        return pq.ParquetFile(path)
+        # What is needed of a row group is asked of an object store in few large ranges.
+        held = pq.ParquetFile(open_binary(path) if remote else path, pre_buffer=remote)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is not a whole Parquet file ({error})") from None
+    with held:
+        yield held
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(held: pq.ParquetFile, path: str, columns: list[str], group: int) -> Iterator[pa.RecordBatch]:
     try:
-        yield from _open(path).iter_batches(batch_size=READ_ROWS, columns=columns)
+        yield from held.iter_batches(batch_size=READ_ROWS, row_groups=[group], columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is damaged ({str(error).splitlines()[0]}); fetch it again") from None
+
+
+def _partition(name: str) -> int | str | None:
+    """The class that a folder such as ``label=3`` gives to the files below it."""
+    for part in name.split("/")[:-1]:
+        key, equals, value = part.partition("=")
+        if equals and key in LABEL_NAMES:
+            return int(value) if value.isdecimal() else value
+    return None
+
+
+def _has_paths(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and any(field.name == "path" for field in kind)
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -185,7 +283,7 @@ def _described(schema: pa.Schema) -> str:
     return listed(f"{field.name} ({field.type})" for field in schema)
 
 
-def _content(value: Any, where: str) -> tuple[bytes, str | None]:
+def _content(value: Any) -> tuple[bytes, str | None]:
     if isinstance(value, dict):
         content, name = value.get("bytes"), value.get("path")
     else:

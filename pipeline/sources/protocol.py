@@ -2,16 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from pipeline.errors import UserError, listed
-
 SPLITS = ("train", "test")
 WNID = re.compile(r"n\d{8}")
+LEADING = re.compile(r"(n\d{8})(?:[ _.,-]|$)")
+Listing = dict[str, tuple[list[list[str | int]], ...]]
+"""By split and class, what a source needs to find each image again: plain values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Item:
     """An encoded image, or uint8 pixels [H, W] or [H, W, C]."""
     where: str = ""
     """Where a person finds it; ``path`` when not given."""
+    rank: int | None = None
+    """Its place in the order of its class, where images come in another order; None where they come in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,20 @@ class SourceIndex:
     """Images per class, by split: ``train``, and ``test`` where the source has one."""
     fingerprint: str
     """Changes when the source does."""
+    by_class: bool = True
+    """Whether a class's images can be read without going through those of others."""
+    listing: Listing | None = None
+    """What is kept for the workers, so that they need not go through the source again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What was found out when a run was planned, so that a worker need not look again."""
+
+    class_names: tuple[str, ...]
+    """As of SourceIndex."""
+    listing: Callable[[str, int], list[list[str | int]]]
+    """Of a split and a label of the source, as of SourceIndex."""
 
 
 class Source(Protocol):
@@ -61,6 +78,12 @@ def wnid_of(name: str) -> str:
     return name if WNID.fullmatch(name) else ""
 
 
+def leading_wnid(name: str) -> str:
+    """The WordNet id that a name begins with, such as that of ``n01440764_tench``, or an empty string."""
+    found = LEADING.match(name)
+    return found[1] if found else ""
+
+
 def split_of(name: str) -> str | None:
     """``train`` or ``test`` by the beginning of a file's or folder's name (``val`` counts as test)."""
     lowered = name.lower()
@@ -73,10 +96,3 @@ def prefer_test(names: Collection[str]) -> list[str]:
     """Of the names that ``split_of`` calls test: those that begin with test, or with val where none does."""
     tests = [name for name in names if name.lower().startswith("test")]
     return tests or [name for name in names if name.lower().startswith("val")]
-
-
-def require_classes(wanted: tuple[str, ...], found: tuple[str, ...], where: str) -> None:
-    """Raises UserError where a wanted class is not among those found."""
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise UserError(f"data.classes: {listed(missing)} not found in {where}; it has {listed(found)}")

@@ -7,19 +7,33 @@ from pipeline.errors import UserError
 from pipeline.sources.digits import Digits
 from pipeline.sources.image_folder import ImageFolder
 from pipeline.sources.parquet import Parquet
-from pipeline.sources.protocol import Source
+from pipeline.sources.protocol import Known, Source
 from pipeline.sources.torchvision_sets import TorchvisionSet
+from pipeline.sources.webdataset import WebDataset
+from pipeline.storage import is_local
 
 _KINDS: dict[str, Callable[[Data], Source]] = {
     "digits": Digits,
     "image_folder": ImageFolder,
     "parquet": Parquet,
     "torchvision": TorchvisionSet,
+    "webdataset": WebDataset,
 }
 
 
-def open_source(data: Data) -> Source:
-    """The source that the settings name. Raises UserError where its path does not fit."""
-    if data.path is not None and data.path.startswith("s3://"):
-        raise UserError(f"data.path: given {data.path!r}; sources are read from local folders, copy it there first")
+def open_source(data: Data, known: Known | None = None) -> Source:
+    """The source that the settings name. Raises UserError where its path does not fit.
+
+    Args:
+        data: its settings.
+        known: what was found out about it before, if it was.
+    """
+    if data.source == "torchvision" and data.path is not None and not is_local(data.path):
+        raise UserError(
+            f"data.path: given {data.path!r}; torchvision reads local folders only: copy it there, or store the data as parquet"
+        )
+    if known is not None and data.source == "image_folder":
+        return ImageFolder(data, known)
+    if known is not None and data.source == "webdataset":
+        return WebDataset(data, known)
     return _KINDS[data.source](data)

@@ -16,9 +16,15 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.smoke
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", [1, 3, 5], ids=["node-before", "actor-after", "driver-after"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(1, id="node-before"),
+        pytest.param(3, id="actor-after"),
+        pytest.param(5, id="driver-after", marks=pytest.mark.smoke),
+    ],
+)
 def test_a_kill_changes_nothing(
     number: int, quiet: tuple[Path, list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from m3d import Augment, Evaluate, TestSet, Train, accuracy, train, train_and_score, training_of
+from m3d import (
+    Augment,
+    Evaluate,
+    TestSet,
+    Train,
+    Trainer,
+    accuracy,
+    confusion,
+    imagenet_epochs,
+    train,
+    train_and_score,
+    training_of,
+    trials,
+)
 from m3d.encoders import Network
 from m3d.seeding import generator
 from m3d.train import _box, _loss
@@ -239,3 +252,85 @@ def test_networks_are_scored_on_images_normalised_like_those_they_were_trained_o
     test = TestSet(images=images, labels=torch.zeros(3, dtype=torch.int64), mean=(0.2,), std=(0.5,), classes=2)
     accuracy(Spy(), test)
     assert_close(seen[0].flatten(), torch.tensor([-0.4, 0.0, 1.6]))
+
+
+@pytest.mark.parametrize(
+    ("views", "classes", "epochs"),
+    [(1, 10, 3000), (9, 10, 2000), (40, 10, 1500), (90, 10, 1000), (180, 100, 667), (450, 10, 500), (1000, 10, 300)],
+)
+def test_epochs_of_idc_on_imagenet(views: int, classes: int, epochs: int) -> None:
+    assert imagenet_epochs(views, classes) == epochs
+
+
+def test_confusion_counts_by_class():
+    images = torch.zeros((6, 3, 4, 4), dtype=torch.uint8)
+    images[:, 1, 0, 0] = torch.tensor([0, 1, 1, 2, 4, 4], dtype=torch.uint8)
+    test = TestSet(images=images, labels=torch.tensor([0, 0, 1, 2, 2, 4]), mean=MEAN, std=STD, classes=5)
+    found = confusion(Reader(), test)
+    expected = torch.zeros(5, 5, dtype=torch.int64)
+    for label, taken in ((0, 0), (0, 1), (1, 1), (2, 2), (2, 4), (4, 4)):
+        expected[label, taken] += 1
+    assert torch.equal(found, expected)
+    assert accuracy(Reader(), test) == pytest.approx(100 * 4 / 6)
+
+
+def test_looking_for_the_best_epoch_changes_nothing():
+    config = replace(QUIET, epochs=7, cutmix_probability=0.5, augment=Augment())
+    plain, looked = (
+        dict(trials("convnet1", *easy_training(), held_out(), config=config, seeds=(0, 1), best_epoch=every))
+        for every in (0, 3)
+    )
+    for seed in (0, 1):
+        assert torch.equal(plain[seed].confusion, looked[seed].confusion)
+        assert plain[seed].best_accuracy is None
+        assert (looked[seed].best_accuracy or 0) >= looked[seed].accuracy
+
+
+def test_the_best_epoch_is_the_best_that_was_looked_at(monkeypatch):
+    module = importlib.import_module("m3d.evaluator")
+    told = iter([60.0, 80.0, 10.0])
+    monkeypatch.setattr(module, "accuracy", lambda *_, **__: next(told))
+    config = replace(QUIET, epochs=3)
+    ((_, score),) = trials("convnet1", *easy_training(), held_out(), config=config, seeds=(0,), best_epoch=1)
+    assert score.best_accuracy == max(80.0, score.accuracy)
+
+
+def test_protocol_imagenet():
+    config = training_of(Evaluate(protocol="imagenet"))
+    assert (config.cutmix_probability, config.batch, config.learning_rate) == (1.0, 64, 0.01)
+    large = training_of(Evaluate(protocol="imagenet100"))
+    assert (large.epochs, large.batch, large.learning_rate, large.weight_decay) == (667, 128, 0.1, 1e-4)
+    assert [imagenet_epochs(n, 10) for n in (1, 4, 40, 90, 500, 900)] == [3000, 2000, 1500, 1000, 500, 300]
+    assert imagenet_epochs(40, 100) == 1000
+
+
+def test_protocol_without_augmentation():
+    config = training_of(Evaluate(augment="none"))
+    assert config.augment.operations == ()
+    assert config.cutmix_probability == 0
+    assert config.epochs == 1000
+
+
+@pytest.mark.parametrize("stop", [1, 4, 8, 10])
+def test_a_training_that_goes_on_is_the_one_that_was_never_interrupted(stop):
+    images, labels = easy_training()
+    config = replace(QUIET, epochs=12, cutmix_probability=0.5, augment=Augment())
+    whole = train("convnet1", images, labels, classes=2, config=config, seed=3).state_dict()
+
+    class Interrupted(Exception):
+        pass
+
+    held = []
+
+    def keep(epoch, tensors):
+        if epoch == stop:
+            held.append((epoch, tensors()))
+            raise Interrupted
+
+    trainer = Trainer("convnet1", images.shape[1:], classes=2)
+    with pytest.raises(Interrupted):
+        trainer.train(images, labels, config=config, seed=3, keep=keep)
+    other = Trainer("convnet1", images.shape[1:], classes=2)
+    other.train(images, labels, config=replace(config, epochs=1), seed=9)  # used before
+    gone_on = other.train(images, labels, config=config, seed=3, begin=held[0]).state_dict()
+    assert all(torch.equal(gone_on[name], value) for name, value in whole.items())

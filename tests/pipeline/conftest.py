@@ -2,14 +2,16 @@
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline import cli
+from pipeline import cli, s3
 from pipeline.ray_setup import MALLOC
 from tests.pipeline.made import write_folder
+from tests.pipeline.s3_service import Proxy, Service, environment
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +35,39 @@ def ray_cluster() -> Iterator[None]:
 def folder(tmp_path: Path) -> Path:
     """Twelve PNGs of 12 x 12 px in train and four in test, for each of the classes ant, bee and cat."""
     return write_folder(tmp_path / "images", {"train": 12, "test": 4})
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_storage_are_forgotten() -> Iterator[None]:
+    """A command leaves them in the environment for the processes that it starts."""
+    yield
+    os.environ.pop(s3.VARIABLE, None)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """An S3 service that asks for no credentials, for the whole session."""
+    made = Service()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def proxy(service: Service) -> Iterator[Proxy]:
+    """A proxy before the service; it does no harm until it is told to."""
+    made = Proxy(service.port)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def bucket(service: Service, monkeypatch: pytest.MonkeyPatch) -> str:
+    """s3://NAME of an empty bucket; the environment of the test leads to it."""
+    for name, value in environment(service.endpoint).items():
+        monkeypatch.setenv(name, value)
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    service.bucket(name)
+    return f"s3://{name}"
 
 
 Told = tuple[int, list[str], str]

@@ -8,10 +8,11 @@ import torch
 from m3d import Augment, Condense, Encoder, Evaluate
 from m3d.execution import Execution
 from pipeline.class_cache import ClassCache
-from pipeline.class_shards import finish, make_shards, plan_shards
+from pipeline.class_shards import finish, plan_shards
 from pipeline.config import Data, Resources, RunConfig, with_settings
 from pipeline.plan import Placement
 from pipeline.record import identity, new_record, shard_metadata
+from pipeline.shard_making import make_shards
 from pipeline.shard_reader import load_condensed
 from pipeline.worker import GroupTask
 

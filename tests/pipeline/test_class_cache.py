@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from pipeline.class_cache import ClassCache
-from pipeline.class_shards import finish, make_shards, plan_shards
+from pipeline.class_shards import finish, plan_shards
 from pipeline.config import Data
 from pipeline.errors import UserError
+from pipeline.shard_making import make_shards
 from tests.pipeline.made import number_of, picture
 
 

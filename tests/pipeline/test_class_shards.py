@@ -13,10 +13,11 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.class_cache import ClassCache
-from pipeline.class_shards import ShardPlan, chunks, finish, make_shards, plan_shards, require_per_class, unfinished
+from pipeline.class_shards import ShardPlan, chunks, finish, plan_shards, require_per_class, unfinished
 from pipeline.config import Data
 from pipeline.documents import PreparedManifest
 from pipeline.errors import UserError
+from pipeline.shard_making import make_shards
 from tests.pipeline.made import encoded, number_of, picture, write_folder
 
 

@@ -46,6 +46,7 @@ def test_a_run_from_nothing_and_again(tmp_path: Path) -> None:
         "report.html",
         "metrics.jsonl",
         "events.jsonl",
+        "tensorboard",
     }
     assert {path.name for path in out.iterdir()} == expected
     rows = json.loads((out / "evaluation.json").read_text())["results"]

@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.image_sets import training_set
 from pipeline.ledger import Ledger
+from pipeline.networks import score_all
 from pipeline.record import condensed_manifest, new_record
 from pipeline.results import is_evaluated, read_rows, set_names, write_rows
 from pipeline.shard_reader import read_manifest
@@ -69,6 +70,7 @@ def test_set_names() -> None:
     assert set_names(small_config()) == ["condensed", "random", "mosaic"]
     assert set_names(small_config("condense.factor=1")) == ["condensed", "random", "mosaic"]
     assert set_names(small_config("condense.factor=1", "condense.start=noise")) == ["condensed", "random"]
+    assert set_names(small_config("evaluate.sets=herding,whole,herding")) == ["herding", "whole"]
 
 
 def test_moments_of_the_cache_are_those_of_all_training_pixels(tmp_path: Path) -> None:
@@ -134,3 +136,87 @@ def test_compiled_networks_say_so(tmp_path: Path, ray_cluster: None) -> None:
     cache = condensed_run(config, tmp_path)
     rows = evaluate(config, str(tmp_path), cache.folder)
     assert {row["compiled"] for row in rows} == {True}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_every_set_and_architecture_with_matrices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("condensed", "random", "mosaic", "herding", "k_center", "class_mean")
+    config = small_config(
+        f"evaluate.sets={','.join(names)}", "evaluate.architectures=convnet1,mlp", "evaluate.epochs=2"
+    )
+    cache = condensed_run(config, tmp_path)
+    rows = evaluate(config, str(tmp_path), cache.folder)
+    assert [(row["architecture"], row["set"]) for row in rows] == [(a, s) for a in ("convnet1", "mlp") for s in names]
+    counts = cache.test_set().labels.bincount().tolist()
+    for row in rows:
+        assert [sum(line) for line in row["confusion"]] == [2 * count for count in counts]  # summed over two seeds
+        right = sum(line[label] for label, line in enumerate(row["confusion"]))
+        assert row["mean"] == pytest.approx(100 * right / (2 * sum(counts)))
+        assert row["training"]["epochs"] == 2
+        assert row["images"] == 4 * (4 if row["set"] in ("condensed", "mosaic") else 1)
+        assert row["interval95"][0] <= row["mean"] <= row["interval95"][1]
+    held = json.loads((tmp_path / "evaluation.json").read_text())["scores"]
+    assert [(one["architecture"], one["hlr"]) for one in held] == [("convnet1", None), ("mlp", None)]
+    assert held[0]["ior"] == pytest.approx((rows[0]["mean"] - rows[1]["mean"]) / 100)
+    assert not (tmp_path / "evaluation-partial.json").exists()
+
+    # One after another they come to the same as the MLPs that were trained as one.
+    alone = small_config(
+        "evaluate.sets=condensed,random", "evaluate.architectures=mlp", "evaluate.epochs=2", "evaluate.together=1"
+    )
+    together = {row["set"]: row["accuracies"] for row in rows if row["architecture"] == "mlp"}
+    (tmp_path / "evaluation.json").unlink()
+    for row in evaluate(alone, str(tmp_path), cache.folder):
+        assert row["accuracies"] == pytest.approx(together[row["set"]], abs=2)
+
+
+def test_the_whole_set_is_left_to_pretrain(tmp_path: Path) -> None:
+    config = small_config("evaluate.sets=whole")
+    cache = condensed_run(config, tmp_path)
+    with pytest.raises(UserError, match="python -m pipeline pretrain"):
+        evaluate(config, str(tmp_path), cache.folder)
+    row = {"set": "whole", "architecture": "convnet1", "protocol": "pretrain", "on": "test"}
+    write_rows(str(tmp_path), [{**row, "mean": 90.0, "std": 0.0, "accuracies": [90.0], "seeds": [0]}])
+    (found,) = evaluate(config, str(tmp_path), cache.folder)
+    assert found["mean"] == 90.0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_interrupted_evaluation_goes_on_with_the_networks_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config("evaluate.sets=condensed", "evaluate.seeds=3", "evaluate.epochs=2")
+    cache = condensed_run(config, tmp_path)
+    real, trained = score_all, []
+
+    def interrupted(pending: Any, *given: Any, **named: Any) -> Any:
+        for trial, scored in real(pending, *given, **named):
+            trained.extend(trial.seeds)
+            yield trial, scored
+            if len(trained) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{evaluate.__module__}.score_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, str(tmp_path), cache.folder)
+    assert (tmp_path / "evaluation-partial.json").exists()
+    (row,) = evaluate(config, str(tmp_path), cache.folder)
+    assert sorted(trained) == [0, 1, 2]  # none of them twice
+    assert "1 of 3 networks are held" in capsys.readouterr().out
+    assert not (tmp_path / "evaluation-partial.json").exists()
+    (tmp_path / "evaluation.json").unlink()
+    trained.append(0)
+    assert evaluate(config, str(tmp_path), cache.folder) == [row]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_best_epoch_is_a_labelled_figure_beside_the_last(tmp_path: Path) -> None:
+    config = small_config("evaluate.sets=condensed")
+    cache = condensed_run(config, tmp_path)
+    (plain,) = evaluate(config, str(tmp_path), cache.folder)
+    (row,) = evaluate(small_config("evaluate.sets=condensed", "evaluate.best_epoch=2"), str(tmp_path), cache.folder)
+    assert "best_epoch_compatibility" not in plain
+    assert row["accuracies"] == plain["accuracies"]
+    best = row["best_epoch_compatibility"]
+    assert best["every"] == 2
+    assert all(one >= last for one, last in zip(best["accuracies"], row["accuracies"], strict=True))

@@ -1,10 +1,25 @@
 """Groups and placement: pure decisions."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import RunConfig, with_settings
 from pipeline.errors import UserError
-from pipeline.plan import Node, capacity, does_not_fit, fits, place, stored_placement
+from pipeline.plan import (
+    ACTIVATION_BYTES,
+    MEMORY_SHARE,
+    NO_BOUND,
+    Node,
+    capacity,
+    chosen,
+    does_not_fit,
+    fits,
+    place,
+    room,
+    smallest_gpu,
+    stored_placement,
+)
 
 LAPTOP = [Node(cpus=2, gpus=0, memory=16e9)]
 GPUS = [Node(cpus=16, gpus=4, memory=400e9), Node(cpus=16, gpus=4, memory=400e9)]
@@ -108,3 +123,76 @@ def test_a_run_that_goes_on_keeps_its_groups(nodes: list[Node]) -> None:
     assert again.groups == first.groups
     assert again.threads == first.threads
     assert again.actors <= len(again.groups)
+
+
+def gpus_for(settings: RunConfig, holds: list[int]) -> list[Node]:
+    """A node for each number of classes that its GPU is to have room for."""
+    views, pixels, width = settings.condense.views, settings.data.image_size**2, settings.encoder.width
+    one = views * pixels * width * ACTIVATION_BYTES / MEMORY_SHARE
+    return [Node(cpus=4, gpus=1, memory=64e9, gpu_memory=one * (held + 0.5)) for held in holds]
+
+
+@pytest.mark.parametrize(
+    ("holds", "classes", "sizes"),
+    [
+        ([8, 2], 10, [8, 2]),  # each what it has room for
+        ([8, 2], 6, [4, 2]),  # no larger than it must be
+        ([8, 2], 3, [2, 1]),
+        ([8, 2], 20, [8, 2, 8, 2]),  # two rounds
+        ([8, 4, 4], 15, [7, 4, 4]),
+        ([8, 8, 2], 7, [3, 2, 2]),
+        ([4, 4], 10, [2, 3, 2, 3]),  # of equal ones, as ever
+        ([1, 1, 8], 2, [1, 1]),
+    ],
+)
+def test_groups_are_as_large_as_the_memory_of_each_gpu(holds: list[int], classes: int, sizes: list[int]) -> None:
+    settings = config()
+    groups = place(settings, gpus_for(settings, holds), classes).groups
+    assert [len(group) for group in groups] == sizes
+    assert [label for group in groups for label in group] == list(range(classes))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 200))
+def test_every_class_has_a_place_that_holds_it(holds: list[int], classes: int) -> None:
+    settings = config()
+    groups = place(settings, gpus_for(settings, holds), classes).groups
+    assert [label for group in groups for label in group] == list(range(classes))
+    assert max(map(len, groups)) <= max(holds)
+    # Of each size no more groups than the rounds of the actors that hold it allow.
+    actors = sorted(holds)[: min(len(holds), classes)]
+    rounds = -(-classes // sum(actors))
+    for size in map(len, groups):
+        assert sum(len(group) >= size for group in groups) <= rounds * sum(held >= size for held in actors)
+
+
+def test_a_gpu_that_does_not_tell_is_taken_for_one_of_16_gb() -> None:
+    settings = config("data.image_size=128", "encoder.width=256", "condense.images_per_class=10")
+    silent = [Node(cpus=4, gpus=1, memory=64e9)]
+    told = [Node(cpus=4, gpus=1, memory=64e9, gpu_memory=16e9)]
+    larger = [Node(cpus=4, gpus=1, memory=64e9, gpu_memory=80e9)]
+    assert place(settings, silent, 20).groups == place(settings, told, 20).groups
+    assert len(place(settings, larger, 20).groups) < len(place(settings, told, 20).groups)
+    half = config(
+        "data.image_size=128", "encoder.width=256", "condense.images_per_class=10", "resources.gpus_per_actor=0.5"
+    )
+    assert max(map(len, place(half, larger, 20).groups)) <= room(settings, 40e9)
+
+
+def test_fewer_actors_than_gpus_count_on_the_smallest() -> None:
+    settings = config("resources.actors=1")
+    assert {len(group) for group in place(settings, gpus_for(settings, [1, 100]), 6).groups} == {1}
+
+
+def test_an_actor_takes_the_largest_group_that_it_has_room_for() -> None:
+    sizes = [2, 8, 1, 8, 2]
+    assert chosen(sizes, 8) == 1
+    assert chosen(sizes, 7) == 0
+    assert chosen(sizes, 1) == 2
+    assert chosen([8, 4, 4], 2) == 1  # nothing fits: the smallest
+    assert chosen(sizes, NO_BOUND) == 1
+
+
+def test_the_smallest_gpu_is_one_that_tells() -> None:
+    assert smallest_gpu([*GPUS, *LAPTOP]) == 0
+    told = [Node(cpus=4, gpus=1, memory=64e9, gpu_memory=memory) for memory in (80e9, 24e9, 0)]
+    assert smallest_gpu(told) == 24e9

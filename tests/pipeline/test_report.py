@@ -53,11 +53,19 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
         "seeds": [0, 1],
     }
     write_rows(str(tmp_path), [{"set": "<condensed>", **row}])
+    matrix = {"confusion": [[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 2, 2]], "accuracies": [60.0, 63.0]}
+    best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
+    write_rows(str(tmp_path), [{"set": "condensed", **row, **matrix, **best}])
+    write_rows(str(tmp_path), [{"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]}])
     assert not is_reported(str(tmp_path))
     report(str(tmp_path))
     assert is_reported(str(tmp_path))
     page = (tmp_path / "report.html").read_text()
     assert "61.5" in page
+    assert "49.8 to 73.2" in page
+    assert "77.7" in page
+    assert "0.205" in page  # IOR
+    assert page.count("<svg") == 2
     assert "<svg" in page
     assert "&lt;condensed&gt;" in page
     assert "data:image/png;base64," in page

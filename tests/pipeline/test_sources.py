@@ -159,10 +159,6 @@ def test_a_file_as_folder(tmp_path: Path) -> None:
     assert "is not a folder" in refusal("image_folder", tmp_path / "file")
 
 
-def test_source_on_s3() -> None:
-    assert "s3://b/data" in refusal("image_folder", Path("s3://b/data")).replace("s3:/b", "s3://b")
-
-
 @pytest.mark.parametrize(("name", "wnid"), [("n01440764", "n01440764"), ("n1", ""), ("dog", ""), ("n014407640", "")])
 def test_wnid(name: str, wnid: str) -> None:
     assert wnid_of(name) == wnid

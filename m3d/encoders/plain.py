@@ -1,0 +1,109 @@
+"""Networks without shortcuts that condensed sets are tried on: an MLP, AlexNet and VGG-11.
+
+Source: their small forms in DC (Zhao et al., 2021), as used by DM and M3D: the MLP has two hidden layers of 128;
+AlexNet keeps the resolution in its first 5x5 convolution and has no norms; VGG-11 has instance norms and one linear
+classifier. Inputs of 28 px are padded so that they continue as 32 px. What DC does not define is said where it is done.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from m3d.config import ConfigError
+from m3d.encoders.network import Network, instance_norm
+from m3d.shapes import Float
+
+MLP_WIDTH = 128
+LEAST_SIDE = 8
+"""Smallest images of AlexNet and VGG-11, in pixels: below, their poolings would leave nothing to convolve."""
+ALEXNET_LARGE = 64
+"""Above this many pixels a side AlexNet begins as published (Krizhevsky et al., 2012): 11x11 in steps of 4."""
+ALEXNET_SIDE = 4
+"""Pixels a side that AlexNet's features are averaged to where they have more: what 32 px end at."""
+VGG11_STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+
+
+class Mlp(Network):
+    """Two hidden layers of 128 over all pixels."""
+
+    feature_count = MLP_WIDTH
+
+    def __init__(self, *, channels: int, image_size: int, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(channels * image_size**2, MLP_WIDTH)
+        self.second = nn.Linear(MLP_WIDTH, MLP_WIDTH)
+        self.classifier = nn.Linear(MLP_WIDTH, classes)
+
+    def features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        return F.relu(self.second(F.relu(self.first(x.flatten(1)))))
+
+
+class AlexNet(Network):
+    """Five convolutions, three of them followed by 2x2 max pooling, without norms."""
+
+    def __init__(self, *, channels: int, image_size: int, classes: int) -> None:
+        super().__init__()
+        _refuse_small("alexnet", image_size)
+        if image_size > ALEXNET_LARGE:
+            self.first, side = nn.Conv2d(channels, 128, 11, stride=4, padding=5), -(-image_size // 4)
+        else:
+            padding = 4 if image_size == 28 else 2
+            self.first, side = nn.Conv2d(channels, 128, 5, padding=padding), image_size + 2 * (padding - 2)
+        self.second = nn.Conv2d(128, 192, 5, padding=2)
+        widths = (192, 256, 192, 192)
+        self.rest = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3, padding=1) for i in range(3))
+        self.side = min(side // 8, ALEXNET_SIDE)
+        self.feature_count = widths[-1] * self.side**2
+        self.classifier = nn.Linear(self.feature_count, classes)
+
+    def features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        x = F.max_pool2d(F.relu(self.first(x)), 2)
+        x = F.max_pool2d(F.relu(self.second(x)), 2)
+        for convolution in self.rest:
+            x = F.relu(convolution(x))
+        return F.adaptive_avg_pool2d(F.max_pool2d(x, 2), self.side).flatten(1)
+
+
+class Vgg11(Network):
+    """Eight 3x3 convolutions in five stages; the average over what the poolings leave has 512 features.
+
+    A pooling after which a norm would see a single pixel (and give 0) is left out; DC has 32 px and none of these.
+    """
+
+    feature_count = VGG11_STAGES[-1][-1]
+
+    def __init__(self, *, channels: int, image_size: int, classes: int) -> None:
+        super().__init__()
+        _refuse_small("vgg11", image_size)
+        padding = 3 if image_size == 28 else 1
+        side, entering = image_size + 2 * (padding - 1), channels
+        convolutions: list[nn.Module] = []
+        norms: list[nn.Module] = []
+        self.plan: list[tuple[int, bool]] = []
+        """Convolutions of every stage, and whether it ends with a pooling."""
+        for number, widths in enumerate(VGG11_STAGES):
+            for width in widths:
+                convolutions.append(nn.Conv2d(entering, width, 3, padding=padding))
+                norms.append(instance_norm(width))
+                entering, padding = width, 1
+            pooled = side > 2 or number == len(VGG11_STAGES) - 1
+            side = side // 2 if pooled else side
+            self.plan.append((len(widths), pooled))
+        self.convolutions, self.norms = nn.ModuleList(convolutions), nn.ModuleList(norms)
+        self.classifier = nn.Linear(self.feature_count, classes)
+
+    def features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        layers = zip(self.convolutions, self.norms, strict=True)
+        for count, pooled in self.plan:
+            for _ in range(count):
+                convolution, norm = next(layers)
+                x = F.relu(norm(convolution(x)))
+            if pooled:
+                x = F.max_pool2d(x, 2)
+        return x.mean((2, 3))
+
+
+def _refuse_small(name: str, image_size: int) -> None:
+    if image_size < LEAST_SIDE:
+        raise ConfigError(
+            f"architecture {name}: needs images of at least {LEAST_SIDE} px, given {image_size}; use a ConvNet or a larger data.image_size"
+        )

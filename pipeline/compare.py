@@ -1,0 +1,174 @@
+"""The compare stage: several condensed sets under one protocol and the same seeds, with paired differences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from pipeline import peer_files, ray_setup, storage
+from pipeline.class_cache import ClassCache
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.image_sets import TrainingSet
+from pipeline.intervals import paired
+from pipeline.networks import Trial, blocks, score_all, share
+from pipeline.partial import Partial, key_of
+from pipeline.peer_files import PUBLISHED_MOMENTS
+from pipeline.progress import Display, console, say
+from pipeline.results import Scored, knobs, row_of, span, training_for
+from pipeline.shard_reader import condensed_folder, load_condensed, read_manifest
+
+FILE = "comparison.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A condensed set that is compared."""
+
+    name: str
+    """As it was given."""
+    held: TrainingSet
+    stored: int
+    """Stored images, of all classes."""
+    note: str = ""
+
+
+def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str | None = None) -> list[dict[str, Any]]:
+    """Trains networks on every set, prints one table of accuracies and differences to the first set.
+
+    Args:
+        given: folders of runs or condensed sets, and files as ``peer_files`` names them; two or more.
+        config: ``evaluate`` says the protocol, architectures and seeds.
+        cache_folder: class shards with the test images.
+        out: a folder for comparison.json, where an interrupted call goes on.
+
+    Returns:
+        A row per architecture and set.
+    """
+    cache = ClassCache(cache_folder, config.data)
+    candidates = [candidate(one, config, cache) for one in given]
+    for one in candidates:
+        if one.note:
+            say(f"{one.name}: {one.note}")
+    ray_setup.start(config.resources)
+    rows: list[dict[str, Any]] = []
+    scored = _scores(candidates, config, cache, out)
+    classes = len(cache.classes)
+    for architecture in config.evaluate.architectures:
+        first: dict[int, float] | None = None
+        for index, one in enumerate(candidates):
+            found = scored[index, architecture]
+            row = row_of(config, one.name, architecture, found, classes=classes, images=len(one.held.labels))
+            accuracies = {seed: score.accuracy for seed, score in found.items()}
+            first = first or accuracies
+            difference = paired(accuracies, first) if index else None
+            row |= {
+                "images_per_class": one.stored / classes,
+                "difference": None if difference is None else difference.mean,
+                "difference_interval95": None if difference is None else difference.interval,
+                "note": one.note,
+            }
+            rows.append(row)
+    if out is not None:
+        storage.write_json(storage.join(out, FILE), {"compared_with": candidates[0].name, "results": rows})
+    console().print(table(rows, config.evaluate.on))
+    return rows
+
+
+def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
+    """A set by its name on the command line.
+
+    Raises:
+        UserError: it cannot be read, or is of other classes or another size than the data.
+    """
+    channels, height, width = cache.manifest["shape"]
+    shape = (channels, height, width)
+    names = [entry["name"] for entry in cache.classes]
+    if peer_files.is_peer(given):
+        file = peer_files.parse(given)
+        moments = cache.moments
+        if file.layout in peer_files.NORMALISED:
+            moments = PUBLISHED_MOMENTS.get(config.data.name or "", moments)
+        read = peer_files.read(file, shape=shape, classes=len(names), moments=moments)
+        held = TrainingSet(images=read.images, labels=read.labels, mean=read.mean, std=read.std)
+        return Candidate(name=given, held=held, stored=read.stored, note=read.note)
+    folder = condensed_folder(given)
+    manifest, ours = read_manifest(folder), load_condensed(folder)
+    if tuple(manifest["shape"]) != shape or ours.class_names != names:
+        raise UserError(
+            f"{given}: holds {len(ours.class_names)} classes of {list(manifest['shape'])}, the data has {len(names)} of "
+            f"{list(shape)}, or they are named otherwise; compare sets of the same data"
+        )
+    held = TrainingSet(images=ours.images, labels=ours.labels, mean=ours.mean, std=ours.std)
+    return Candidate(name=given, held=held, stored=manifest["images_per_class"] * len(names))
+
+
+def _scores(
+    candidates: Sequence[Candidate], config: RunConfig, cache: ClassCache, out: str | None
+) -> dict[tuple[int, str], dict[int, Scored]]:
+    """Scores by seed of every set (by its number) and architecture."""
+    training = training_for(config, len(cache.classes))
+    kept = Partial(out) if out else None
+    seeds, gpu = range(config.evaluate.seeds), share(1, config)[1] > 0
+    found: dict[tuple[int, str], dict[int, Scored]] = {}
+    owners, pending = {}, []
+    for index, one in enumerate(candidates):
+        for architecture in config.evaluate.architectures:
+            about = {"architecture": architecture, "training": knobs(training), "on": config.evaluate.on}
+            about |= {"images": _checksum(one.held), "shards": cache.folder.rsplit("/", 1)[-1], "set": index}
+            key = key_of({**about, "best_epoch": config.evaluate.best_epoch})
+            owners[key] = (index, architecture)
+            held = kept.scored(key) if kept else {}
+            found[index, architecture] = {seed: one for seed, one in held.items() if seed in seeds}
+            left = [seed for seed in seeds if seed not in found[index, architecture]]
+            load = partial(_same, one.held)
+            for block in blocks(left, architecture, config, gpu=gpu):
+                pending.append(
+                    Trial(key=key, load=load, architecture=architecture, seeds=block, training=training, out=out)
+                )
+    total = len(candidates) * len(config.evaluate.architectures) * len(seeds)
+    with Display("compare", total) as display:
+        display.start_at(sum(len(one) for one in found.values()))
+        for trial, scored in score_all(pending, config, cache.folder, networks=total, display=display):
+            found[owners[trial.key]].update(scored)
+            if kept:
+                kept.add(trial.key, scored)
+    return found
+
+
+def _same(held: TrainingSet, seed: int) -> TrainingSet:
+    """The set of every seed: a condensed set does not depend on the network's."""
+    return held
+
+
+def _checksum(held: TrainingSet) -> str:
+    parts: list[Tensor] = [held.images, held.labels, torch.tensor([*held.mean, *held.std])]
+    return storage.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts))
+
+
+def table(rows: Sequence[dict[str, Any]], on: str) -> Table:
+    """The rows as a person reads them."""
+    shown = Table(title=f"{on} accuracy, %, same protocol and seeds", title_justify="left")
+    columns = ("set", "architecture", "protocol", "images per class", "mean", "std", "95 % interval", "seeds")
+    last = ("difference to the first", "its 95 % interval")
+    for column in (*columns, *last):
+        shown.add_column(column, justify="left" if column in columns[:3] else "right")
+    for row in rows:
+        difference = "" if row["difference"] is None else f"{row['difference']:+.1f}"
+        shown.add_row(
+            row["set"],
+            row["architecture"],
+            row["protocol"],
+            f"{row['images_per_class']:g}",
+            f"{row['mean']:.1f}",
+            f"{row['std']:.1f}",
+            span(row["interval95"]),
+            str(len(row["seeds"])),
+            difference,
+            span(row["difference_interval95"]),
+        )
+    return shown

@@ -1,0 +1,72 @@
+"""Scores that follow from the rows of an evaluation, as DD-Ranking (Li et al., 2025) defines them; accuracies in fractions.
+
+IOR = acc(condensed) - acc(random)      improvement over random, the same protocol
+HLR = acc(whole) - acc(condensed)       hard-label recovery: what is lost against the whole training set
+LRS = (e^a - e^-1) / (e - e^-1),  a = (IOR - HLR) / 2, from -1 to 1
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pipeline.intervals import paired
+
+LIKE = ("architecture", "protocol", "on", "augmentation", "labels")
+"""What two rows must share to be compared."""
+
+
+def label_robust_score(ior: float, hlr: float) -> float:
+    """LRS of an improvement over random and a hard-label recovery, both in fractions; from 0 to 1."""
+    alpha = (ior - hlr) / 2
+    return (math.exp(alpha) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def scores(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A score per architecture, protocol, split, augmentation and kind of labels for which there is a condensed row.
+
+    HLR and LRS are None without a row of the whole set. That row is trained under a schedule of its own, which is
+    recorded in it; it is looked up by architecture and split, with hard labels.
+    """
+    rows = [known(row) for row in rows]
+    found = []
+    for row in rows:
+        if row["set"] != "condensed":
+            continue
+        # Soft labels are measured against random images with hard labels: reported apart, never mixed with the others.
+        kind = {**{key: row[key] for key in LIKE}, "labels": "hard"}
+        random = _first(rows, {**kind, "set": "random"})
+        whole = _first(rows, {"set": "whole", **{key: row[key] for key in ("architecture", "on")}})
+        ior = None if random is None else (row["mean"] - random["mean"]) / 100
+        hlr = None if whole is None else (whole["mean"] - row["mean"]) / 100
+        found.append(
+            {
+                **{key: row[key] for key in LIKE},
+                "accuracy": row["mean"] / 100,
+                "ior": ior,
+                "ior_interval95": None if random is None else _interval(row, random),
+                "hlr": hlr,
+                "lrs": None if ior is None or hlr is None else label_robust_score(ior, hlr),
+            }
+        )
+    return found
+
+
+def known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with what older versions did not write."""
+    return {"on": "test", "augmentation": "protocol", "labels": "hard", **row}
+
+
+def by_seed(row: dict[str, Any]) -> dict[int, float]:
+    """Accuracy by seed, in percent."""
+    seeds: Sequence[int] = row.get("seeds", [])
+    return dict(zip(seeds, row.get("accuracies", []), strict=False))
+
+
+def _interval(row: dict[str, Any], other: dict[str, Any]) -> list[float] | None:
+    difference = paired(by_seed(row), by_seed(other))
+    held = difference.interval if difference else None
+    return [end / 100 for end in held] if held else None
+
+
+def _first(rows: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any] | None:
+    return next((row for row in rows if all(row.get(key) == value for key, value in asked.items())), None)

@@ -1,0 +1,333 @@
+"""One trial: some classes are condensed, and at every rung networks are trained on them and scored. No Ray here."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from m3d import (
+    ClassImages,
+    Condenser,
+    CondenseState,
+    NotFiniteError,
+    StreamedImages,
+    TestSet,
+    compiler,
+    iterate,
+    train_and_score,
+)
+from m3d.config import ConfigError
+from m3d.execution import choose, compiles, training_flops
+from m3d.protocols import training_of
+from m3d.seeding import derive
+from m3d.state import Outcome
+from pipeline import storage
+from pipeline.class_cache import ClassCache
+from pipeline.config import Data, RunConfig, to_dict
+from pipeline.errors import UserError, first_line
+from pipeline.ledger import placed
+from pipeline.search_settings import MOST_CLASSES, MOST_EPOCHS, MOST_ITERATIONS, rung_iterations
+from pipeline.search_space import configured
+from pipeline.trial_record import Rung, Trial, TrialFolder
+
+SHARED_BYTES = 256 * 2**20
+"""Of real images from which on a trial on a CPU reads them batch by batch instead of holding a copy."""
+
+
+class TrialFailedError(Exception):
+    """The values of a trial are of no use: a loss that is not finite, or too little memory. Another try gives the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """What the trials of a search have in common."""
+
+    config: RunConfig
+    """The given configuration, with the split, the epochs and the seeds that trials are measured by."""
+    out: str
+    """Folder of the trials' folders."""
+    cache: str
+    """Folder of the class shards."""
+    labels: tuple[int, ...]
+    """Classes that are condensed, rising."""
+    rungs: tuple[int, ...]
+    """Iterations at which a trial is measured, rising."""
+    threads: int
+    gpu_share: float = 1.0
+    """Part of a GPU's memory that a trial may use."""
+
+    def key(self, values: Mapping[str, Any]) -> str:
+        """The name of a trial: a checksum of its values and of all else that decides its accuracy, but for rounding."""
+        config = to_dict(self.config)
+        data = {name: config["data"][name] for name in ("validation_fraction", "split_seed")}
+        parts = {
+            **{name: config[name] for name in ("seed", "kernel", "augment", "encoder", "condense", "evaluate")},
+            "data": data,
+            "shards": self.cache.rsplit("/", 1)[-1],
+            "labels": self.labels,
+            "rungs": self.rungs,
+            "values": dict(values),
+        }
+        return storage.sha256(json.dumps(parts, sort_keys=True).encode())[:16]
+
+    def folder(self, values: Mapping[str, Any]) -> TrialFolder:
+        """Where a trial is kept."""
+        return TrialFolder(self.out, self.key(values))
+
+
+def measured_config(config: RunConfig) -> RunConfig:
+    """The configuration that trials are measured by: on the validation split, with the search's seeds and epochs."""
+    wanted, epochs = config.tune, training_of(config.evaluate).epochs
+    fraction = config.data.validation_fraction or wanted.validation_fraction
+    return replace(
+        config,
+        data=replace(config.data, validation_fraction=fraction),
+        evaluate=replace(
+            config.evaluate, on="validation", seeds=wanted.seeds, epochs=wanted.epochs or min(epochs, MOST_EPOCHS)
+        ),
+    )
+
+
+def trial_rungs(config: RunConfig) -> tuple[int, ...]:
+    """Iterations at which the trials of a search are measured."""
+    iterations = config.tune.iterations or min(config.condense.iterations, MOST_ITERATIONS)
+    return rung_iterations(iterations, config.tune.rungs, config.tune.reduction)
+
+
+def chosen_classes(counts: Sequence[int], wanted: int | None, seed: int) -> tuple[int, ...]:
+    """Labels of the classes that trials condense: one out of each stratum, seeded.
+
+    Classes in the order of their size (of their labels, where those are equal) are cut into as many strata as
+    classes are wanted: small and large classes are there in proportion, and of names that are sorted by kind, all
+    kinds.
+
+    Args:
+        counts: training images of every class.
+        wanted: how many; ``MOST_CLASSES`` at most when not given.
+        seed: of the choice.
+
+    Raises:
+        UserError: more classes than there are, or a single one.
+    """
+    total = len(counts)
+    if wanted is not None and not 2 <= wanted <= total:
+        raise UserError(f"tune.classes: given {wanted}, allowed: 2 to {total}, the classes of the run")
+    if total < 2:
+        raise UserError(f"tune: needs two classes to tell apart, this run has {total}")
+    wanted = min(total, wanted or MOST_CLASSES)
+    order = sorted(range(total), key=lambda label: (counts[label], label))
+    edges = [total * i // wanted for i in range(wanted + 1)]
+    strata = [order[edges[i] : edges[i + 1]] for i in range(wanted)]
+    return tuple(sorted(part[derive(seed, "tune/classes", i) % len(part)] for i, part in enumerate(strata)))
+
+
+def run_trial(task: TrialTask, values: Mapping[str, Any], device: torch.device) -> Iterator[Rung]:
+    """Runs a trial, or what is left of it.
+
+    Yields:
+        Its rungs, those first that were measured by an earlier call.
+
+    Raises:
+        TrialFailedError: now or by an earlier call; the record says why.
+    """
+    folder = task.folder(values)
+    trial = folder.begin(values)
+    yield from trial.rungs
+    if trial.outcome == "failed":
+        raise TrialFailedError(trial.why)
+    if trial.outcome != "running":
+        return
+    torch.set_num_threads(task.threads)
+    try:
+        yield from _measured(task, _config(task, values), folder, trial, device)
+    except (ArithmeticError, ValueError, MemoryError, RuntimeError) as error:
+        why = _failure(error)
+        if why is None:
+            raise
+        folder.settle("failed", why)
+        raise TrialFailedError(why) from None
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the process takes other trials
+
+
+def _config(task: TrialTask, values: Mapping[str, Any]) -> RunConfig:
+    try:
+        return configured(task.config, values)
+    except UserError as error:  # two values that do not go together
+        raise ConfigError(str(error)) from None
+
+
+def _failure(error: Exception) -> str | None:
+    """Why the values of a trial are to blame, or None where they are not."""
+    if isinstance(error, NotFiniteError | ConfigError):
+        return first_line(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory: {first_line(error)}"
+    return None
+
+
+def _measured(
+    task: TrialTask, config: RunConfig, folder: TrialFolder, trial: Trial, device: torch.device
+) -> Iterator[Rung]:
+    """The rungs that are missing; after the last one the record says that the trial is finished."""
+    began = time.monotonic() - (trial.last.seconds if trial.last else 0.0)
+    condenser = _condenser(task, config, device)
+    state = _resumed(folder, condenser, trial, device)
+    saved = time.monotonic()
+    facts = {"device": _device_name(device), "precision": condenser.execution.precision}
+    for rung in task.rungs[len(trial.rungs) :]:
+        for reached in _up_to(condenser, state, rung):
+            state = reached
+            if time.monotonic() - saved >= config.resources.checkpoint_every_s:
+                folder.save(state)
+                saved = time.monotonic()
+        accuracies = score(task, config, condenser, state, device)
+        measured = Rung(iteration=rung, accuracies=accuracies, seconds=time.monotonic() - began)
+        folder.save(state)  # before the record: a rung that is told has a state to go on from
+        done = rung == task.rungs[-1]
+        trial = replace(trial, rungs=(*trial.rungs, measured), facts=facts, outcome="finished" if done else "running")
+        folder.write(trial)
+        yield measured
+
+
+def _up_to(condenser: Condenser, state: CondenseState, iterations: int) -> Iterator[CondenseState]:
+    """States until so many iterations are done, the last one finite."""
+    if state.iteration < iterations:
+        for step in iterate(condenser, state):
+            state = step.state
+            if state.iteration == iterations:
+                break
+            yield state
+    if condenser.finished(state) is Outcome.NOT_FINITE:
+        raise NotFiniteError(f"a loss was not finite within {iterations} iterations")
+    yield state
+
+
+def score_stored(
+    task: TrialTask, values: Mapping[str, Any], folder: TrialFolder, device: torch.device
+) -> tuple[float, ...]:
+    """``score`` of a finished trial's stored state, on the split that the task's ``evaluate.on`` names."""
+    torch.set_num_threads(task.threads)
+    config = _config(task, values)
+    condenser, saved = _condenser(task, config, device), folder.load()
+    if saved is None or saved.iteration != task.rungs[-1]:
+        raise UserError(
+            f"{folder.path}: its condensed set is gone; delete the folder and run the same command with --resume"
+        )
+    return score(task, config, condenser, placed(saved, device), device)
+
+
+def score(
+    task: TrialTask, config: RunConfig, condenser: Condenser, state: CondenseState, device: torch.device
+) -> tuple[float, ...]:
+    """Accuracy in percent of fresh networks trained on the set as it stands: one per seed, the mean over architectures.
+
+    They are scored on the split that ``config.evaluate.on`` names, of the trial's classes.
+    """
+    images, labels = condenser.result(state).views()
+    labels = torch.searchsorted(torch.tensor(task.labels), labels)
+    test, training = _test_set(task.cache, config.data, config.evaluate.on, task.labels), training_of(config.evaluate)
+    channels, height, width = images.shape[1:]
+    found = []
+    for architecture in config.evaluate.architectures:
+        networks = config.evaluate.seeds * len(task.rungs)
+        work = networks * training_flops(training, architecture, len(images), (channels, height, width))
+        compiled, _ = compiles(config.evaluate.compile, work, device, task.threads, key="evaluate.compile")
+
+        def scored(compiled: bool, architecture: str = architecture) -> list[float]:
+            made = train_and_score(
+                architecture,
+                images.to(device),
+                labels.to(device),
+                test,
+                config=training,
+                seeds=range(config.evaluate.seeds),
+                precision=condenser.execution.precision,
+                compiled=compiled,
+            )
+            return [accuracy for _, accuracy in made]
+
+        try:
+            found.append(scored(compiled))
+        except Exception as error:
+            if not compiled or config.evaluate.compile == "on" or not compiler.failed(error):
+                raise
+            found.append(scored(False))
+    return tuple(sum(one) / len(one) for one in zip(*found, strict=True))
+
+
+def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Condenser:
+    """The trial's classes move as in a run of all of them: the class count is the run's."""
+    cache = ClassCache(task.cache, config.data)
+    mean, std = cache.moments
+    condense = replace(config.condense, iterations=task.rungs[-1])
+    real = _real(task.cache, config.data, task.labels, config.seed, device)
+    memory = torch.cuda.get_device_properties(device).total_memory * task.gpu_share if device.type == "cuda" else None
+    execution = choose(
+        condense,
+        config.encoder,
+        shape=real.shape,
+        classes=len(task.labels),
+        device=device,
+        threads=task.threads,
+        memory=memory,
+    )
+
+    def made(compiled: bool) -> Condenser:
+        return Condenser(
+            real,
+            condense=condense,
+            kernel=config.kernel,
+            augment=config.augment,
+            encoder=config.encoder,
+            mean=mean,
+            std=std,
+            class_count=len(cache.classes),
+            execution=replace(execution, compiled=compiled),
+        )
+
+    condenser = made(execution.compiled)
+    if execution.compiled:
+        try:
+            with compiler.alone():
+                condenser.warm_up(condenser.init())
+        except Exception as error:
+            if condense.compile == "on" or not compiler.failed(error):
+                raise
+            condenser = made(False)
+    return condenser
+
+
+def _resumed(folder: TrialFolder, condenser: Condenser, trial: Trial, device: torch.device) -> CondenseState:
+    """The stored state where it fits the record, else the beginning: what was measured is not measured again."""
+    saved, start = folder.load(), condenser.init()
+    least = trial.last.iteration if trial.last else 0
+    if saved is None or saved.pixels_KSCHW.shape != start.pixels_KSCHW.shape or saved.iteration < least:
+        return start
+    return placed(saved, device)
+
+
+@lru_cache(maxsize=1)
+def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: torch.device) -> ClassImages:
+    """The trial's real images, out of memory-mapped shards; a process keeps them for its next trial.
+
+    On a CPU large data stays where it is mapped, which all trials of a node share.
+    """
+    held = ClassCache(cache, data)
+    shared = device.type == "cpu" and held.train_bytes(labels) > SHARED_BYTES
+    parts = [held.train_parts(label, must_map=shared) for label in labels]
+    return (StreamedImages if shared else ClassImages)(parts, labels, seed=seed, device=device)
+
+
+@lru_cache(maxsize=1)
+def _test_set(cache: str, data: Data, on: Any, labels: tuple[int, ...]) -> TestSet:
+    return ClassCache(cache, data).test_set(on, labels)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

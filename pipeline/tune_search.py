@@ -1,0 +1,218 @@
+"""The search itself: Ray Tune proposes values, runs a trial for each in a process of its own, and stops the poor ones."""
+
+import importlib.util
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.search.optuna import OptunaSearch
+
+from pipeline import ray_setup, storage
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+from pipeline.plan import Placement, capacity
+from pipeline.progress import say
+from pipeline.search_space import Domain, Space
+from pipeline.trial import TrialFailedError, TrialTask, run_trial
+from pipeline.tune_results import Found, found
+from pipeline.tune_schedulers import BUDGET, METRIC, scheduler, told
+from pipeline.tune_watch import Watch, close
+from pipeline.worker import device_of_actor
+
+NAME = "search"
+"""Folder of Ray Tune's own files, TensorBoard's among them."""
+STATE_EVERY_S = {True: "1", False: "10"}
+"""Seconds between two stores of Tune's own state, on a local folder and elsewhere."""
+
+
+def search(
+    config: RunConfig,
+    task: TrialTask,
+    space: Space,
+    out: str,
+    placement: Placement,
+    *,
+    trials: int,
+    time_budget_s: float | None,
+) -> None:
+    """Runs the trials that are missing; what they found is in their records.
+
+    Args:
+        config: as given; ``tune`` says how to search.
+        task: what all trials have in common.
+        space: what is varied, and the first trial.
+        out: the search's folder, absolute.
+        placement: what a trial takes.
+        trials: at most, in all.
+        time_budget_s: of all calls together, None for no bound.
+    """
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # an interrupt ends the command; the state on disk is a second old
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind prints a banner at any verbosity
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY_S[storage.is_local(out)])
+    concurrent = config.tune.concurrent or _slots(placement)
+    if concurrent:
+        # Ray would start one process after another; as many as there is room for may start together.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    needed = {"cpu": placement.cpus_per_actor, "gpu": placement.gpus_per_actor}
+    objective = tune.with_resources(_objective(task), {name: share for name, share in needed.items() if share})
+    folder = storage.join(out, NAME)
+    filesystem, root = storage.arrow_filesystem(folder)
+    if _restorable(folder):
+        say(f"tune: goes on with the search in {out}")
+        _fit(tune.Tuner.restore(root, objective, resume_errored=False, storage_filesystem=filesystem))
+        return
+    held = found(task, space.start, tuple(space.domains))
+    if held.trials:
+        # Its trials are told first, in their order, from their records: searcher and scheduler stand where they stood.
+        say(
+            f"tune: Ray Tune's own state in {folder} cannot be read; {len(held.trials)} trials are told from their records"
+        )
+    tuner = tune.Tuner(
+        objective,
+        param_space=parameters(space, config.tune.searcher),
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=2 if config.tune.searcher == "grid" else trials,
+            search_alg=_searcher(config, space, held, trials, concurrent or 0),
+            scheduler=scheduler(config, task),
+            max_concurrent_trials=concurrent,
+            time_budget_s=time_budget_s,
+            reuse_actors=True,
+            trial_dirname_creator=Named(task),
+        ),
+        run_config=tune.RunConfig(
+            name=NAME,
+            storage_path=root.rsplit("/", 1)[0],
+            storage_filesystem=filesystem,
+            failure_config=tune.FailureConfig(max_failures=config.resources.attempts - 1),
+            callbacks=[Watch(task, trials, task.key(space.start)), *_loggers(config, out)],
+            verbose=0,
+        ),
+    )
+    _fit(tuner)
+
+
+def _slots(placement: Placement) -> int | None:
+    """Trials that the cluster holds at a time, or None where it may grow."""
+    if ray_setup.autoscales():
+        return None
+    return max(1, capacity(placement.cpus_per_actor, placement.gpus_per_actor, ray_setup.nodes()))
+
+
+def _fit(tuner: tune.Tuner) -> None:
+    with warnings.catch_warnings():
+        # A trial that goes on tells its rungs again, which Optuna's restored state may hold already.
+        warnings.filterwarnings("ignore", message="The reported value is ignored", category=UserWarning)
+        try:
+            tuner.fit()
+        finally:
+            close()
+
+
+def parameters(space: Space, searcher: str) -> dict[str, Any]:
+    """The space as Ray Tune has it."""
+    return {key: _parameter(domain, searcher) for key, domain in space.domains.items()}
+
+
+def grid_size(space: Space) -> int:
+    """Trials of a grid, the given configuration among them."""
+    size = 1
+    for domain in space.domains.values():
+        size *= len(domain.points())
+    return size + 1
+
+
+def check_loggers(config: RunConfig) -> None:
+    """Raises UserError where a logger that is asked for is not installed."""
+    for name in config.tune.loggers:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"tune.loggers: {name} is not installed; pip install {name}, or leave it out")
+
+
+class Named:
+    """Names a trial's folder among Tune's own files after its folder below OUT/trials."""
+
+    def __init__(self, task: TrialTask) -> None:
+        self.task = task
+
+    def __call__(self, trial: Any) -> str:
+        return f"{self.task.key(trial.config)}-{trial.trial_id}"
+
+
+def _objective(task: TrialTask) -> Callable[[Mapping[str, Any]], None]:
+    def objective(values: Mapping[str, Any]) -> None:
+        budget = 1
+        try:
+            for rung in run_trial(task, values, device_of_actor()):
+                budget = told(task.config, task, rung)[BUDGET] * task.config.tune.reduction
+                tune.report(told(task.config, task, rung))
+        except TrialFailedError:
+            # It is recorded. Told as no accuracy at all, so that the searcher learns where not to look.
+            highest = task.config.tune.reduction ** (len(task.rungs) - 1)
+            tune.report({METRIC: 0.0, BUDGET: min(budget, highest), "standard_error": 0.0, "iterations": 0})
+
+    return objective
+
+
+def _parameter(domain: Domain, searcher: str) -> Any:
+    if searcher == "grid":
+        return tune.grid_search(list(domain.points()))
+    if not domain.is_range:
+        return tune.choice(list(domain.values))
+    if domain.whole:
+        low, high = int(domain.low), int(domain.high) + 1
+        return tune.lograndint(low, high) if domain.kind == "loguniform" else tune.randint(low, high)
+    return (tune.loguniform if domain.kind == "loguniform" else tune.uniform)(domain.low, domain.high)
+
+
+def _searcher(config: RunConfig, space: Space, held: Found, trials: int, concurrent: int) -> Any:
+    """Proposes the given configuration first. After a lost state: what was proposed before, in the same order."""
+    points = [trial.values for trial in held.trials] or [space.start]
+    # Points that are told draw no numbers: with the same seed the ones that follow would be those over again.
+    seed = (config.tune.seed + len(held.trials)) % 2**32
+    if config.tune.searcher == "grid":
+        return BasicVariantGenerator(points_to_evaluate=[space.start], max_concurrent=concurrent)
+    if config.tune.searcher == "random":
+        return BasicVariantGenerator(points_to_evaluate=points, random_state=seed, max_concurrent=concurrent)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # A third of the trials at random, at most Optuna's own ten, before what they tell is used.
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(1, trials // 3)))
+    return OptunaSearch(points_to_evaluate=points, sampler=sampler)
+
+
+def _restorable(folder: str) -> bool:
+    """Whether Tune's state is there and whole; a kill may have cut it off."""
+    try:
+        names = storage.files_below(folder)
+        states = [name for name in names if name.startswith("experiment_state-") and name.endswith(".json")]
+        searchers = [name for name in names if name.startswith("searcher-state-")]
+        if not states or "tuner.pkl" not in names:
+            return False
+        json.loads(storage.read_bytes(storage.join(folder, max(states))))
+        for name in searchers:
+            pickle.loads(storage.read_bytes(storage.join(folder, name)))
+    except Exception:
+        return False
+    return True
+
+
+def _loggers(config: RunConfig, out: str) -> list[Any]:
+    made: list[Any] = []
+    title = out.rstrip("/").rsplit("/", 1)[-1]
+    if "mlflow" in config.tune.loggers:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        made.append(MLflowLoggerCallback(experiment_name=title))
+    if "wandb" in config.tune.loggers:
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        made.append(WandbLoggerCallback(project="m3d-condense", group=title))
+    return made

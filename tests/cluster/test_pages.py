@@ -1,0 +1,69 @@
+"""What README and docs/cluster.md say of ``python -m cluster``."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cluster import cli, profile, words
+from pipeline import cli as pipeline_cli
+from pipeline.metrics import NAMES, OF_A_GROUP
+from tests.test_docs import PAGES, ROOT, blocks, inline_code
+
+PAGE = ROOT / "docs" / "cluster.md"
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Arguments of every ``python -m cluster`` command."""
+    lines = [line for block in blocks(page, "[a-z]*") for line in block.replace("\\\n", " ").splitlines()]
+    found = [re.match(r"\s*(?:\w+=\S+ )*python -m cluster (.+)", line) for line in [*lines, *inline_code(page)]]
+    return [shlex.split(one[1], comments=True) for one in found if one]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_parse(page: Path) -> None:
+    for arguments in commands(page):
+        before, after = cli._split(arguments)
+        given = cli._parser().parse_args(before)
+        assert (after is not None) == (given.action is cli._submit), arguments
+        if after is not None:
+            words.check(after, {})
+            pipeline_cli.configuration(pipeline_cli._parser().parse_args(after))
+
+
+def test_there_are_commands_to_parse() -> None:
+    assert len(commands(PAGE)) >= 8
+    assert len(commands(ROOT / "README.md")) >= 3
+
+
+def test_every_command_is_told() -> None:
+    told = {arguments[0] for arguments in commands(PAGE)}
+    assert told == {"submit", "status", "logs", "stop", "list", "up-local", "down-local"}
+
+
+def test_the_profile_is_one(tmp_path: Path) -> None:
+    (block,) = blocks(PAGE, "yaml")
+    path = tmp_path / "profile.yaml"
+    path.write_text(block)
+    found = profile.read(str(path), {})
+    assert found == profile.Profile(address="http://HEAD:8265")
+
+
+def test_every_metric_is_told() -> None:
+    rows = re.findall(r"^\| `(ray_\w+)` \| ([a-z, ]+) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    expected = [
+        (
+            f"ray_{name}" + ("_total" if name == "m3d_retries" else ""),
+            "run, group" if name in OF_A_GROUP else "run",
+            text,
+        )
+        for name, text in NAMES.items()
+    ]
+    assert rows == expected
+
+
+def test_paths_in_the_text_exist() -> None:
+    named = [code for code in inline_code(PAGE) if re.fullmatch(r"cluster/[\w./]+", code)]
+    assert len(named) >= 5
+    assert [name for name in named if not (ROOT / name).exists()] == []

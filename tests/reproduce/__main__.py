@@ -1,0 +1,81 @@
+"""Measures the table of docs/results.md: ``python -m tests.reproduce [--minutes 9] [--data FOLDER] [CELL ...]``.
+
+Each cell condenses one set and evaluates it with its baselines; a finished cell leaves docs/results/NAME.json and is not
+measured again. An interrupted call, by Ctrl-C or because its minutes are over, goes on where it ended. Data is never
+downloaded: FOLDER (or M3D_DATA) holds ``mnist`` (torchvision's root) and ``cifar10`` (Parquet, or torchvision's root).
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from tests.reproduce import measure
+from tests.reproduce.cells import CELLS, Cell
+from tests.reproduce.page import write_page
+
+
+def main() -> int:
+    """Runs the command line; 0 also where the time was used up, since the same command goes on."""
+    given = _parser().parse_args()
+    if given.page:
+        write_page()
+        return 0
+    unknown = set(given.cells) - {cell.name for cell in CELLS}
+    if unknown:
+        print(f"unknown cells: {', '.join(sorted(unknown))}; there are: {', '.join(cell.name for cell in CELLS)}")
+        return 2
+    ends = time.monotonic() + 60 * given.minutes
+    wanted = [cell for cell in CELLS if cell.name in given.cells or not given.cells]
+    todo = [cell for cell in wanted if given.fresh or not _file(cell).exists()]
+    left = []
+    for cell in todo:
+        reason = _missing(cell, given.data)
+        if reason:
+            left.append(f"{cell.name}: {reason}")
+            continue
+        data = Path(given.data) / cell.data if cell.data and given.data else None
+        try:
+            found = measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends)
+        except measure.OutOfTimeError:
+            left.append(f"{cell.name}: under way; the same command goes on")
+            break
+        measure.write(found)
+        write_page()
+        print(f"{cell.name}: measured, {_file(cell)}")
+    done = sum(_file(cell).exists() for cell in wanted)
+    print("\n".join([*left, f"{done} of {len(wanted)} cells have a result"]))
+    return 0
+
+
+def _file(cell: Cell) -> Path:
+    return measure.RESULTS / f"{cell.name}.json"
+
+
+def _missing(cell: Cell, data: str | None) -> str:
+    """Why a cell cannot be measured here, or nothing."""
+    if cell.needs_gpu and not torch.cuda.is_available():
+        return "left out, needs a GPU"
+    if cell.data and (data is None or not (Path(data) / cell.data).is_dir()):
+        return f"left out, needs the folder {cell.data} in --data FOLDER (or M3D_DATA)"
+    return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="names; all when none is given")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
+    parser.add_argument("--data", default=os.environ.get("M3D_DATA"), metavar="FOLDER", help="holds mnist and cifar10")
+    parser.add_argument("--work", default="runs/reproduce", metavar="FOLDER", help="where the runs are made")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a run, or runs, to be taken over where they fit")
+    parser.add_argument("--fresh", action="store_true", help="measure cells that have a result, too")
+    parser.add_argument("--page", action="store_true", help="only write docs/results.md from docs/results/*.json")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The cells of the table of results: what is condensed, how it is evaluated, and what was published for it."""
+
+from dataclasses import dataclass, replace
+
+BASELINES = ("condensed", "random", "mosaic", "herding", "k_center", "class_mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One condensed set with its evaluation."""
+
+    name: str
+    """Also of its file docs/results/NAME.json."""
+    preset: str
+    settings: tuple[str, ...] = ()
+    """Beyond the preset, as ``--set`` takes them."""
+    data: str | None = None
+    """mnist or cifar10: which folder it needs."""
+    architectures: tuple[str, ...] = ("convnet3",)
+    sets: tuple[str, ...] = BASELINES
+    seeds: int = 5
+    needs_gpu: bool = False
+    """Left out where there is none."""
+
+
+def _digits(images: int) -> Cell:
+    settings = () if images in (1, 10) else (f"condense.images_per_class={images}",)
+    preset = f"digits_ipc{images}" if images in (1, 10) else "digits_ipc1"
+    return Cell(
+        name=f"digits_ipc{images}", preset=preset, settings=settings, architectures=("convnet3", "mlp", "vgg11")
+    )
+
+
+def _mnist(images: int) -> Cell:
+    name = f"mnist_ipc{images}"
+    return Cell(name=name, preset=name, data="mnist", architectures=("convnet3", "mlp", "vgg11"))
+
+
+def _cifar10(images: int) -> Cell:
+    return Cell(name=f"cifar10_ipc{images}", preset=f"cifar10_ipc{images}", data="cifar10")
+
+
+def _other_seeds(cell: Cell) -> list[Cell]:
+    return [
+        replace(cell, name=f"{cell.name}_seed{seed}", settings=(*cell.settings, f"seed={seed}"), needs_gpu=True)
+        for seed in (1, 2)
+    ]
+
+
+CELLS = (
+    *(_digits(images) for images in (1, 5, 10)),
+    *(_mnist(images) for images in (1, 10)),
+    *(_cifar10(images) for images in (1, 10, 50)),
+    *(other for images in (1, 10, 50) for other in _other_seeds(_cifar10(images))),
+)
+
+PUBLISHED = {
+    ("cifar10_ipc1", "convnet3"): {"condensed": 45.3, "random": 14.4, "herding": 21.5, "whole": 84.8},
+    ("cifar10_ipc10", "convnet3"): {"condensed": 63.5, "random": 26.0, "herding": 31.6, "whole": 84.8},
+    ("cifar10_ipc50", "convnet3"): {"condensed": 69.9, "random": 43.4, "herding": 40.4, "whole": 84.8},
+    ("mnist_ipc1", "convnet3"): {"condensed": 94.4},
+    ("mnist_ipc10", "convnet3"): {"condensed": 97.6},
+    ("mnist_ipc50", "convnet3"): {"condensed": 98.2},
+}
+"""Test accuracy in percent: M3D (arXiv 2312.15927) for condensed, its tables for the baselines. By preset and architecture."""

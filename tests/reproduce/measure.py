@@ -1,0 +1,176 @@
+"""Runs one cell: condense, evaluate, and its row as a file. Every step goes on where it was interrupted."""
+
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import storage
+from pipeline.config import RunConfig, differing_keys, from_dict, to_dict, with_settings
+from pipeline.ledger import Ledger, read_run
+from pipeline.presets import preset
+from pipeline.record import METHOD, commit, versions
+from pipeline.results import read_rows
+from pipeline.scores import known, scores
+from tests.reproduce.cells import Cell
+
+RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
+SAME_DATA = ("name", "image_size", "channels", "classes", "test_fraction", "validation_fraction", "split_seed")
+"""Of data.*: what a run must share with a cell to be taken over, wherever its images lie."""
+GRACE_S = 90.0
+"""That a command has to save what it holds after it was asked to stop."""
+ROW = ("set", "architecture", "protocol", "on", "augmentation", "labels", "mean", "std", "interval95", "accuracies")
+ROW += ("seeds", "epochs", "epoch", "per_class", "best_epoch_compatibility", "images", "precision", "training")
+"""What a result keeps of a row of evaluation.json."""
+
+
+class OutOfTimeError(Exception):
+    """The piece of time is used up; the same command goes on."""
+
+
+def settings_of(cell: Cell, data: Path | None) -> list[str]:
+    """Settings beyond the preset, with the kind of the data's files."""
+    parquet = data is not None and any(data.glob("*.parquet"))
+    return [*cell.settings, *(["data.source=parquet"] if parquet else [])]
+
+
+def config_of(cell: Cell, data: Path | None) -> RunConfig:
+    """The whole configuration that a cell condenses with."""
+    return with_settings(preset(cell.preset), settings_of(cell, data))
+
+
+def condense_command(cell: Cell, data: Path | None, place: str, out: str) -> list[str]:
+    """Arguments after ``python -m pipeline``; ``place`` stands for the data's folder."""
+    chosen = [part for setting in settings_of(cell, data) for part in ("--set", setting)]
+    return ["condense", "--preset", cell.preset, *(["--data", place] if data else []), *chosen, "--out", out]
+
+
+def evaluate_command(cell: Cell, out: str) -> list[str]:
+    """Arguments after ``python -m pipeline``."""
+    names = ["--architectures", ",".join(cell.architectures), "--sets", ",".join(cell.sets)]
+    return ["evaluate", out, *names, "--seeds", str(cell.seeds)]
+
+
+def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: float) -> dict[str, Any]:
+    """Does what is missing of a cell and returns its result.
+
+    Args:
+        cell: what to measure.
+        data: folder of its images; none for digits.
+        work: where its run lies, or will lie.
+        runs: folder of runs that may be taken over.
+        ends: ``time.monotonic()`` at which to stop.
+
+    Raises:
+        OutOfTimeError: ``ends`` came first.
+        subprocess.CalledProcessError: a command failed.
+    """
+    taken = taken_over(cell, data, runs)
+    out = taken or work / cell.name
+    if not (taken and Ledger(str(out), "").committed()):
+        arguments = condense_command(cell, data, str(data), str(out))
+        if taken:  # its own record says where its images lie
+            arguments = ["condense", "--config", str(out / "config.json"), "--out", str(out)]
+        pipeline(arguments, ends)
+    pipeline(evaluate_command(cell, str(out)), ends)
+    return result(cell, out, data)
+
+
+def taken_over(cell: Cell, data: Path | None, runs: Path | None) -> Path | None:
+    """A run among ``runs`` (the folder itself or one in it) that condenses what the cell does, if there is one."""
+    if runs is None:
+        return None
+    wanted = _deciding(config_of(cell, data))
+    for folder in [runs, *sorted(path for path in runs.iterdir() if path.is_dir())]:
+        record = read_run(str(folder))
+        if record is not None:
+            held = _deciding(from_dict(record, origin=str(folder)))
+            if not differing_keys(held, wanted):
+                return folder
+    return None
+
+
+def _deciding(config: RunConfig) -> dict[str, Any]:
+    values = to_dict(config)
+    return {**{key: values[key] for key in METHOD}, "data": {key: values["data"][key] for key in SAME_DATA}}
+
+
+def pipeline(arguments: Sequence[str], ends: float) -> None:
+    """Runs a command until it ends or the time is used up; it saves what it holds then."""
+    if time.monotonic() >= ends:
+        raise OutOfTimeError
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    print("$ python -m pipeline", shlex.join(arguments), flush=True)
+    with subprocess.Popen(command, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}) as process:
+        try:
+            code = process.wait(timeout=max(1.0, ends - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise OutOfTimeError from None
+        except BaseException:
+            process.send_signal(signal.SIGTERM)
+            raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+
+
+def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
+    """The file of a finished cell: without a path, a host or a time."""
+    record = read_run(str(out))
+    assert record is not None
+    config, resolved = from_dict(record, origin=str(out)), record["resolved"]
+    asked = [
+        row
+        for row in map(known, read_rows(str(out)))
+        if row["architecture"] in cell.architectures
+        and (row["set"] in cell.sets or row["set"] == "whole")
+        and row["augmentation"] == "protocol"
+    ]
+    commands = [condense_command(cell, data, "DIR", "OUT"), evaluate_command(cell, "OUT")]
+    condense = to_dict(config)["condense"]
+    execution: Any = resolved["execution"] or {}
+    return {
+        "cell": cell.name,
+        "preset": cell.preset,
+        "commands": [f"python -m pipeline {shlex.join(one)}" for one in commands],
+        "commit": {"condensed": record.get("commit"), "evaluated": commit()},
+        "hardware": {"condensed": f"{resolved['device']}, {execution.get('precision')}", "evaluated": hardware()},
+        "versions": versions(),
+        "schedule": {key: condense[key] for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
+        | {"learning_rate": resolved["learning_rate"], "seed": config.seed, "encoder": config.encoder.name},
+        "rows": [{key: row[key] for key in ROW if key in row} for row in asked],
+        "scores": [one for one in scores(asked) if one["ior"] is not None],
+    }
+
+
+def hardware() -> str:
+    """This machine in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count()} CPU cores, {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write(found: dict[str, Any], folder: Path = RESULTS) -> None:
+    """docs/results/NAME.json, whole or not at all."""
+    storage.write_bytes(str(folder / f"{found['cell']}.json"), (json.dumps(found, indent=1) + "\n").encode())

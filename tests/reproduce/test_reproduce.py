@@ -1,0 +1,179 @@
+"""The table of results: its page, what is measured and what is left, and what a result says."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import cli
+from pipeline.config import with_settings
+from pipeline.presets import PRESETS
+from pipeline.record import new_record, write_record
+from pipeline.results import Scored, row_of, write_rows
+from pipeline.shard_reader import read_manifest
+from tests.pipeline.runs import placement_of, small_config
+from tests.pipeline.test_evaluate import condensed_run
+from tests.reproduce import __main__ as tool
+from tests.reproduce import measure
+from tests.reproduce.cells import CELLS, PUBLISHED, Cell
+from tests.reproduce.page import PAGE, page, results
+
+SMALL = Cell(name="small", preset="digits_ipc1", architectures=("convnet1",), sets=("condensed", "random"), seeds=2)
+
+
+def test_the_page_is_made_of_the_files() -> None:
+    assert PAGE.read_text() == page(results()), "run python -m tests.reproduce --page"
+
+
+@pytest.mark.parametrize("path", sorted(measure.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_result_says_how_to_have_it_again(path: Path) -> None:
+    held = json.loads(path.read_text())
+    assert held["cell"] == path.stem
+    assert held["preset"] in PRESETS
+    assert set(held["commit"]) == set(held["hardware"]) == {"condensed", "evaluated"}
+    assert held["schedule"]["iterations"] > 0
+    for row in held["rows"]:
+        assert row["epoch"] == "last"
+        assert row["seeds"] == list(range(len(row["seeds"])))
+        assert len(row.get("accuracies", row["seeds"])) == len(row["seeds"])
+    assert not re.search(r'"[^"]*(/tmp|/home|/root|/work)', path.read_text())
+    for command in held["commands"]:
+        cli._parser().parse_args(command.split()[3:])
+
+
+def test_cells_can_be_configured() -> None:
+    assert len({cell.name for cell in CELLS}) == len(CELLS)
+    for cell in CELLS:
+        config = measure.config_of(cell, None)
+        assert f"ipc{config.condense.images_per_class}" in cell.name
+        assert config.condense.iterations == (60 if cell.preset.startswith("digits") else 10_000)
+    assert {preset for preset, _ in PUBLISHED} <= set(PRESETS)
+
+
+def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished and evaluated run of the small digits, which the small cell is told to condense."""
+    config = small_config(iterations=2)
+    cache = condensed_run(config, out)
+    write_record(str(out), new_record(config, cache, placement_of(config)))
+    seal = read_manifest(str(out / "condensed"))["checksum"]
+    for name, right in (("condensed", 3), ("random", 2), ("class_mean", 1)):
+        line = [right, 4 - right]
+        one = Scored(
+            accuracy=25.0 * right, confusion=[line, line[::-1]], best=None, precision="float32", compiled=False
+        )
+        write_rows(str(out), [row_of(config, name, "convnet1", {0: one, 1: one}, classes=4, condensed_set=seal)])
+    monkeypatch.setattr(measure, "config_of", lambda cell, data: config)
+    return out
+
+
+def test_a_fitting_run_is_taken_over_and_an_other_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = small_run(tmp_path / "runs" / "a", monkeypatch)
+    assert measure.taken_over(SMALL, None, tmp_path / "runs") == run
+    assert measure.taken_over(SMALL, None, run) == run
+    assert measure.taken_over(SMALL, None, None) is None
+    for other in ("seed=1", "condense.iterations=3", "data.classes=0,1,2"):
+        monkeypatch.setattr(
+            measure, "config_of", lambda cell, data, other=other: with_settings(small_config(iterations=2), [other])
+        )
+        assert measure.taken_over(SMALL, None, tmp_path / "runs") is None
+    monkeypatch.setattr(measure, "config_of", lambda cell, data: small_config("evaluate.seeds=9", iterations=2))
+    assert measure.taken_over(SMALL, None, tmp_path / "runs") == run  # how it is evaluated is the cell's own
+
+
+def test_a_cell_is_condensed_evaluated_and_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = small_run(tmp_path / "work" / "small", monkeypatch)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(measure, "pipeline", lambda arguments, ends: commands.append(list(arguments)))
+    found = measure.run(SMALL, data=None, work=tmp_path / "work", runs=None, ends=time.monotonic() + 60)
+    assert [one[0] for one in commands] == ["condense", "evaluate"]
+    assert commands[1] == [
+        "evaluate",
+        str(run),
+        "--architectures",
+        "convnet1",
+        "--sets",
+        "condensed,random",
+        "--seeds",
+        "2",
+    ]
+    assert [row["set"] for row in found["rows"]] == ["condensed", "random"]
+    assert found["scores"][0]["ior"] == pytest.approx(0.25)
+    assert str(tmp_path) not in json.dumps(found)
+    measure.write(found, tmp_path)
+    assert json.loads((tmp_path / "small.json").read_text()) == found
+    shown = page([found])
+    assert "| convnet1 | condensed | 75.0 ± 0.0 | 75.0 to 75.0 | 2 | 5 |  |" in shown
+    assert "| convnet1 | 0.250 |  |  |" in shown
+    commands.clear()
+    measure.run(SMALL, data=None, work=tmp_path / "elsewhere", runs=run, ends=time.monotonic() + 60)
+    assert [one[0] for one in commands] == ["evaluate"]  # a finished run that is taken over
+
+
+def test_the_published_figure_stands_in_its_own_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"set": "condensed", "architecture": "convnet3", "mean": 44.0, "std": 1.0, "seeds": [0, 1], "epochs": 1000}
+    one: dict[str, Any] = {"cell": "cifar10_ipc1", "preset": "cifar10_ipc1", "commands": [], "rows": [row]}
+    one |= {"schedule": {"iterations": 10}, "commit": {"condensed": "a" * 40, "evaluated": None}}
+    one |= {"hardware": {"condensed": "x", "evaluated": "y"}}
+    assert "| convnet3 | condensed | 44.0 ± 1.0 |  | 2 | 1000 | 45.3 |" in page([one])
+    assert "45.3" not in page([{**one, "comparable": False}])
+
+
+def test_a_command_is_stopped_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = tmp_path / "stopped"
+    code = (
+        "import pathlib, signal, sys, time\n"
+        "def end(*_):\n"
+        f"    pathlib.Path({str(stopped)!r}).write_text('saved')\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "time.sleep(60)\n"
+    )
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$PROGRAM"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PROGRAM", code)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(measure.OutOfTimeError):
+        measure.pipeline(["run"], time.monotonic() + 8)
+    assert stopped.read_text() == "saved"
+    with pytest.raises(measure.OutOfTimeError):
+        measure.pipeline(["run"], time.monotonic())
+
+
+def test_cells_with_a_result_and_without_data_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(tool, "write_page", lambda: None)
+    measured: list[str] = []
+
+    def run(cell: Cell, **_: Any) -> dict[str, Any]:
+        measured.append(cell.name)
+        if cell.name == "digits_ipc10":
+            raise measure.OutOfTimeError
+        return {"cell": cell.name}
+
+    monkeypatch.setattr(measure, "run", run)
+    monkeypatch.setattr(measure, "write", lambda found: (tmp_path / f"{found['cell']}.json").write_text("{}"))
+    monkeypatch.delenv("M3D_DATA", raising=False)
+    (tmp_path / "digits_ipc1.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc1", "mnist_ipc1", "digits_ipc5"])
+    assert tool.main() == 0
+    said = capsys.readouterr().out
+    assert measured == ["digits_ipc5"]
+    assert "mnist_ipc1: left out, needs the folder mnist" in said
+    assert "2 of 3 cells have a result" in said
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc10"])
+    assert tool.main() == 0
+    said = capsys.readouterr().out
+    assert "digits_ipc10: under way" in said
+    assert "0 of 1 cells have a result" in said
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "digits_ipc1"])
+    assert tool.main() == 0
+    assert measured[-1] == "digits_ipc1"
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc2"])
+    assert tool.main() == 2
