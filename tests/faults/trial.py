@@ -18,6 +18,9 @@ CHECKPOINT_EVERY = 40
 KINDS = ("actor", "node", "driver")
 PHASES = ("before", "after")
 """The first checkpoint of any group."""
+GROUPS = 4
+LATEST = 0.6
+"""Share of the whole work by which a kill after the first checkpoint has come: something is left to do, on a machine of any speed."""
 SETTINGS = {
     "data.image_size": 8,
     "encoder.name": "convnet2",
@@ -117,8 +120,8 @@ def run_trial(
     )
     reruns, said = 0, ""
     try:
-        _wait_until(phase, out, driver)
-        time.sleep(chance.uniform(0, 1.5 if phase == "after" else 0.4))
+        _wait_until(phase, chance.uniform(0, LATEST), out, driver)
+        time.sleep(chance.uniform(0, 0.1))
         killed_after = time.monotonic() - began
         killed = _kill(kind, driver, cluster, chance)
         _, said = driver.communicate(timeout=TIMEOUT_S)
@@ -164,6 +167,14 @@ def repeated_iterations(out: Path) -> int:
     return most
 
 
+def done_share(out: Path) -> float:
+    """How much of all groups' iterations the run's log has seen, from 0 to 1."""
+    reached: dict[int, int] = {}
+    for line in _lines(out / "metrics.jsonl"):
+        reached[line["group"]] = max(line["iteration"], reached.get(line["group"], 0))
+    return sum(reached.values()) / (GROUPS * int(SETTINGS["condense.iterations"]))
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -174,11 +185,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _wait_until(phase: str, out: Path, driver: "subprocess.Popen[str]") -> None:
-    """before: the first actor is ready; after: the first checkpoint is written."""
+def _wait_until(phase: str, share: float, out: Path, driver: "subprocess.Popen[str]") -> None:
+    """before: the first actor is ready; after: the first checkpoint is written, and ``share`` of all iterations done."""
     ends = time.monotonic() + TIMEOUT_S
     while True:
-        if phase == "after" and list((out / "checkpoints").glob("*.safetensors")):
+        if phase == "after" and list((out / "checkpoints").glob("*.safetensors")) and done_share(out) >= share:
             return
         if phase == "before" and any(event["event"] == "ready" for event in _lines(out / "events.jsonl")):
             return
