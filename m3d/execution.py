@@ -18,7 +18,7 @@ from m3d.precision import resolve
 COMPILE_PAYS_S = 120.0
 """Seconds of eager work from which on compiling is worth its 20 to 40 seconds."""
 EAGER_FLOPS_PER_THREAD = 1e11
-"""What a thread of a CPU with bfloat16 units gets through in a second, eagerly: measured with ConvNet-3 at 32 px."""
+"""What a thread of a CPU gets through in a second, eagerly: measured with ConvNet-3 at 32 px."""
 EAGER_FLOPS_GPU = 1e13
 """The same for a GPU, where launches bound the small networks."""
 CPU_REAL_PIXELS = 2**16

@@ -207,7 +207,7 @@ class _Drive:
         return self.waiting.pop(chosen(sizes, room(self.task.config, memory)))
 
     def _again(self, group: int, attempt: int, error: BaseException) -> None:
-        """Queues the group of a lost actor once more, or gives it up after its last attempt."""
+        """Queues a group once more whose actor, or whose storage, was lost; gives it up after its last attempt."""
         why = reason(error, self.resources.stall_s)
         self.emit(group, {"event": "lost", "why": why})
         if self.stopping.is_set():
@@ -215,7 +215,8 @@ class _Drive:
         if attempt < self.resources.attempts:
             self._put(group, attempt + 1)
             return
-        self._fail(group, FailedError(f"group {group}: lost its actor {attempt} times, the last time: {why}"))
+        lost = "broke off" if isinstance(error, FailedError) else "lost its actor"
+        self._fail(group, FailedError(f"group {group}: {lost} {attempt} times, the last time: {why}"))
 
     def _fail(self, group: int, error: BaseException) -> None:
         self.failed[group] = error
@@ -299,6 +300,8 @@ def reason(error: BaseException, stall_s: float) -> str:
     """Why an actor or a task ended, in a few words."""
     if isinstance(error, asyncio.TimeoutError):
         return f"silent for {stall_s:g} s"
+    if isinstance(error, FailedError):
+        return first_line(error)
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {first_line(error.cause)}" if error.cause else first_line(error)
     if isinstance(error, RayActorError):

@@ -1,9 +1,7 @@
 """The search itself: Ray Tune proposes values, runs a trial for each in a process of its own, and stops the poor ones."""
 
 import importlib.util
-import json
 import os
-import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +10,7 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from pipeline import ray_setup, storage
+from pipeline import ray_setup, storage, tune_state
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.plan import Placement, capacity
@@ -62,7 +60,7 @@ def search(
     objective = tune.with_resources(_objective(task), {name: share for name, share in needed.items() if share})
     folder = storage.join(out, NAME)
     filesystem, root = storage.arrow_filesystem(folder)
-    if _restorable(folder):
+    if tune_state.is_whole(folder):
         say(f"tune: goes on with the search in {out}")
         _fit(tune.Tuner.restore(root, objective, resume_errored=False, storage_filesystem=filesystem))
         return
@@ -186,22 +184,6 @@ def _searcher(config: RunConfig, space: Space, held: Found, trials: int, concurr
     # A third of the trials at random, at most Optuna's own ten, before what they tell is used.
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(1, trials // 3)))
     return OptunaSearch(points_to_evaluate=points, sampler=sampler)
-
-
-def _restorable(folder: str) -> bool:
-    """Whether Tune's state is there and whole; a kill may have cut it off."""
-    try:
-        names = storage.files_below(folder)
-        states = [name for name in names if name.startswith("experiment_state-") and name.endswith(".json")]
-        searchers = [name for name in names if name.startswith("searcher-state-")]
-        if not states or "tuner.pkl" not in names:
-            return False
-        json.loads(storage.read_bytes(storage.join(folder, max(states))))
-        for name in searchers:
-            pickle.loads(storage.read_bytes(storage.join(folder, name)))
-    except Exception:
-        return False
-    return True
 
 
 def _loggers(config: RunConfig, out: str) -> list[Any]:

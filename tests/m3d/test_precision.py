@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from m3d import ConfigError
-from m3d.precision import convolutions, cpu_has_bfloat16, encoding, resolve
+from m3d.precision import convolutions, encoding, resolve
 
 CPU = torch.device("cpu")
 
@@ -14,14 +14,20 @@ def test_a_name_means_itself(name):
     assert resolve(name, CPU) == name
 
 
-@pytest.mark.parametrize(("found", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_follows_the_hardware(monkeypatch, found, expected):
-    monkeypatch.setattr("m3d.precision.cpu_has_bfloat16", lambda: found)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n", "bfloat16"),
+        ("processor : 0\nflags\t\t: fpu avx512_bf16\n", "float32"),
+        ("processor : 0\n", "float32"),
+        (None, "float32"),
+    ],
+)
+def test_auto_follows_the_hardware(monkeypatch, tmp_path, text, expected):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr("m3d.precision.CPU_INFO", tmp_path / "cpuinfo")
     assert resolve("auto", CPU) == expected
-
-
-def test_the_cpu_can_be_asked():
-    assert cpu_has_bfloat16() in (True, False)
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,34 @@ def test_a_device_that_gives_out_is_left_and_the_group_goes_on_elsewhere(
     assert len(shards(tmp_path)) == 2
 
 
+class Unreachable(CondenseActor):
+    """Its storage cannot be reached the first times that it is asked for group 0."""
+
+    left = 2
+
+    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
+        if group == 0 and self.left:
+            self.left -= 1
+            raise FailedError("s3://bucket/run: the storage cannot be reached")
+        yield from super().condense(group, execution)
+
+
+def test_a_group_whose_storage_is_out_goes_on_later_on_the_same_actor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config()
+    task = task_of(config, tmp_path, prepared(config, tmp_path))
+    monkeypatch.setattr("pipeline.drive.CondenseActor", Unreachable)
+    emit = Recorder()
+    assert run(task, config, emit, attempts=3) == {}
+    assert emit.kinds(0).count("lost") == 2
+    assert emit.kinds().count("ready") == 1
+    assert len(shards(tmp_path)) == 2
+    failed = run(task_of(config, tmp_path / "twice", prepared(config, tmp_path)), config, Recorder(), attempts=2)
+    assert list(failed) == [0]
+    assert "broke off 2 times, the last time: s3://bucket/run: the storage" in str(failed[0])
+
+
 def test_actors_are_added_when_the_cluster_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.drive.WATCH_S", 0.1)
     config = small_config(iterations=400)
