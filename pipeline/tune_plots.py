@@ -20,6 +20,8 @@ MULTIPLIER = "kernel.bandwidth_multiplier"
 MAP = "viridis"
 LEAST = 4
 """Trials below which nothing can be said of importance."""
+FAR = 3.0
+"""Times the distance of the median below the best: what is worse than that is shown as if it were so good, or not at all."""
 SMOOTH = 0.12
 """Width of the heat map's smoothing, as a part of the axes."""
 
@@ -41,7 +43,7 @@ def heat_map(held: Found, space: Space) -> str:
     distance = (grid_x[..., None] - x) ** 2 + (grid_y[..., None] - y) ** 2
     # The nearest trial always counts, however far it is.
     weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / (2 * SMOOTH**2))
-    colours = Normalize(accuracy.min(), accuracy.max())
+    colours = Normalize(lowest_shown(accuracy), accuracy.max(), clip=True)
     axes.pcolormesh(
         grid_x,
         grid_y,
@@ -63,8 +65,7 @@ def heat_map(held: Found, space: Space) -> str:
         axis.set_ticks(places, labels)
         axis.set_label_text(key)
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    bar = figure.colorbar(ScalarMappable(colours, MAP), ax=axes)
-    bar.set_label(f"accuracy after {held.rungs[0]} iterations, %")
+    _colour_bar(figure, axes, ScalarMappable(colours, MAP), held)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, frameon=False)
     return _svg(figure)
 
@@ -77,7 +78,7 @@ def parallel_coordinates(held: Found, space: Space) -> str:
         return ""
     figure, axes = _axes(8.6, 3.8)
     accuracies = [trial.rungs[0].mean for trial in measured]
-    colours = ScalarMappable(Normalize(min(accuracies), max(accuracies)), MAP)
+    colours = ScalarMappable(Normalize(lowest_shown(accuracies), max(accuracies), clip=True), MAP)
     winner = held.winner.key
     for trial in measured:
         line = [position(space.domains[key], trial.values[key]) for key in keys]
@@ -99,7 +100,7 @@ def parallel_coordinates(held: Found, space: Space) -> str:
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(keys) - 0.5)
     axes.spines[:].set_visible(False)
-    figure.colorbar(colours, ax=axes).set_label(f"accuracy after {held.rungs[0]} iterations, %")
+    _colour_bar(figure, axes, colours, held)
     return _svg(figure)
 
 
@@ -173,9 +174,21 @@ def learning_curves(held: Found) -> str:
     axes.set_xticks(held.rungs, [str(rung) for rung in held.rungs])
     axes.minorticks_off()
     axes.set(xlabel="iterations", ylabel="validation accuracy, %")
+    means = [rung.mean for trial in measured for rung in trial.rungs]
+    lowest = lowest_shown(means)
+    if lowest > min(means):
+        axes.set_ylim(bottom=lowest)
+        below = sum(trial.rungs[-1].mean < lowest for trial in measured)
+        axes.set_title(f"{below} of {len(measured)} trials ended below this scale", fontsize=9, color="#5b6577")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return _svg(figure)
+
+
+def lowest_shown(accuracies: Sequence[float] | np.ndarray) -> float:
+    """Where a scale of accuracies begins: a few that came to nothing must not take up all of it."""
+    worst, median, best = (float(x) for x in np.quantile(np.asarray(accuracies), (0, 0.5, 1)))
+    return max(worst, best - FAR * (best - median)) if median < best else worst
 
 
 def position(domain: Domain, value: Any) -> float:
@@ -230,6 +243,13 @@ def _style(trial: Trial, winner: str | None, given: str) -> tuple[dict[str, Any]
     if trial.outcome == "finished":
         return {"color": "#3b6fb6", "linewidth": 1.1, "zorder": 3}, "finished"
     return {"color": "#a9b1bf", "linewidth": 1.0, "zorder": 2}, "stopped early"
+
+
+def _colour_bar(figure: Figure, axes: Axes, colours: ScalarMappable, held: Found) -> None:
+    worst = min(trial.rungs[0].mean for trial in held.trials if trial.rungs)
+    below = worst < (colours.norm.vmin or worst)
+    bar = figure.colorbar(colours, ax=axes, extend="min" if below else "neither")
+    bar.set_label(f"accuracy after {held.rungs[0]} iterations, %")
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

@@ -8,7 +8,15 @@ import pytest
 
 from pipeline.search_space import Domain
 from pipeline.tune_page import write_page
-from pipeline.tune_plots import heat_map, importance, learning_curves, parallel_coordinates, position, ticks
+from pipeline.tune_plots import (
+    heat_map,
+    importance,
+    learning_curves,
+    lowest_shown,
+    parallel_coordinates,
+    position,
+    ticks,
+)
 from tests.pipeline.runs import small_config
 from tests.pipeline.searches import made_search
 
@@ -81,6 +89,25 @@ def test_importance_finds_what_decides() -> None:
 )
 def test_places_on_an_axis(domain: Domain, value: object, expected: float) -> None:
     assert position(domain, value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "lowest"),
+    [([90.0, 91.0, 92.0], 90.0), ([10.0, 90.0, 91.0, 93.0], 85.5), ([10.0, 93.0, 93.0], 10.0), ([50.0], 50.0)],
+)
+def test_trials_that_came_to_nothing_do_not_take_up_the_scale(accuracies: list[float], lowest: float) -> None:
+    assert lowest_shown(accuracies) == lowest
+
+
+def test_a_scale_says_who_lies_below_it() -> None:
+    held, space = made_search()
+    shown = [replace(t, rungs=(replace(t.rungs[0], accuracies=(92.0, 93.0, 94.0)),)) for t in held.trials[4:5] * 6]
+    trials = (*held.trials, *(replace(trial, key=f"more{number}") for number, trial in enumerate(shown)))
+    svg = learning_curves(replace(held, trials=trials))
+    # The sixth was not measured, the fourth and the seventh ended at 31 and 61.
+    assert f"2 of {len(trials) - 1} trials ended below this scale" in svg
+    assert "below this scale" not in learning_curves(replace(held, trials=held.trials[:3]))
+    assert heat_map(replace(held, trials=trials), space)
 
 
 def test_ticks_of_a_logarithmic_axis() -> None:
