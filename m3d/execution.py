@@ -4,9 +4,9 @@ All of it can change the last bits of a result, so it follows from the settings,
 work, never from a timing or from what is free at the moment; a run stores it and keeps it when it goes on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ from m3d import compiler
 from m3d.config import Condense, ConfigError, Encoder, Train
 from m3d.cost import forward_flops, kept_numbers
 from m3d.precision import resolve
+
+T = TypeVar("T")
 
 COMPILE_PAYS_S = 120.0
 """Seconds of eager work from which on compiling is worth its 20 to 40 seconds."""
@@ -137,6 +139,30 @@ def compiles(
         return False, ""
     lacking = compiler.missing(device)
     return not lacking, f"not compiled, so several times slower: this machine has no {lacking}" if lacking else ""
+
+
+def with_compiler(
+    run: Callable[[bool], T], wanted: str, flops: int, device: torch.device, threads: int | None = None, *, key: str
+) -> T:
+    """``run(compiled)``: compiled where it pays, and once more without the compiler where that fails.
+
+    Args:
+        run: does the work, compiled or not.
+        wanted, flops, device, threads, key: as for ``compiles``.
+
+    Raises:
+        ConfigError: on, and this machine cannot compile or the compiler failed.
+    """
+    compiled, _ = compiles(wanted, flops, device, threads, key=key)
+    try:
+        return run(compiled)
+    except Exception as error:
+        if not compiled or not compiler.failed(error):
+            raise
+        if wanted == "on":
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"{key}: the compiler failed ({reason}); use {key}=off") from None
+        return run(False)
 
 
 def require_compiler(device: torch.device, key: str = "condense.compile") -> None:

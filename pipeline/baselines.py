@@ -105,8 +105,16 @@ def k_center(features: Float[Tensor, "B D"], count: int) -> Int[Tensor, " S"]:
 def real_images(config: RunConfig, cache: ClassCache, pick: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Normalised images and labels of a set that ``pick`` makes of a class's label and stored images, in [0, 255]."""
     mean, std = cache.moments
-    parts = [pick(entry["label"], cache.train(entry["label"])) for entry in cache.classes]
-    labels = torch.arange(len(parts)).repeat_interleave(config.condense.images_per_class)
+    parts, count = [], config.condense.images_per_class
+    for entry in cache.classes:
+        images = cache.train(entry["label"])
+        if len(images) < count:
+            raise UserError(
+                f"class {entry['name']!r} has {len(images)} training images, needed {count} for the baselines of as many "
+                "images as the condensed set; choose others with --sets, or data with more images"
+            )
+        parts.append(pick(entry["label"], images))
+    labels = torch.arange(len(parts)).repeat_interleave(count)
     return standardise(torch.cat(parts).float() / 255, mean, std), labels
 
 

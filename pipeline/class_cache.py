@@ -5,7 +5,7 @@ Shards in a bucket are copied to the local disk first, those of the classes that
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from m3d import ImageParts, TestSet
 from m3d.seeding import derive
 from pipeline import storage
 from pipeline.config import Data
-from pipeline.documents import PreparedClass, PreparedManifest, PreparedSplit, parsed
+from pipeline.documents import SEAL, PreparedClass, PreparedManifest, PreparedSplit, parsed
 from pipeline.errors import UserError
 from pipeline.shard_copies import forget, open_shard
 from pipeline.shard_schema import MANIFEST
@@ -42,6 +42,11 @@ class ClassCache:
         return self.manifest["classes"]
 
     @property
+    def seal(self) -> str:
+        """The checksum of the manifest, and by it of all shards."""
+        return dict[str, Any](self.manifest).get(SEAL, "")
+
+    @property
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel over all training images."""
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
@@ -63,6 +68,10 @@ class ClassCache:
         chosen = [entry["label"] for entry in self.classes] if labels is None else labels
         parts = [self._held(on, label) for label in chosen]
         numbers = torch.cat([torch.full((len(part),), i, dtype=torch.int64) for i, part in enumerate(parts)])
+        if not len(numbers):
+            raise UserError(
+                f"evaluate.on={on}: holds no image (data.validation_fraction={self.data.validation_fraction:g}); use more"
+            )
         mean, std = self.moments
         return TestSet(images=torch.cat(parts), labels=numbers, mean=mean, std=std, classes=len(parts))
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import ray
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -17,8 +19,8 @@ from pipeline.image_sets import TrainingSet
 from pipeline.intervals import paired
 from pipeline.networks import Trial, blocks, score_all, share
 from pipeline.partial import Partial, key_of
-from pipeline.peer_files import PUBLISHED_MOMENTS
 from pipeline.progress import Display, console, say
+from pipeline.published_moments import published_moments
 from pipeline.results import Scored, knobs, row_of, span, training_for
 from pipeline.shard_reader import condensed_folder, load_condensed, read_manifest
 
@@ -58,7 +60,7 @@ def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str
     rows: list[dict[str, Any]] = []
     scored = _scores(candidates, config, cache, out)
     classes = len(cache.classes)
-    for architecture in config.evaluate.architectures:
+    for architecture in dict.fromkeys(config.evaluate.architectures):
         first: dict[int, float] | None = None
         for index, one in enumerate(candidates):
             found = scored[index, architecture]
@@ -90,9 +92,8 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
     names = [entry["name"] for entry in cache.classes]
     if peer_files.is_peer(given):
         file = peer_files.parse(given)
-        moments = cache.moments
-        if file.layout in peer_files.NORMALISED:
-            moments = PUBLISHED_MOMENTS.get(config.data.name or "", moments)
+        normalised = file.layout in peer_files.NORMALISED
+        moments = published_moments(file.layout, config.data) if normalised else cache.moments
         read = peer_files.read(file, shape=shape, classes=len(names), moments=moments)
         held = TrainingSet(images=read.images, labels=read.labels, mean=read.mean, std=read.std)
         return Candidate(name=given, held=held, stored=read.stored, note=read.note)
@@ -116,21 +117,24 @@ def _scores(
     seeds, gpu = range(config.evaluate.seeds), share(1, config)[1] > 0
     found: dict[tuple[int, str], dict[int, Scored]] = {}
     owners, pending = {}, []
+    architectures = dict.fromkeys(config.evaluate.architectures)
     for index, one in enumerate(candidates):
-        for architecture in config.evaluate.architectures:
+        stored = ray.put(one.held)  # once, not with every task
+        for architecture in architectures:
             about = {"architecture": architecture, "training": knobs(training), "on": config.evaluate.on}
-            about |= {"images": _checksum(one.held), "shards": cache.folder.rsplit("/", 1)[-1], "set": index}
+            about |= {"images": _checksum(one.held), "shards": cache.seal, "set": index}
+            about |= {"held_out": [config.data.validation_fraction, config.data.split_seed]}
             key = key_of({**about, "best_epoch": config.evaluate.best_epoch})
             owners[key] = (index, architecture)
             held = kept.scored(key) if kept else {}
             found[index, architecture] = {seed: one for seed, one in held.items() if seed in seeds}
             left = [seed for seed in seeds if seed not in found[index, architecture]]
-            load = partial(_same, one.held)
+            load = partial(_same, stored)
             for block in blocks(left, architecture, config, gpu=gpu):
                 pending.append(
                     Trial(key=key, load=load, architecture=architecture, seeds=block, training=training, out=out)
                 )
-    total = len(candidates) * len(config.evaluate.architectures) * len(seeds)
+    total = len(candidates) * len(architectures) * len(seeds)
     with Display("compare", total) as display:
         display.start_at(sum(len(one) for one in found.values()))
         for trial, scored in score_all(pending, config, cache.folder, networks=total, display=display):
@@ -140,9 +144,9 @@ def _scores(
     return found
 
 
-def _same(held: TrainingSet, seed: int) -> TrainingSet:
-    """The set of every seed: a condensed set does not depend on the network's."""
-    return held
+def _same(stored: Any, seed: int) -> TrainingSet:
+    """The set of every seed, out of Ray's object store: a condensed set does not depend on the network's."""
+    return ray.get(stored)
 
 
 def _checksum(held: TrainingSet) -> str:
@@ -160,9 +164,9 @@ def table(rows: Sequence[dict[str, Any]], on: str) -> Table:
     for row in rows:
         difference = "" if row["difference"] is None else f"{row['difference']:+.1f}"
         shown.add_row(
-            row["set"],
+            escape(row["set"]),  # a path may hold brackets, which rich takes for markup
             row["architecture"],
-            row["protocol"],
+            row["protocol"] + (", no augmentation" if row["augmentation"] == "none" else ""),
             f"{row['images_per_class']:g}",
             f"{row['mean']:.1f}",
             f"{row['std']:.1f}",

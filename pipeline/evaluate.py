@@ -7,7 +7,7 @@ from typing import Any
 import ray
 import torch
 
-from pipeline import ray_setup
+from pipeline import ray_setup, storage
 from pipeline.baselines import CHOSEN, chosen_rows
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
@@ -54,17 +54,26 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     seal = read_manifest(condensed_folder(out))[SEAL]
     cache = ClassCache(cache_folder, config.data)
     classes = len(cache.classes)
-    wanted = [(name, architecture) for architecture in config.evaluate.architectures for name in set_names(config)]
-    held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, seal, classes)) is not None}
+    shards = cache.seal
+    architectures = dict.fromkeys(config.evaluate.architectures)
+    wanted = [(name, architecture) for architecture in architectures for name in set_names(config)]
+    if not wanted:
+        raise UserError(
+            "evaluate.sets: given mosaic alone, but condense.start=noise with factor 1 has none; name another"
+        )
+    held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, seal, classes, shards)) is not None}
     if held:
         say(f"evaluate: {len(held)} of {len(wanted)} rows are held from before")
-    _require_whole(out, wanted, held)
+    _require_whole(config, out, wanted, held)
     missing = [pair for pair in wanted if pair not in held]
     if missing:
         ray_setup.start(config.resources)
         _choose(config, out, cache_folder, missing)
-    for name, architecture, scored, images in _rows(config, out, cache_folder, missing, seal, classes, len(wanted)):
-        row = row_of(config, name, architecture, scored, classes=classes, images=images, condensed_set=seal)
+    for name, architecture, scored, images in _rows(
+        config, out, cache_folder, missing, seal, shards, classes, len(wanted)
+    ):
+        about = {"condensed_set": seal, "class_shards": shards}
+        row = row_of(config, name, architecture, scored, classes=classes, images=images, **about)
         held[name, architecture] = row
         write_rows(out, [row])  # a row is kept as soon as it is whole
     rows = [held[pair] for pair in wanted]
@@ -76,12 +85,15 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     return rows
 
 
-def _require_whole(out: str, wanted: Sequence[tuple[str, str]], held: dict[tuple[str, str], Any]) -> None:
+def _require_whole(
+    config: RunConfig, out: str, wanted: Sequence[tuple[str, str]], held: dict[tuple[str, str], Any]
+) -> None:
     absent = [architecture for name, architecture in wanted if name == "whole" and ("whole", architecture) not in held]
     if absent:
-        raise UserError(
-            f"{out}: has no row of the whole set for {', '.join(absent)}; run `python -m pipeline pretrain {out}` first"
-        )
+        record = storage.join(out, "config.json")
+        given = f"--config {record}" if storage.exists(record) else f"--data {config.data.path or 'PATH'}"
+        command = f"python -m pipeline pretrain {given} --out {out} --set pretrain.architecture={absent[0]}"
+        raise UserError(f"{out}: has no row of the whole set for {', '.join(absent)}; run `{command}` first")
 
 
 def _asked(score: dict[str, Any], config: RunConfig) -> bool:
@@ -100,6 +112,7 @@ def _rows(
     cache_folder: str,
     missing: Sequence[tuple[str, str]],
     seal: str,
+    shards: str,
     classes: int,
     rows: int,
 ) -> Iterator[tuple[str, str, dict[int, Scored], int]]:
@@ -119,6 +132,7 @@ def _rows(
                 "on": config.evaluate.on,
                 "best_epoch": config.evaluate.best_epoch,
                 "condensed_set": seal,
+                "class_shards": shards,
             }
         )
         keys[key] = (name, architecture)
@@ -165,15 +179,13 @@ def _choose(config: RunConfig, out: str, cache_folder: str, missing: Sequence[tu
         return
     threads, gpus, _ = share(1, config)
     task = _chosen.options(num_cpus=threads, num_gpus=gpus)
-    trained = result(task.remote(names, config, out, cache_folder, threads), "evaluate")
-    if trained:
-        say(f"feature network: {config.encoder.name}, in whose features {' and '.join(names)} choose, is there")
+    result(task.remote(names, config, out, cache_folder, threads), "evaluate")
+    say(f"feature network: {config.encoder.name}, in whose features {' and '.join(names)} choose, is there")
 
 
 @ray.remote(max_retries=2)
-def _chosen(names: Sequence[str], config: RunConfig, out: str, cache_folder: str, threads: int) -> bool:
+def _chosen(names: Sequence[str], config: RunConfig, out: str, cache_folder: str, threads: int) -> None:
     torch.set_num_threads(threads)
     cache = ClassCache(cache_folder, config.data)
     for name in names:
         chosen_rows(name, config, out, cache, device_of_actor())
-    return True

@@ -3,7 +3,7 @@
     OUT/feature-network.safetensors    weights, and what they follow from
 
 It is the run's own encoder architecture, trained for a short schedule of its own on at most ``IMAGES_PER_CLASS`` images
-of every class, which suffices to tell near from far. Another training set or another schedule trains it anew. No Ray here.
+of every class, fewer where they would not fit into memory, which suffices to tell near from far. Another training set or another schedule trains it anew. No Ray here.
 """
 
 import json
@@ -15,17 +15,18 @@ from safetensors.torch import load, save
 
 from m3d import Augment, Train, Trainer, standardise
 from m3d.encoders import Network, build
-from m3d.execution import compiles, training_flops
+from m3d.execution import training_flops, with_compiler
 from m3d.precision import resolve
 from m3d.seeding import derive, generator
 from pipeline import storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
-from pipeline.documents import SEAL
 from pipeline.results import knobs
 
 FILE = "feature-network.safetensors"
 IMAGES_PER_CLASS = 1000
+BYTES = 4 * 2**30
+"""That all its training images take at most, as float32: 71 of each class of ImageNet-100 at 224 px."""
 SCHEDULE = Train(epochs=10, batch=128, augment=Augment(strategy="color_crop"), milestones=(0.6, 0.8))
 
 
@@ -53,38 +54,49 @@ def fingerprint(config: RunConfig, cache: ClassCache) -> str:
     return storage.sha256(json.dumps(_about(config, cache), sort_keys=True).encode())[:32]
 
 
+def images_per_class(cache: ClassCache) -> int:
+    """Most training images of a class."""
+    channels, height, width = cache.manifest["shape"]
+    return max(1, min(IMAGES_PER_CLASS, BYTES // (len(cache.classes) * channels * height * width * 4)))
+
+
 def _about(config: RunConfig, cache: ClassCache) -> dict[str, Any]:
     return {
         "architecture": config.encoder.name,
         "training": knobs(SCHEDULE),
-        "images_per_class": IMAGES_PER_CLASS,
+        "images_per_class": images_per_class(cache),
         "seed": config.seed,
-        "class_shards": cache.manifest.get(SEAL),
+        "class_shards": cache.seal,
         "held_out": [cache.data.validation_fraction, cache.data.split_seed],
     }
 
 
 def _train(config: RunConfig, cache: ClassCache, device: torch.device) -> Network:
     mean, std = cache.moments
-    parts = []
+    parts, most = [], images_per_class(cache)
     for entry in cache.classes:
         images = cache.train(entry["label"])
         order = torch.randperm(len(images), generator=generator(config.seed, "feature-network", entry["label"]))
-        parts.append(images[order[:IMAGES_PER_CLASS]])
+        parts.append(standardise(images[order[:most]].float() / 255, mean, std))
     labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(parts)])
-    images = standardise(torch.cat(parts).float() / 255, mean, std).to(device)
+    images = torch.cat(parts).to(device)
+    classes = len(parts)
+    parts.clear()
     channels, height, width = images.shape[1:]
     flops = training_flops(SCHEDULE, config.encoder.name, len(images), (channels, height, width))
-    compiled, _ = compiles("auto", flops, device, key="evaluate.compile")
-    trainer = Trainer(
-        config.encoder.name,
-        images.shape[1:],
-        classes=len(parts),
-        precision=resolve("auto", device),
-        compiled=compiled,
-        device=device,
-    )
-    return trainer.train(images, labels, config=SCHEDULE, seed=derive(config.seed, "feature-network"))
+
+    def train(compiled: bool) -> Network:
+        trainer = Trainer(
+            config.encoder.name,
+            images.shape[1:],
+            classes=classes,
+            precision=resolve("auto", device),
+            compiled=compiled,
+            device=device,
+        )
+        return trainer.train(images, labels, config=SCHEDULE, seed=derive(config.seed, "feature-network"))
+
+    return with_compiler(train, config.evaluate.compile, flops, device, key="evaluate.compile")
 
 
 def _stored(path: str, told: str, config: RunConfig, cache: ClassCache) -> Network | None:

@@ -7,14 +7,14 @@ from functools import partial
 import ray
 import torch
 
-from m3d import Score, TestSet, compiler, ensemble, trials, trials_together
+from m3d import Score, TestSet, ensemble, trials, trials_together
 from m3d.config import ConfigError, Train
-from m3d.execution import compiles, training_flops
+from m3d.execution import training_flops, with_compiler
 from m3d.precision import resolve
 from pipeline import ray_setup
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError
 from pipeline.image_sets import TrainingSet
 from pipeline.plan import capacity, does_not_fit
 from pipeline.progress import Display
@@ -118,7 +118,14 @@ def _score(trial: Trial, place: _Place) -> dict[int, Scored]:
 
 
 def score(trial: Trial, place: _Place) -> dict[int, Scored]:
-    """Trains and scores the networks of one block in this process."""
+    """Trains and scores the networks of one block in this process. Raises UserError for settings that do not fit."""
+    try:
+        return _trained_and_scored(trial, place)
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+
+
+def _trained_and_scored(trial: Trial, place: _Place) -> dict[int, Scored]:
     torch.set_num_threads(place.threads)
     config, device = place.config, device_of_actor()
     precision = resolve(config.condense.precision, device)
@@ -130,12 +137,6 @@ def score(trial: Trial, place: _Place) -> dict[int, Scored]:
         return {seed: _scored(one, precision, compiled=False) for seed, one in found}
     channels, height, width = first.images.shape[1:]
     work = training_flops(trial.training, trial.architecture, len(first.images), (channels, height, width))
-    try:
-        compiled, _ = compiles(
-            config.evaluate.compile, place.networks * work, device, place.threads, key="evaluate.compile"
-        )
-    except ConfigError as error:
-        raise UserError(str(error)) from None
 
     def scored(compiled: bool) -> dict[int, Scored]:
         found = trials(
@@ -153,14 +154,8 @@ def score(trial: Trial, place: _Place) -> dict[int, Scored]:
         return {seed: _scored(one, precision, compiled=compiled) for seed, one in found}
 
     # Ray gives a process one network after another, and what was compiled for the first serves the others.
-    try:
-        return scored(compiled)
-    except Exception as error:
-        if not compiled or not compiler.failed(error):
-            raise
-        if config.evaluate.compile == "on":
-            raise UserError(f"the compiler failed ({first_line(error)}); use evaluate.compile=off") from None
-        return scored(False)
+    compile, total = config.evaluate.compile, place.networks * work
+    return with_compiler(scored, compile, total, device, place.threads, key="evaluate.compile")
 
 
 def _test_set(place: _Place, trained_on: TrainingSet) -> TestSet:

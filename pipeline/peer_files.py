@@ -8,9 +8,10 @@ They are read with ``weights_only=True``: a file can hold numbers and names, nev
 """
 
 import io
-import pickle
+import math
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +26,8 @@ from pipeline.errors import UserError, listed, nearest
 LAYOUTS = ("idc", "dc", "mtt", "ncfm")
 NORMALISED = ("dc", "mtt")
 OPTIONS = ("factor", "mean", "std")
-PUBLISHED_MOMENTS = {
-    "MNIST": ((0.1307,), (0.3081,)),
-    "FashionMNIST": ((0.2861,), (0.3530,)),
-    "SVHN": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "CIFAR10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "CIFAR100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
-"""What the normalised files of a data set were normalised with: the moments in the published code of DC and MTT."""
-_SLACK = 1e-3
-"""Beyond 0 and 1, for pixels that were optimised."""
+FARTHEST = 0.5
+"""How far pixels may lie outside 0 to 1: the published loops of IDC and M3D store what their last steps left, unclamped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +81,18 @@ def parse(given: str) -> PeerFile:
             values[name] = int(text) if name == "factor" else tuple(float(part) for part in text.split("/"))
         except ValueError:
             raise UserError(f"{given}: {option!r} is no number; write factor=2, or mean=0.5/0.5/0.5") from None
-    if not 1 <= values.get("factor", 1) <= 16 or any(one <= 0 for one in values.get("std", ())):
-        raise UserError(f"{given}: factor is an integer from 1 to 16, std is above 0")
+    std, numbers = values.get("std", ()), (*values.get("mean", ()), *values.get("std", ()))
+    if not 1 <= values.get("factor", 1) <= 16 or any(one <= 0 for one in std) or not all(map(math.isfinite, numbers)):
+        raise UserError(f"{given}: factor is an integer from 1 to 16, mean is finite, std is finite and above 0")
     return PeerFile(path=storage.absolute(found[1]), layout=layout, **values)
 
 
 def read(
-    file: PeerFile, *, shape: tuple[int, int, int], classes: int, moments: tuple[tuple[float, ...], tuple[float, ...]]
+    file: PeerFile,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    moments: tuple[Sequence[float], Sequence[float]] | None,
 ) -> PeerSet:
     """The file as training images.
 
@@ -103,12 +101,13 @@ def read(
         shape: channels, height, width of the data that it is compared on.
         classes: of that data.
         moments: mean and std: what images in [0, 1] are normalised with, and what a normalised file is taken to be
-            normalised with where it is not said; its images are left as they are, and the test images follow them.
+            normalised with where it is not said; its images are left as they are, and the test images follow them. None
+            where nothing is known of a normalised file: it must be said.
 
     Raises:
         UserError: not readable, of another layout, shape or number of classes.
     """
-    images, labels, note = _content(file)
+    images, labels, notes = _content(file, classes)
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise UserError(f"{file.path}: holds images of shape {list(images.shape[1:])}, the data has {list(shape)}")
     if len(labels) != len(images):
@@ -117,24 +116,58 @@ def read(
         raise UserError(f"{file.path}: its labels are not those of {classes} classes, 0 to {classes - 1}")
     if not bool(images.isfinite().all()):
         raise UserError(f"{file.path}: holds pixels that are not finite")
-    mean, std = file.mean or moments[0], file.std or moments[1]
+    mean, std = _moments(file, moments)
     if len(mean) != shape[0] or len(std) != shape[0]:
         raise UserError(f"{file.path}: mean and std need a number for each of {shape[0]} channels")
-    lowest, highest = float(images.min()), float(images.max())
     if file.layout not in NORMALISED:
-        if lowest < -_SLACK or highest > 1 + _SLACK:
-            raise UserError(
-                f"{file.path}: layout {file.layout} has pixels from 0 to 1, these reach from {lowest:.2g} to {highest:.2g}; if they "
-                f"are normalised, name it {file.path}:dc or :mtt"
-            )
+        images, clamped = _within_bounds(file, images)
+        notes += clamped
         images = standardise(decode(images[:, None], file.factor).flatten(0, 1), mean, std)
     elif file.factor != 1:
         images = decode(standardise_back(images, mean, std)[:, None], file.factor).flatten(0, 1)
         images = standardise(images, mean, std)
+    if file.layout in NORMALISED and not (file.mean and file.std):
+        notes.append(f"taken to be normalised with mean {_listed(mean)} and std {_listed(std)}")
     stored, repeats = len(labels), len(images) // len(labels)
     return PeerSet(
-        images=images, labels=labels.repeat_interleave(repeats), mean=mean, std=std, stored=stored, note=note
+        images=images,
+        labels=labels.repeat_interleave(repeats),
+        mean=mean,
+        std=std,
+        stored=stored,
+        note="; ".join(notes),
     )
+
+
+def _moments(
+    file: PeerFile, moments: tuple[Sequence[float], Sequence[float]] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if moments is None and not (file.mean and file.std):
+        raise UserError(
+            f"{file.path}: layout {file.layout} is normalised, and with what is not known for this data; add :mean=A/B/C:std=A/B/C"
+        )
+    known = moments or ((), ())
+    return tuple(file.mean or known[0]), tuple(file.std or known[1])
+
+
+def _within_bounds(file: PeerFile, images: Tensor) -> tuple[Tensor, list[str]]:
+    """Pixels in [0, 1], and what was done to them."""
+    outside = float(((images < 0) | (images > 1)).float().mean())
+    if not outside:
+        return images, []
+    lowest, highest = float(images.min()), float(images.max())
+    if lowest < -FARTHEST or highest > 1 + FARTHEST:
+        raise UserError(
+            f"{file.path}: layout {file.layout} has pixels from 0 to 1, these reach from {lowest:.2g} to {highest:.2g}; if they "
+            f"are normalised, name it {file.path}:dc or :mtt"
+        )
+    return images.clamp(0, 1), [
+        f"{outside:.2%} of the pixels were outside 0 to 1 ({lowest:.3g} to {highest:.3g}), clamped"
+    ]
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return "/".join(f"{number:.4g}" for number in numbers)
 
 
 def standardise_back(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -142,7 +175,7 @@ def standardise_back(images: Tensor, mean: tuple[float, ...], std: tuple[float, 
     return images * images.new_tensor(std).view(-1, 1, 1) + images.new_tensor(mean).view(-1, 1, 1)
 
 
-def _content(file: PeerFile) -> tuple[Tensor, Tensor, str]:
+def _content(file: PeerFile, classes: int) -> tuple[Tensor, Tensor, list[str]]:
     """Images, labels and what a person should know."""
     held = _load(file.path)
     if file.layout in ("idc", "ncfm"):
@@ -157,11 +190,17 @@ def _content(file: PeerFile) -> tuple[Tensor, Tensor, str]:
         raise UserError(
             f"{file.path}: is not of layout {file.layout} ({type(held).__name__}); allowed: {', '.join(LAYOUTS)}"
         )
-    labels = torch.as_tensor(pair[1])
-    note = ""
-    if labels.ndim == 2:
-        labels, note = labels.argmax(1), "hard labels: the largest of each soft one"
-    return pair[0].detach().float(), labels.flatten().long(), note
+    try:
+        images, labels = pair[0].detach().to_dense().float(), torch.as_tensor(pair[1]).to_dense()
+    except (RuntimeError, ValueError, TypeError):
+        raise UserError(f"{file.path}: its labels are no numbers ({type(pair[1]).__name__})") from None
+    if labels.ndim == 2 and labels.shape[1] == classes > 1:
+        return images, labels.argmax(1), ["hard labels: the largest of each soft one"]
+    if labels.ndim > 1 and labels.numel() != len(labels):
+        raise UserError(
+            f"{file.path}: its labels have shape {list(labels.shape)}; allowed: [n], [n, 1] or [n, {classes}]"
+        )
+    return images, labels.flatten().long(), []
 
 
 def _labels_beside(path: str) -> str:
@@ -184,7 +223,7 @@ def _load(path: str) -> Any:
                 "ignore", UserWarning
             )  # about the pickle protocol of a file that may be no tensor file
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # a file of another kind, or a damaged one, makes torch raise almost anything
         reason = listed(str(error).strip().splitlines()[:1])
         raise UserError(f"{path}: cannot be read as a file of torch tensors ({reason})") from None
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 
 from m3d.config import Condense, Encoder, Evaluate
-from m3d.protocols import imagenet_epochs
 from pipeline.config import Data, Pretrain, RunConfig
 from pipeline.errors import UserError, nearest
 
@@ -66,11 +65,7 @@ def imagenet_at_128(subset: str, images_per_class: int) -> RunConfig:
 def imagenet_at_224(subset: str, classes: int, images_per_class: int) -> RunConfig:
     """IDC's subsets at 224 px: ResNetAP-10, factor 3, IDC's schedule of training for ImageNet."""
     made = _folder(224, "resnetap10", Condense(images_per_class=images_per_class, factor=3))
-    evaluate = replace(
-        made.evaluate,
-        protocol="imagenet100" if classes >= 100 else "imagenet",
-        epochs=imagenet_epochs(images_per_class * made.condense.factor**2, classes),
-    )
+    evaluate = replace(made.evaluate, protocol="imagenet100" if classes >= 100 else "imagenet")
     return replace(made, data=replace(made.data, subset=subset), evaluate=evaluate)
 
 

@@ -137,12 +137,19 @@ def read_rows(out: str) -> list[dict[str, Any]]:
 
 
 def held_row(
-    config: RunConfig, out: str, name: str, architecture: str, seal: str, classes: int | None = None
+    config: RunConfig,
+    out: str,
+    name: str,
+    architecture: str,
+    seal: str,
+    classes: int | None = None,
+    shards: str | None = None,
 ) -> dict[str, Any] | None:
     """The row of evaluation.json that answers for a set and an architecture, or None.
 
-    It must be of the same split, training and protocol, of at least the seeds asked for, and of this very condensed
-    set, whose manifest has the checksum ``seal``. The row of the whole set has a training of its own.
+    It must be of the same split, training and protocol, of at least the seeds asked for, of this very condensed
+    set, whose manifest has the checksum ``seal``, and of the class shards with the checksum ``shards`` where that is
+    told. The row of the whole set has a training of its own.
     """
     asked = {"set": name, "architecture": architecture, "on": config.evaluate.on}
     if name != "whole":
@@ -155,6 +162,7 @@ def held_row(
             all(row.get(key) == value for key, value in asked.items())
             and isinstance(held, list)
             and seeds <= set(held)
+            and (shards is None or row.get("class_shards", shards) == shards)
             and (name == "whole" or _same_training(row, config, classes))
         ):
             return row

@@ -1,11 +1,12 @@
 """The stages in order. Each does only what is missing, so repeating a command goes on where it ended."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from m3d.config import SETS, ConfigError
-from m3d.encoders import check_name
+from m3d.encoders import architecture, check_name
 from m3d.formation import tile_sides
 from m3d.kernels import kernel_named
 from pipeline import object_log, s3, storage
@@ -215,9 +216,9 @@ def check(config: RunConfig) -> None:
         if config.data.subset:
             subset(config.data.subset)
         kernel_named(config.kernel.name)
-        check_name(config.encoder.name, "encoder.name")
+        _check_size(config.encoder.name, "encoder.name", config)
         for name in config.evaluate.architectures:
-            check_name(name, "evaluate.architectures")
+            _check_size(name, "evaluate.architectures", config)
         check_name(config.pretrain.architecture, "pretrain.architecture")
         tile_sides(config.data.image_size, config.condense.factor)
         if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
@@ -228,6 +229,15 @@ def check(config: RunConfig) -> None:
         raise UserError(str(error)) from None
     if config.evaluate.on == "validation" and not config.data.validation_fraction:
         raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
+
+
+def _check_size(name: str, key: str, config: RunConfig) -> None:
+    """Raises ConfigError for an unknown network, or one that needs larger images."""
+    check_name(name, key)
+    try:
+        architecture(name, channels=config.data.channels or 3, image_size=config.data.image_size, classes=2)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {re.sub('^(encoder:|architecture) ', '', str(error))}") from None
 
 
 def _condense(config: RunConfig, out: str) -> None:

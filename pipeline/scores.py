@@ -12,7 +12,9 @@ from typing import Any
 from pipeline.intervals import paired
 
 LIKE = ("architecture", "protocol", "on", "augmentation", "labels")
-"""What two rows must share to be compared."""
+"""What a score is named by."""
+SAME = (*LIKE, "training", "epochs", "flip", "condensed_set")
+"""What two rows must share to be compared, where they have it: rows of other epochs, or of another condensed set, are no pair."""
 
 
 def label_robust_score(ior: float, hlr: float) -> float:
@@ -33,17 +35,17 @@ def scores(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["set"] != "condensed":
             continue
         # Soft labels are measured against random images with hard labels: reported apart, never mixed with the others.
-        kind = {**{key: row[key] for key in LIKE}, "labels": "hard"}
+        kind = {**{key: row.get(key) for key in SAME}, "labels": "hard"}
         random = _first(rows, {**kind, "set": "random"})
         whole = _first(rows, {"set": "whole", **{key: row[key] for key in ("architecture", "on")}})
-        ior = None if random is None else (row["mean"] - random["mean"]) / 100
+        ior, interval = (None, None) if random is None else _improvement(row, random)
         hlr = None if whole is None else (whole["mean"] - row["mean"]) / 100
         found.append(
             {
                 **{key: row[key] for key in LIKE},
                 "accuracy": row["mean"] / 100,
                 "ior": ior,
-                "ior_interval95": None if random is None else _interval(row, random),
+                "ior_interval95": interval,
                 "hlr": hlr,
                 "lrs": None if ior is None or hlr is None else label_robust_score(ior, hlr),
             }
@@ -62,10 +64,13 @@ def by_seed(row: dict[str, Any]) -> dict[int, float]:
     return dict(zip(seeds, row.get("accuracies", []), strict=False))
 
 
-def _interval(row: dict[str, Any], other: dict[str, Any]) -> list[float] | None:
-    difference = paired(by_seed(row), by_seed(other))
-    held = difference.interval if difference else None
-    return [end / 100 for end in held] if held else None
+def _improvement(row: dict[str, Any], random: dict[str, Any]) -> tuple[float, list[float] | None]:
+    """The mean difference over the seeds that both rows have, and its interval; of the means where they share none."""
+    difference = paired(by_seed(row), by_seed(random))
+    if difference is None:
+        return (row["mean"] - random["mean"]) / 100, None
+    interval = difference.interval and [end / 100 for end in difference.interval]
+    return difference.mean / 100, interval
 
 
 def _first(rows: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Ray tasks with a bound on how many are under way."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +17,8 @@ def results(calls: Sequence[Callable[[], Any]], in_flight: int, what: str) -> It
     """Runs tasks, ``in_flight`` at a time, and yields (index, result) as they end.
 
     Yields (-1, None) about every second in between, for a display. When one fails, those that run are waited
-    for and the rest is never begun: killing running tasks can bring down the driver (a check in Ray 2.60's
-    task manager), and whatever they write is whole.
+    for, and their results are yielded before the error is raised; the rest is never begun. Killing running tasks can
+    bring down the driver (a check in Ray 2.60's task manager), and whatever they write is whole.
 
     Args:
         calls: each submits one task and returns its reference.
@@ -36,13 +37,15 @@ def results(calls: Sequence[Callable[[], Any]], in_flight: int, what: str) -> It
                 pending[call()] = index
             ready, _ = ray.wait(list(pending), timeout=1.0)
             for done in ready:
-                yield pending[done], result(done, what)
-                pending.pop(done)
+                index = pending.pop(done)
+                yield index, result(done, what)
             if not ready:
                 yield -1, None
     except (UserError, FailedError):
-        if pending:
-            ray.wait(list(pending), num_returns=len(pending), timeout=SETTLE_S)
+        ended, _ = ray.wait(list(pending), num_returns=len(pending), timeout=SETTLE_S) if pending else ([], [])
+        for done in ended:
+            with contextlib.suppress(UserError, FailedError):  # the first error is the one that is told
+                yield pending[done], result(done, what)
         raise
 
 

@@ -21,7 +21,7 @@ from m3d import (
     train_and_score,
 )
 from m3d.config import ConfigError
-from m3d.execution import choose, compiles, training_flops
+from m3d.execution import choose, training_flops, with_compiler
 from m3d.protocols import training_of
 from m3d.seeding import derive
 from m3d.state import Outcome
@@ -237,7 +237,6 @@ def score(
     for architecture in config.evaluate.architectures:
         networks = config.evaluate.seeds * len(task.rungs)
         work = networks * training_flops(training, architecture, len(images), (channels, height, width))
-        compiled, _ = compiles(config.evaluate.compile, work, device, task.threads, key="evaluate.compile")
 
         def scored(compiled: bool, architecture: str = architecture) -> list[float]:
             made = train_and_score(
@@ -252,12 +251,8 @@ def score(
             )
             return [accuracy for _, accuracy in made]
 
-        try:
-            found.append(scored(compiled))
-        except Exception as error:
-            if not compiled or config.evaluate.compile == "on" or not compiler.failed(error):
-                raise
-            found.append(scored(False))
+        compile = config.evaluate.compile
+        found.append(with_compiler(scored, compile, work, device, task.threads, key="evaluate.compile"))
     return tuple(sum(one) / len(one) for one in zip(*found, strict=True))
 
 

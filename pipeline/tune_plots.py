@@ -247,7 +247,7 @@ def _style(trial: Trial, winner: str | None, given: str) -> tuple[dict[str, Any]
 
 def _colour_bar(figure: Figure, axes: Axes, colours: ScalarMappable, held: Found) -> None:
     worst = min(trial.rungs[0].mean for trial in held.trials if trial.rungs)
-    below = worst < (colours.norm.vmin or worst)
+    below = worst < colours.get_clim()[0]
     bar = figure.colorbar(colours, ax=axes, extend="min" if below else "neither")
     bar.set_label(f"accuracy after {held.rungs[0]} iterations, %")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.intervals import estimate
 from pipeline.record import new_record, write_record
 from pipeline.shard_reader import load_condensed
 from tests.pipeline.conftest import Told
@@ -27,8 +28,9 @@ def made(out: Path, *settings: str) -> Path:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_compare(call: Call, tmp_path: Path) -> None:
-    first, second = made(tmp_path / "a"), made(tmp_path / "b", "seed=1")
+def test_compare(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A path with what rich would take for markup.
+    first, second = made(tmp_path / "a[/b]"), made(tmp_path / "b", "seed=1")
     stored = load_condensed(str(second), decode=False, normalise=False)
     torch.save([stored.images, stored.labels], tmp_path / "c.pt")
     given = (str(first), str(second / "condensed"), f"{tmp_path / 'c.pt'}:idc:factor=2")
@@ -44,6 +46,9 @@ def test_compare(call: Call, tmp_path: Path) -> None:
     assert rows[1]["difference"] == pytest.approx(sum(expected) / 2)
     assert rows[1]["images_per_class"] == 1
     assert rows[1]["training"] == rows[0]["training"]
+    assert rows[1]["difference_interval95"] == list(estimate(expected).interval or ())
+    assert rows[2]["difference"] == rows[1]["difference"]
+    monkeypatch.setattr("pipeline.networks.results", lambda *_: pytest.fail("networks are trained again"))
     again = call("compare", *given, *SHORT, "--out", str(tmp_path / "out"))
     assert again[0] == 0
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == held
@@ -102,7 +107,7 @@ def test_sets_of_other_data_are_refused(call: Call, tmp_path: Path, ray_cluster:
         (["--sets", ""], ["condensed, random"]),
         (["--data", "/data"], ["--data", "keeps its own"]),
         (["--protocol", "icd"], ["evaluate.protocol", "icd"]),
-        (["--sets", "whole"], ["pretrain"]),
+        (["--architectures", "convnet1,convnet5"], ["evaluate.architectures: convnet5 needs", "32 px"]),
     ],
 )
 def test_mistakes_of_evaluate(

@@ -1,23 +1,28 @@
 """The sets that are compared, and evaluation.json."""
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from m3d import decode, moments, standardise
+from pipeline import cli
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, with_settings
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.image_sets import training_set
 from pipeline.ledger import Ledger
 from pipeline.networks import score_all
-from pipeline.record import condensed_manifest, new_record
-from pipeline.results import is_evaluated, read_rows, set_names, write_rows
+from pipeline.record import condensed_manifest, new_record, write_record
+from pipeline.results import held_row, is_evaluated, read_rows, set_names, write_rows
 from pipeline.shard_reader import read_manifest
+from pipeline.tasks import results
 from pipeline.worker import GroupWorker
 from tests.pipeline.runs import EXECUTION, condensed_images, placement_of, prepared, small_config, task_of
 
@@ -173,8 +178,12 @@ def test_every_set_and_architecture_with_matrices(tmp_path: Path, monkeypatch: p
 def test_the_whole_set_is_left_to_pretrain(tmp_path: Path) -> None:
     config = small_config("evaluate.sets=whole")
     cache = condensed_run(config, tmp_path)
-    with pytest.raises(UserError, match="python -m pipeline pretrain"):
+    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
+    with pytest.raises(UserError, match="python -m pipeline pretrain") as error:
         evaluate(config, str(tmp_path), cache.folder)
+    command = str(error.value).split("`")[1].split()
+    given = cli._parser().parse_args(command[3:])
+    assert (given.config, given.out) == (str(tmp_path / "config.json"), str(tmp_path))
     row = {"set": "whole", "architecture": "convnet1", "protocol": "pretrain", "on": "test"}
     write_rows(str(tmp_path), [{**row, "mean": 90.0, "std": 0.0, "accuracies": [90.0], "seeds": [0]}])
     (found,) = evaluate(config, str(tmp_path), cache.folder)
@@ -220,3 +229,44 @@ def test_the_best_epoch_is_a_labelled_figure_beside_the_last(tmp_path: Path) -> 
     best = row["best_epoch_compatibility"]
     assert best["every"] == 2
     assert all(one >= last for one, last in zip(best["accuracies"], row["accuracies"], strict=True))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_row_answers_for_its_own_class_shards(tmp_path: Path) -> None:
+    config = small_config("evaluate.sets=condensed", "evaluate.seeds=1", "evaluate.epochs=1")
+    cache = condensed_run(config, tmp_path)
+    (row,) = evaluate(config, str(tmp_path), cache.folder)
+    assert row["class_shards"] == cache.seal
+    seal = row["condensed_set"]
+    assert held_row(config, str(tmp_path), "condensed", "convnet1", seal, 4, cache.seal) is not None
+    assert held_row(config, str(tmp_path), "condensed", "convnet1", seal, 4, "other shards") is None
+
+
+def test_too_few_real_images_are_said(tmp_path: Path) -> None:
+    config = small_config()
+    cache = condensed_run(config, tmp_path)
+    many = with_settings(config, ["condense.images_per_class=100000"])
+    with pytest.raises(UserError, match=r"training images, needed 100000"):
+        training_set("random", many, str(tmp_path), cache, 0)
+
+
+def test_an_empty_validation_split_is_said(tmp_path: Path) -> None:
+    config = small_config("data.validation_fraction=0.0001", "evaluate.on=validation")
+    with pytest.raises(UserError, match=r"evaluate.on=validation: holds no image"):
+        prepared(config, tmp_path).test_set("validation")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_ends_beside_a_failure_is_not_lost() -> None:
+    @ray.remote(num_cpus=0)
+    def work(number: int) -> int:
+        if number == 0:
+            raise UserError("a mistake")
+        time.sleep(1)
+        return number
+
+    got = []
+    with pytest.raises(UserError, match="a mistake"):  # noqa: PT012 (what is yielded before counts)
+        for index, value in results([partial(work.remote, number) for number in range(4)], 3, "work"):
+            got += [value] if index >= 0 else []
+    assert sorted(got) == [1, 2]  # those that ran; the fourth was never begun

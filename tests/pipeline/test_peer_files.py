@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from m3d import decode, standardise
+from pipeline.config import Data
 from pipeline.errors import UserError
 from pipeline.peer_files import PeerFile, PeerSet, is_peer, parse, read
+from pipeline.published_moments import published_moments
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -66,6 +68,52 @@ def test_soft_labels_become_hard_ones_and_it_is_said(tmp_path: Path) -> None:
     assert "hard labels" in found.note
 
 
+def test_labels_in_a_column_are_no_soft_ones(tmp_path: Path) -> None:
+    found = told(saved(tmp_path, [IMAGES, LABELS[:, None]]) + ":idc")
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert found.note == ""
+
+
+def test_pixels_a_little_outside_are_clamped_and_it_is_said(tmp_path: Path) -> None:
+    images = IMAGES.clone()
+    images[0, 0, 0] = 1.02
+    images[1, 0, 0] = -0.01
+    found = told(saved(tmp_path, [images, LABELS]) + ":idc")
+    assert torch.equal(found.images, standardise(images.clamp(0, 1), MEAN, STD))
+    assert found.note == f"{16 / images.numel():.2%} of the pixels were outside 0 to 1 (-0.01 to 1.02), clamped"
+
+
+def test_normalised_tiles_are_decoded_as_pixels(tmp_path: Path) -> None:
+    found = told(saved(tmp_path, {"data": [[NORMALISED, LABELS]]}) + ":dc:factor=2")
+    torch.testing.assert_close(found.images, standardise(decode(IMAGES[:, None], 2).flatten(0, 1), MEAN, STD))
+
+
+def test_what_a_normalised_file_is_normalised_with_is_said_or_asked_for(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"data": [[NORMALISED, LABELS]]})
+    assert told(f"{path}:dc").note == "taken to be normalised with mean 0.5/0.4/0.3 and std 0.2/0.25/0.3"
+    file = parse(f"{path}:dc")
+    with pytest.raises(UserError, match=r"add :mean=A/B/C:std=A/B/C"):
+        read(file, shape=(3, 8, 8), classes=2, moments=None)
+    said = parse(f"{path}:dc:mean=0/0/0:std=1/1/1")
+    assert read(said, shape=(3, 8, 8), classes=2, moments=None).note == ""
+
+
+@pytest.mark.parametrize(
+    ("layout", "data", "mean"),
+    [
+        ("dc", Data(name="CIFAR100"), 0.5071),
+        ("mtt", Data(name="CIFAR100"), 0.4914),
+        ("mtt", Data(name="CIFAR10"), 0.4914),
+        ("dc", Data(source="image_folder", subset="imagenette"), 0.485),
+    ],
+)
+def test_published_moments(layout: str, data: Data, mean: float) -> None:
+    held = published_moments(layout, data)
+    assert held is not None
+    assert held[0][0] == mean
+    assert published_moments(layout, Data(name="photos")) is None
+
+
 def test_moments_can_be_said(tmp_path: Path) -> None:
     path = saved(tmp_path, [IMAGES, LABELS])
     found = told(f"{path}:idc:mean=0/0/0:std=1/1/1")
@@ -88,6 +136,13 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
         told(f"{path}:idc")
 
 
+@pytest.mark.parametrize("content", [b"", b"\x80\x02R.", b"PK\x03\x04", b"nothing of the kind"])
+def test_damaged_files_are_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as a file of torch tensors"):
+        told(f"{tmp_path / 'a.pt'}:idc")
+
+
 @pytest.mark.parametrize(
     ("content", "layout", "parts"),
     [
@@ -99,6 +154,9 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
         ([IMAGES, LABELS], "dc", ["layout dc"]),
         (IMAGES, "ncfm", ["layout ncfm"]),
         ([IMAGES / 0, LABELS], "idc", ["not finite"]),
+        ([IMAGES, None], "idc", ["labels are no numbers"]),
+        ([IMAGES, ["a", "b", "c", "d"]], "idc", ["labels are no numbers"]),
+        ([IMAGES, torch.zeros(4, 3)], "idc", ["[4, 3]", "[n, 2]"]),
     ],
 )
 def test_files_that_are_not_what_they_are_named(tmp_path: Path, content: Any, layout: str, parts: list[str]) -> None:
@@ -117,6 +175,8 @@ def test_files_that_are_not_what_they_are_named(tmp_path: Path, content: Any, la
         ("a.pt:idc:factor=two", ["no number"]),
         ("a.pt:idc:factor=0", ["1 to 16"]),
         ("a.pt:dc:std=0/1/1", ["above 0"]),
+        ("a.pt:dc:std=nan/1/1", ["finite"]),
+        ("a.pt:dc:mean=inf/1/1", ["finite"]),
         ("a.pt:idc:ipc=3", ["'ipc=3'"]),
     ],
 )

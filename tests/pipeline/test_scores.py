@@ -66,6 +66,24 @@ def test_scores_are_fractions_of_like_rows() -> None:
     assert (alone["accuracy"], alone["ior"], alone["hlr"], alone["lrs"]) == (0.6, None, None, None)
 
 
+@pytest.mark.parametrize("other", [{"epochs": 10}, {"condensed_set": "b"}, {"training": {"batch": 8}}, {"flip": False}])
+def test_rows_of_another_training_or_set_are_no_pair(other: dict[str, Any]) -> None:
+    same = {"epochs": 100, "condensed_set": "a", "training": {"batch": 64}, "flip": True}
+    (found,) = scores([plain("condensed", 60.0, **same), plain("random", 20.0, **{**same, **other})])
+    assert (found["ior"], found["ior_interval95"]) == (None, None)
+    (found,) = scores([plain("condensed", 60.0, **same), plain("random", 20.0, **same)])
+    assert found["ior"] == pytest.approx(0.4)
+
+
+def test_an_improvement_is_over_the_seeds_that_both_have() -> None:
+    ours = plain("condensed", 60.0, seeds=[0, 1, 2], accuracies=[50.0, 60.0, 99.0])
+    random = plain("random", 20.0, seeds=[0, 1], accuracies=[20.0, 20.0])
+    (found,) = scores([ours, random])
+    assert found["ior"] == pytest.approx(0.35)
+    assert sum(found["ior_interval95"]) / 2 == pytest.approx(0.35)
+    assert found["ior_interval95"][1] > found["ior_interval95"][0] + 0.1
+
+
 def scored(*matrix: list[int], best: float | None = None) -> Scored:
     right = sum(line[i] for i, line in enumerate(matrix))
     accuracy = 100 * right / sum(map(sum, matrix))
