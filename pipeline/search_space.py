@@ -25,7 +25,7 @@ GRID_POINTS = 5
 RATE = "condense.learning_rate"
 FIXED = ("condense.images_per_class", "condense.iterations", "seed")
 """Keys that decide what is measured or what it costs, and the sections that do."""
-FIXED_SECTIONS = ("data", "evaluate", "resources", "tune")
+FIXED_SECTIONS = ("data", "evaluate", "pretrain", "resources", "storage", "tune")
 
 Values = dict[str, Any]
 """A point of the space: the value of every key that is searched, absolute, as in ``--set``."""
@@ -69,6 +69,7 @@ class Domain:
             found = [self.low * (self.high / self.low) ** step for step in steps]
         else:
             found = [self.low + (self.high - self.low) * step for step in steps]
+        found = [self.low, *found[1:-1], self.high]  # exactly: rounding must not leave the range
         return tuple(sorted({round(value) for value in found})) if self.whole else tuple(found)
 
 
@@ -168,7 +169,9 @@ def _given(config: RunConfig, key: str) -> Any:
 def _require_searchable(key: str, origin: str) -> None:
     section = key.partition(".")[0]
     if key in FIXED or section in FIXED_SECTIONS:
-        raise UserError(f"{origin}: {key} is not searched: it decides what a trial costs or is measured by; use --set")
+        raise UserError(
+            f"{origin}: {key} is not searched: no trial depends on it, or it decides what trials cost and are measured by; use --set"
+        )
     known = [name for name in known_keys() if name not in FIXED and name.partition(".")[0] not in FIXED_SECTIONS]
     if key not in known:
         raise UserError(
@@ -190,10 +193,7 @@ def _domain(key: str, entry: Any, config: RunConfig, origin: str) -> Domain:
     factor = config.condense.images_per_class if relative else 1
     if kind in ("choice", "grid"):
         values = tuple(_number(value) * factor if relative else value for value in given)
-        if any(
-            isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value))
-            for value in values
-        ):
+        if not all(map(_is_plain, values)):
             raise UserError(f"{where}: {kind}: given {given!r}, needed words, numbers, true, false or null")
         return Domain(kind=kind, values=tuple(dict.fromkeys(values)))
     ends = [_number(value) for value in given]
@@ -211,8 +211,15 @@ def _domain(key: str, entry: Any, config: RunConfig, origin: str) -> Domain:
 def _number(value: Any) -> float:
     try:
         return float("nan") if isinstance(value, bool) else float(value)  # YAML reads 1e-3 as text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a setting may have the value: YAML knows dates and more."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int)
 
 
 def _is_whole(key: str) -> bool:

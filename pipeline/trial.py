@@ -140,7 +140,7 @@ def run_trial(task: TrialTask, values: Mapping[str, Any], device: torch.device) 
     if trial.outcome == "failed":
         raise TrialFailedError(trial.why)
     if trial.outcome != "running":
-        return
+        return  # finished or stopped
     torch.set_num_threads(task.threads)
     try:
         yield from _measured(task, _config(task, values), folder, trial, device)

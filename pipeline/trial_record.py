@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.ledger import Ledger, snapshot
 
 FILE = "record.json"
-OUTCOMES = ("running", "finished", "stopped", "failed")
+OUTCOMES = ("running", "finished", "stopped", "failed", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,10 @@ class Trial:
     """Seconds since 1970: trials are numbered in this order."""
     rungs: tuple[Rung, ...] = ()
     outcome: str = "running"
-    """running, finished (all rungs), stopped (by the scheduler or the end of the search) or failed."""
+    """running, finished (all rungs), stopped (by the scheduler or the end of the search), failed (its values are to blame),
+    or lost (what it ran on is: it is run again when the search goes on)."""
     why: str = ""
-    """Of a failure."""
+    """Of a failure or a loss."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Where and how it was computed: device, precision."""
 
@@ -96,8 +97,10 @@ class TrialFolder:
         self._ledger = Ledger(self.path, key)
 
     def begin(self, values: Mapping[str, Any]) -> Trial:
-        """What is there, or a new record."""
+        """What is there, or a new record. A trial that was lost runs again."""
         held = self.read()
+        if held is not None and held.outcome == "lost":
+            return self.write(replace(held, outcome="running", why=""))
         return held if held is not None else self.write(Trial(key=self.key, values=dict(values), began=time.time()))
 
     def read(self) -> Trial | None:

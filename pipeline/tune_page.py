@@ -14,6 +14,9 @@ from pipeline.trial_record import Rung
 from pipeline.tune_plots import heat_map, importance, importance_bars, learning_curves, parallel_coordinates
 from pipeline.tune_results import Found, accuracy_text, best_config, remark, value_text
 
+COUNTED = {"finished": ("finished",), "stopped": ("stopped",), "failed": ("failed", "lost")}
+"""What the page counts."""
+
 
 def write_page(path: str, config: RunConfig, held: Found, space: Space, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the page.
@@ -43,7 +46,7 @@ def write_page(path: str, config: RunConfig, held: Found, space: Space, rows: Se
         title=config.data.name or config.data.source,
         trials=shown,
         keys=held.searched,
-        counts={name: sum(t.outcome == name for t in held.trials) for name in ("finished", "stopped", "failed")},
+        counts={name: sum(t.outcome in kinds for t in held.trials) for name, kinds in COUNTED.items()},
         ties=len(ties),
         winner=[(key, value_text(space.start[key]), value_text(held.winner.values[key])) for key in held.searched],
         rungs=held.rungs,

@@ -18,6 +18,8 @@ from pipeline.tune_results import Found
 
 MULTIPLIER = "kernel.bandwidth_multiplier"
 MAP = "viridis"
+FAILED = ("failed", "lost")
+"""Outcomes of trials without a result."""
 LEAST = 4
 """Trials below which nothing can be said of importance."""
 FAR = 3.0
@@ -56,7 +58,7 @@ def heat_map(held: Found, space: Space) -> str:
     axes.scatter(x, y, c=accuracy, cmap=MAP, norm=colours, s=42, edgecolors="black", linewidths=0.6, clip_on=False)
     for trial, across, up in zip(measured, x, y, strict=True):
         _mark(axes, held, trial, across, up)
-    failed = [trial for trial in held.trials if not trial.rungs and trial.outcome == "failed"]
+    failed = [trial for trial in held.trials if not trial.rungs and trial.outcome in FAILED]
     if failed:
         at = [[position(space.domains[key], trial.values[key]) for trial in failed] for key in keys]
         axes.scatter(*at, marker="x", color="crimson", label="failed", clip_on=False)
@@ -167,8 +169,8 @@ def learning_curves(held: Found) -> str:
         iterations = [rung.iteration for rung in trial.rungs]
         means, errors = [rung.mean for rung in trial.rungs], [rung.error for rung in trial.rungs]
         axes.errorbar(iterations, means, yerr=errors, label=label, capsize=2, elinewidth=0.7, **style)
-        if trial.outcome in ("stopped", "failed"):
-            colour = "crimson" if trial.outcome == "failed" else style["color"]
+        if trial.outcome in ("stopped", *FAILED):
+            colour = "crimson" if trial.outcome in FAILED else style["color"]
             axes.plot(iterations[-1], means[-1], marker="x", color=colour, markersize=7, markeredgewidth=1.6)
     axes.set_xscale("log")
     axes.set_xticks(held.rungs, [str(rung) for rung in held.rungs])
@@ -242,6 +244,8 @@ def _style(trial: Trial, winner: str | None, given: str) -> tuple[dict[str, Any]
         return {"color": "black", "linewidth": 1.6, "linestyle": "--", "zorder": 4}, "given"
     if trial.outcome == "finished":
         return {"color": "#3b6fb6", "linewidth": 1.1, "zorder": 3}, "finished"
+    if trial.outcome in FAILED:
+        return {"color": "#d9a0a0", "linewidth": 1.0, "zorder": 2}, "failed"
     return {"color": "#a9b1bf", "linewidth": 1.0, "zorder": 2}, "stopped early"
 
 

@@ -54,7 +54,7 @@ class Found:
             FailedError: no trial was finished.
         """
         if not self.finished:
-            why = next((trial.why for trial in self.trials if trial.outcome == "failed"), "all were stopped")
+            why = next((trial.why for trial in self.trials if trial.outcome in ("failed", "lost")), "all were stopped")
             raise FailedError(f"tune: none of {len(self.trials)} trials was finished (the first: {why})")
         best = self.finished[0]
         same = [t for t in self.finished if t.key == self.given and _last(t).mean == _last(best).mean]

@@ -19,7 +19,7 @@ from pipeline.search_space import Domain, Space
 from pipeline.trial import TrialFailedError, TrialTask, run_trial
 from pipeline.tune_results import Found, found
 from pipeline.tune_schedulers import BUDGET, METRIC, scheduler, told
-from pipeline.tune_watch import Watch, close
+from pipeline.tune_watch import Watch, close, search_seconds
 from pipeline.worker import device_of_actor
 
 NAME = "search"
@@ -37,6 +37,7 @@ def search(
     *,
     trials: int,
     time_budget_s: float | None,
+    moved: bool = False,
 ) -> None:
     """Runs the trials that are missing; what they found is in their records.
 
@@ -48,6 +49,7 @@ def search(
         placement: what a trial takes.
         trials: at most, in all.
         time_budget_s: of all calls together, None for no bound.
+        moved: the folder was another one when Ray Tune wrote its files, which name it.
     """
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # an interrupt ends the command; the state on disk is a second old
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind prints a banner at any verbosity
@@ -60,23 +62,27 @@ def search(
     objective = tune.with_resources(_objective(task), {name: share for name, share in needed.items() if share})
     folder = storage.join(out, NAME)
     filesystem, root = storage.arrow_filesystem(folder)
-    if tune_state.is_whole(folder):
-        say(f"tune: goes on with the search in {out}")
-        _fit(tune.Tuner.restore(root, objective, resume_errored=False, storage_filesystem=filesystem))
-        return
     held = found(task, space.start, tuple(space.domains))
+    if not moved and tune_state.is_whole(folder, {trial.key for trial in held.trials}, task.key):
+        say(f"tune: goes on with the search in {out}")
+        # Those that failed by their values return at once, from their records.
+        _fit(tune.Tuner.restore(root, objective, resume_errored=True, storage_filesystem=filesystem))
+        return
     if held.trials:
         # Its trials are told first, in their order, from their records: searcher and scheduler stand where they stood.
         say(
-            f"tune: Ray Tune's own state in {folder} cannot be read; {len(held.trials)} trials are told from their records"
+            f"tune: Ray Tune's own state in {folder} is not whole; {len(held.trials)} trials are told from their records"
         )
+    spent = search_seconds(out)
+    if time_budget_s is not None and spent:
+        time_budget_s = max(1.0, time_budget_s - spent)
     tuner = tune.Tuner(
         objective,
         param_space=parameters(space, config.tune.searcher),
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
-            num_samples=2 if config.tune.searcher == "grid" else trials,
+            num_samples=_samples(config, space, trials),
             search_alg=_searcher(config, space, held, trials, concurrent or 0),
             scheduler=scheduler(config, task),
             max_concurrent_trials=concurrent,
@@ -89,7 +95,7 @@ def search(
             storage_path=root.rsplit("/", 1)[0],
             storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=config.resources.attempts - 1),
-            callbacks=[Watch(task, trials, task.key(space.start)), *_loggers(config, out)],
+            callbacks=[Watch(task, trials, task.key(space.start), out), *_loggers(config, out)],
             verbose=0,
         ),
     )
@@ -123,7 +129,19 @@ def grid_size(space: Space) -> int:
     size = 1
     for domain in space.domains.values():
         size *= len(domain.points())
-    return size + 1
+    return size + (not on_grid(space))
+
+
+def on_grid(space: Space) -> bool:
+    """Whether the given configuration is a point of the grid."""
+    return all(space.start[key] in domain.points() for key, domain in space.domains.items())
+
+
+def _samples(config: RunConfig, space: Space, trials: int) -> int:
+    """As Ray counts them: a grid is one, the point before it another."""
+    if config.tune.searcher != "grid":
+        return trials
+    return 1 if on_grid(space) else 2
 
 
 def check_loggers(config: RunConfig) -> None:
@@ -175,7 +193,8 @@ def _searcher(config: RunConfig, space: Space, held: Found, trials: int, concurr
     # Points that are told draw no numbers: with the same seed the ones that follow would be those over again.
     seed = (config.tune.seed + len(held.trials)) % 2**32
     if config.tune.searcher == "grid":
-        return BasicVariantGenerator(points_to_evaluate=[space.start], max_concurrent=concurrent)
+        first = None if on_grid(space) else [space.start]
+        return BasicVariantGenerator(points_to_evaluate=first, max_concurrent=concurrent)
     if config.tune.searcher == "random":
         return BasicVariantGenerator(points_to_evaluate=points, random_state=seed, max_concurrent=concurrent)
     import optuna

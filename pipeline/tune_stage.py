@@ -4,6 +4,7 @@ OUT/search.json      what is searched: configuration, space, classes, rungs
 OUT/class-shards/    as of a run
 OUT/trials/          a folder for each trial
 OUT/search/          Ray Tune's own files; TensorBoard reads them
+OUT/clock.json       seconds that all calls have searched
 OUT/trials.parquet   a row for each trial
 OUT/best.json        the winner's whole configuration, for ``run --config``
 OUT/final.json       the winner and the given configuration on the test set
@@ -13,10 +14,12 @@ OUT/tune.html        the page of plots
 from dataclasses import dataclass, replace
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, differing_keys, to_dict
-from pipeline.documents import SEAL, sealed
+from pipeline.config import RunConfig, differing_keys, from_dict, to_dict
+from pipeline.documents import parsed, sealed
 from pipeline.errors import UserError, listed
 from pipeline.lease import Lease
 from pipeline.plan import Placement
@@ -67,18 +70,20 @@ def run_tune(config: RunConfig, out: str, wanted: Wanted) -> Found:
         )
     _refuse_another(out, config, space, wanted)
     with Lease(out):
-        return _tune(config, measured, space, out, wanted)
+        # Asked again under the lease: another driver may have searched here in between.
+        before = _refuse_another(out, config, space, wanted)
+        return _tune(config, measured, space, out, wanted, moved=before is not None and before["out"] != out)
 
 
-def _tune(config: RunConfig, measured: RunConfig, space: Space, out: str, wanted: Wanted) -> Found:
+def _tune(config: RunConfig, measured: RunConfig, space: Space, out: str, wanted: Wanted, *, moved: bool) -> Found:
     ray_setup.start(config.resources)
     # What one trial needs is settled before anything is decoded.
     placement = ray_setup.placement(replace(measured, resources=_without_groups(config)), wanted.trials)
     task = _task(measured, prepare(measured, out), out, placement)
-    storage.write_json(storage.join(out, FILE), sealed(_search_record(config, space, wanted, task)))
+    storage.write_json(storage.join(out, FILE), sealed(_search_record(config, space, wanted, task, out)))
     _say_plan(task, space, placement, wanted)
     trials = grid_size(space) if config.tune.searcher == "grid" else wanted.trials
-    search(config, task, space, out, placement, trials=trials, time_budget_s=wanted.time_budget_s)
+    search(config, task, space, out, placement, trials=trials, time_budget_s=wanted.time_budget_s, moved=moved)
     complete(task, space.start, placement)
     held = found(task, space.start, tuple(space.domains))
     for trial in held.trials:  # those that the end of the time cut off
@@ -131,8 +136,9 @@ def _tested(config: RunConfig, task: TrialTask, held: Found, out: str, placement
     return before["rows"]
 
 
-def _search_record(config: RunConfig, space: Space, wanted: Wanted, task: TrialTask) -> dict[str, Any]:
+def _search_record(config: RunConfig, space: Space, wanted: Wanted, task: TrialTask, out: str) -> dict[str, Any]:
     return {
+        "out": out,
         "config": to_dict(config),
         "space": space.as_dict(),
         "start": space.start,
@@ -146,20 +152,35 @@ def _search_record(config: RunConfig, space: Space, wanted: Wanted, task: TrialT
     }
 
 
-def _refuse_another(out: str, config: RunConfig, space: Space, wanted: Wanted) -> None:
-    """Raises UserError where the folder holds a run, another search, or this one and it is not to go on."""
+class _SearchRecord(TypedDict):
+    """search.json, as far as it is read back."""
+
+    out: str
+    config: dict[str, Any]
+    space: dict[str, Any]
+    trials: int
+    time_budget_s: float | None
+
+
+def _refuse_another(out: str, config: RunConfig, space: Space, wanted: Wanted) -> _SearchRecord | None:
+    """The record of this very search, or None where there is none.
+
+    Raises:
+        UserError: the folder holds a run, another search, or this one and it is not to go on.
+    """
     if storage.exists(storage.join(out, "config.json")):
         raise UserError(f"{out}: holds a run; choose another --out for the search")
     try:
-        before = storage.read_json(storage.join(out, FILE))
+        held = storage.read_json(storage.join(out, FILE))
     except FileNotFoundError:
-        return
+        return None
     if not wanted.resume:
         raise UserError(f"{out}: holds a search; add --resume to go on with it, or choose another --out")
-    if not isinstance(before, dict) or SEAL not in before or not isinstance(before.get("config"), dict):
-        raise UserError(f"{storage.join(out, FILE)}: is damaged; choose another --out")
+    before = parsed(_SearchRecord, held, storage.join(out, FILE))
+    # A setting that is younger than the record has its default there.
+    settings = to_dict(from_dict(before["config"], origin=storage.join(out, FILE)))
     free = (*(key for key in FREE if key != "tune"), "tune.final")
-    differing = [key for key in differing_keys(before["config"], to_dict(config)) if not key.startswith(free)]
+    differing = [key for key in differing_keys(settings, to_dict(config)) if not key.startswith(free)]
     differing += [f"the space's {key}" for key in differing_keys(before["space"], space.as_dict())]
     differing += ["--trials"] if before["trials"] != wanted.trials else []
     differing += ["--time-budget"] if before["time_budget_s"] != wanted.time_budget_s else []
@@ -168,6 +189,7 @@ def _refuse_another(out: str, config: RunConfig, space: Space, wanted: Wanted) -
             f"{out}: holds a search that differs in {listed(differing)}; choose another --out, or give the same settings "
             "to go on with it"
         )
+    return before
 
 
 def _without_groups(config: RunConfig) -> Any:

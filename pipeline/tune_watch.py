@@ -1,15 +1,22 @@
 """What a person sees of a search while it runs, and what the records are told of trials that end without a word."""
 
+import contextlib
+import time
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment.trial import Trial as TuneTrial
 
-from pipeline.errors import first_line
+from pipeline import storage
+from pipeline.errors import FailedError, UserError, first_line
 from pipeline.progress import Display
 from pipeline.trial import TrialTask
 from pipeline.trial_record import Trial
 from pipeline.tune_results import accuracy_text, values_text
+
+CLOCK = "clock.json"
+"""Of a search: the seconds that all calls have taken, for a time budget when Ray Tune's own state is lost."""
+CLOCK_EVERY_S = 5.0
 
 _OPEN: list[Display] = []
 """Displays of this process. A search that goes on has a Watch out of Tune's own files, which nobody else can reach."""
@@ -21,6 +28,14 @@ def close() -> None:
         _OPEN.pop().__exit__(None, None, None)
 
 
+def search_seconds(out: str) -> float:
+    """Seconds that the calls of a search have taken so far, as far as they were written down."""
+    try:
+        return float(storage.read_json(storage.join(out, CLOCK))["seconds"])
+    except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
+        return 0.0
+
+
 class Watch(Callback):
     """A bar over the trials, and a line for each that ends.
 
@@ -28,9 +43,10 @@ class Watch(Callback):
     display is made where the experiment starts, and what it shows follows from Tune's own list of trials.
     """
 
-    def __init__(self, task: TrialTask, trials: int, given: str) -> None:
-        """Args: the task, the number of trials, and the key of the given configuration's, whose state is kept."""
-        self.task, self.total, self.given = task, trials, given
+    def __init__(self, task: TrialTask, trials: int, given: str, out: str) -> None:
+        """Args: the task, the number of trials, the key of the given configuration's, whose state is kept, the folder."""
+        self.task, self.total, self.given, self.out = task, trials, given, out
+        self._spent = self._began = self._written = 0.0
         self._display: Display | None = None
         self._best = ""
         self._best_mean = -1.0
@@ -39,12 +55,15 @@ class Watch(Callback):
         return {**self.__dict__, "_display": None}
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Opens the display."""
+        """Opens the display, and the clock of this call."""
+        self._spent, self._began, self._written = search_seconds(self.out), time.monotonic(), time.monotonic()
         self._display = Display("tune", self.total).__enter__()
         _OPEN.append(self._display)
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
-        """Moves the bar."""
+        """Moves the bar, and writes the clock down every so often."""
+        if time.monotonic() - self._written >= CLOCK_EVERY_S:
+            self._write_clock()
         if self._display is None:
             return
         ended = [trial for trial in trials if trial.is_finished()]
@@ -66,14 +85,21 @@ class Watch(Callback):
         """A trial whose process died too often, or broke in a way that its values are not to blame for."""
         folder = self.task.folder(trial.config)
         folder.begin(trial.config)
-        held = folder.settle("failed", _why(trial))
+        held = folder.settle("lost", _why(trial))
         if held is not None:
             self._note(held)
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
         """Closes the display."""
+        self._write_clock()
         self._display = None
         close()
+
+    def _write_clock(self) -> None:
+        self._written = time.monotonic()
+        seconds = self._spent + self._written - self._began
+        with contextlib.suppress(UserError, FailedError):  # a clock must not end the search
+            storage.write_json(storage.join(self.out, CLOCK), {"seconds": round(seconds, 1)})
 
     def _note(self, held: Trial) -> None:
         last = held.last

@@ -76,6 +76,10 @@ kernel.scale_factor: {choice: [1.5, 2e0]}
         ("condense.iterations: {choice: [1, 2]}", "is not searched"),
         ("evaluate.epochs: {choice: [1, 2]}", "is not searched"),
         ("data.image_size: {choice: [8, 16]}", "is not searched"),
+        ("pretrain.epochs: {choice: [1, 2]}", "is not searched"),
+        ("storage.attempts: {choice: [1, 2]}", "is not searched"),
+        ("kernel.scale_factor: {uniform: [1, 1" + 400 * "0" + "]}", "needed two numbers"),
+        ("kernel.scales: {choice: [2021-01-01]}", "needed words, numbers"),
         ("kernel.scales: {normal: [1, 2]}", "uniform, loguniform, choice, grid"),
         ("kernel.scales: [1, 2]", "uniform, loguniform, choice, grid"),
         ("kernel.scales: {choice: []}", "needed a list"),
@@ -102,6 +106,14 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
         space_of_file(str(tmp_path / "none.yaml"), small_config())
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_point_of_a_default_grid_lies_in_its_range(name: str) -> None:
+    space = default_space(with_settings(preset(name), ["tune.searcher=grid"]))
+    for key, domain in space.domains.items():
+        assert all(map(domain.holds, domain.points())), key
+        assert (domain.points()[0], domain.points()[-1]) == (domain.low, domain.high)
 
 
 def test_points_of_a_grid() -> None:

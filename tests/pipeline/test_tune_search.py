@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,10 +22,11 @@ from pipeline.config import from_dict, to_dict, with_settings
 from pipeline.search_space import default_space
 from pipeline.trial import TrialTask
 from pipeline.tune_schedulers import BUDGET, METRIC, scheduler
-from pipeline.tune_search import _searcher
-from pipeline.tune_watch import Watch
+from pipeline.tune_search import _searcher, search
+from pipeline.tune_state import is_whole
+from pipeline.tune_watch import Watch, close, search_seconds
 from tests.pipeline.conftest import Told
-from tests.pipeline.runs import prepared, small_config
+from tests.pipeline.runs import placement_of, prepared, small_config
 from tests.pipeline.searches import SMALL, made_search, records, rung
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -66,6 +68,9 @@ def test_a_search_from_start_to_best(ray_cluster: None, call: Call, config_file:
     final = json.loads((out / "final.json").read_text())["rows"]
     assert {len(row["test"]) for row in final} == {2}
     assert list(out.glob("search/*/events.out.tfevents*")), "TensorBoard finds nothing"
+    # Ray's files are such as are known here.
+    assert is_whole(str(out / "search"), set(held), lambda values: key_of(held, values))
+    assert search_seconds(str(out)) > 0
     assert (out / "tune.html").stat().st_size > 10_000
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/record.json")}
@@ -83,20 +88,27 @@ def test_a_search_from_start_to_best(ray_cluster: None, call: Call, config_file:
     assert "attempts" not in errors[0]
 
 
+def key_of(held: dict[str, dict[str, Any]], values: Mapping[str, Any]) -> str:
+    """The key of the record with those values."""
+    return next(key for key, record in held.items() if record["values"] == values)
+
+
 @pytest.mark.slow
 def test_a_failing_trial_does_not_stop_a_grid_that_sees_no_test_image(
     ray_cluster: None, call: Call, config_file: str, tmp_path: Path
 ) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("condense.learning_rate: {grid: [1.0, 1e38, 2.0]}\n")
-    for path in (tmp_path / "class-shards").glob("*/test-*.arrow"):
+    shards = list((tmp_path / "class-shards").glob("*/test-*.arrow"))
+    assert shards
+    for path in shards:
         path.unlink()
     settings = ("--set", "tune.searcher=grid", "--set", "tune.final=none", "--set", "tune.scheduler=none")
     tune = ("tune", "--config", config_file, "--space", str(space), "--out", str(tmp_path / "search"), *settings)
-    code, errors, _ = call(*tune, "--trials", "3")
+    code, errors, _ = call(*tune, "--trials", "2")
     assert code == 2
-    assert "the grid has 4 trials" in errors[0]
-    code, errors, _ = call(*tune, "--trials", "4")
+    assert "the grid has 3 trials" in errors[0]  # the given configuration is one of them
+    code, errors, _ = call(*tune, "--trials", "3")
     assert (code, errors) == (0, [])
     held = [json.loads(text) for text in records(tmp_path / "search").values()]
     outcomes = {record["values"]["condense.learning_rate"]: record["outcome"] for record in held}
@@ -219,6 +231,20 @@ def test_a_rung_that_is_told_again_counts_once_for_the_median(tmp_path: Path) ->
     assert sorted(one[METRIC] for one in made._results[trial]) == [40.0, 90.0]
 
 
+def test_a_budget_of_all_calls_is_what_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, space = made_search()
+    config = small_config(*SMALL, "tune.concurrent=1")
+    task = TrialTask(config=config, out=str(tmp_path / "trials"), cache="c", labels=(0, 1), rungs=held.rungs, threads=1)
+    (tmp_path / "clock.json").write_text('{"seconds": 45.0}')
+    made: list[Any] = []
+    monkeypatch.setattr("pipeline.tune_search._fit", made.append)
+    placement = placement_of(config)
+    search(config, task, space, str(tmp_path), placement, trials=3, time_budget_s=60.0)
+    assert made[0]._local_tuner._tune_config.time_budget_s == 15.0
+    search(config, task, space, str(tmp_path), placement, trials=3, time_budget_s=None)
+    assert made[1]._local_tuner._tune_config.time_budget_s is None
+
+
 def test_what_follows_a_lost_state_is_drawn_anew() -> None:
     held, space = made_search()
     draws = []
@@ -236,10 +262,28 @@ def test_a_trial_whose_process_died_is_recorded(tmp_path: Path) -> None:
         config=small_config(*SMALL), out=str(tmp_path), cache="c", labels=(0, 1), rungs=held.rungs, threads=1
     )
     trial: Any = OfTune("t", TuneTrial.ERROR, {"kernel.scales": 3})
-    Watch(task, 2, "").on_trial_error(0, [trial], trial)
+    Watch(task, 2, "", str(tmp_path)).on_trial_error(0, [trial], trial)
     record = task.folder(trial.config).read()
     assert record is not None
-    assert (record.outcome, record.why) == ("failed", "RuntimeError: killed by the system")
+    assert (record.outcome, record.why) == ("lost", "RuntimeError: killed by the system")
+    again = task.folder(trial.config).begin(trial.config)  # what it ran on was to blame: it runs again
+    assert (again.outcome, again.why) == ("running", "")
+
+
+def test_the_clock_of_a_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pipeline.tune_watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.tune_watch.Display", lambda *_: MagicMock())
+    task = TrialTask(config=small_config(*SMALL), out=str(tmp_path), cache="c", labels=(0, 1), rungs=(3,), threads=1)
+    assert search_seconds(str(tmp_path)) == 0
+    for expected in (30.0, 60.0):
+        watch = Watch(task, 2, "", str(tmp_path))
+        watch.setup()
+        now[0] += 30
+        watch.on_step_end(0, [])
+        assert search_seconds(str(tmp_path)) == expected
+        now[0] += 1000  # between the calls
+    close()
 
 
 # Real processes
@@ -284,11 +328,16 @@ def test_a_killed_search_goes_on(config_file: str, tmp_path: Path) -> None:
     finally:
         driver.kill()
     after = records(out)
-    given = min(after, key=lambda key: json.loads(after[key])["began"])
+    (given,) = [key for key, text in after.items() if json.loads(text)["values"] == start_of(config_file)]
     assert len(after) == 8, log.read_text()
     assert {key: after[key] for key in before if key != given} == {k: v for k, v in before.items() if k != given}
     assert {json.loads(text)["outcome"] for text in after.values()} <= {"finished", "stopped"}
     assert "8/8 trials" in log.read_text()
+
+
+def start_of(config_file: str) -> dict[str, Any]:
+    """The values of the given configuration."""
+    return default_space(from_dict(json.loads(Path(config_file).read_text()), origin="small.json")).start
 
 
 def ended(out: Path) -> dict[str, bytes]:

@@ -14,7 +14,10 @@ OLD, NEW = "2026-01-01_00-00-00", "2026-01-01_00-10-00"
 
 def write_trials(folder: Path, stamp: str, **statuses: str) -> None:
     """The trials as Ray stores them: JSON within JSON."""
-    trials = [(json.dumps({"trial_id": key, "status": status}), "{}") for key, status in statuses.items()]
+    trials = [
+        (json.dumps({"trial_id": key, "status": status, "config": {"name": key}}), "{}")
+        for key, status in statuses.items()
+    ]
     (folder / f"experiment_state-{stamp}.json").write_text(json.dumps({"trial_data": trials}))
     (folder / "tuner.pkl").write_bytes(b"")
 
@@ -32,6 +35,12 @@ def write_random(folder: Path, stamp: str, live: str) -> None:
     (folder / f"basic-variant-state-{stamp}.json").write_bytes(pickle.dumps({"_live_trials": set(live)}))
 
 
+def whole(folder: Path, recorded: str | None = None) -> bool:
+    """Whether it is gone on with; the trials that have a record are those of the fixture, or of a grid."""
+    keys = set(recorded if recorded is not None else "ab")
+    return is_whole(str(folder), keys, lambda values: values["name"])
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A whole state: a has ended, b and c have not."""
@@ -41,22 +50,29 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_whole_state_is_gone_on_with(folder: Path) -> None:
-    assert is_whole(str(folder))
+    assert whole(folder)
     write_trials(folder, OLD, a="RUNNING")
     write_optuna(folder, OLD, known="a", live="a")
-    assert is_whole(str(folder))  # of an earlier call
-    assert not is_whole(str(folder / "nothing"))
+    assert whole(folder)  # of an earlier call
+    assert not whole(folder / "nothing")
 
 
 def test_files_of_two_moments_are_not(folder: Path) -> None:
     write_optuna(folder, NEW, known="ab", live="bc")
-    assert not is_whole(str(folder)), "Optuna would be told of a trial that it does not know"
+    assert not whole(folder), "Optuna would be told of a trial that it does not know"
     write_optuna(folder, NEW, known="abc", live="abc")
-    assert not is_whole(str(folder)), "the limiter would wait for a trial that has ended"
+    assert not whole(folder), "the limiter would wait for a trial that has ended"
     write_optuna(folder, NEW, known="abc", live="b")
-    assert not is_whole(str(folder))
+    assert not whole(folder)
     write_optuna(folder, NEW, known="abc", live="bc")
-    assert is_whole(str(folder))
+    assert whole(folder)
+
+
+def test_a_state_that_the_records_are_ahead_of_is_not(folder: Path) -> None:
+    assert whole(folder, "abc")
+    assert whole(folder, "a")  # those under way may have no record yet
+    assert not whole(folder, "abcd"), "a trial began after the state was written"
+    assert not whole(folder, "b"), "the record of a trial that ended is gone"
 
 
 @pytest.mark.parametrize("name", ["tuner.pkl", f"searcher-state-{NEW}.pkl", f"search_gen_state-{NEW}.json"])
@@ -64,19 +80,19 @@ def test_a_missing_or_older_file_is_not(folder: Path, name: str) -> None:
     if name != "tuner.pkl":
         (folder / name.replace(NEW, OLD)).write_bytes((folder / name).read_bytes())
     (folder / name).unlink()
-    assert not is_whole(str(folder))
+    assert not whole(folder)
 
 
 def test_a_cut_file_is_not(folder: Path) -> None:
     for path in folder.glob("*-state-*.pkl"):
         path.write_bytes(path.read_bytes()[:-4])
-    assert not is_whole(str(folder))
+    assert not whole(folder)
 
 
 def test_a_grid_has_a_file_of_its_own(tmp_path: Path) -> None:
     write_trials(tmp_path, NEW, a="ERROR", b="PAUSED")
-    assert not is_whole(str(tmp_path))
+    assert not whole(tmp_path)
     write_random(tmp_path, NEW, live="b")
-    assert is_whole(str(tmp_path))
+    assert whole(tmp_path)
     write_random(tmp_path, NEW, live="ab")
-    assert not is_whole(str(tmp_path))
+    assert not whole(tmp_path)
