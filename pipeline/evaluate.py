@@ -17,6 +17,7 @@ from pipeline.image_sets import set_of_run
 from pipeline.networks import Trial, blocks, score_all, share
 from pipeline.partial import Partial, key_of
 from pipeline.progress import Display, console, say
+from pipeline.record import commit
 from pipeline.results import (
     Scored,
     held_row,
@@ -72,7 +73,7 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     for name, architecture, scored, images in _rows(
         config, out, cache_folder, missing, seal, shards, classes, len(wanted)
     ):
-        about = {"condensed_set": seal, "class_shards": shards}
+        about = {"condensed_set": seal, "class_shards": shards, "commit": commit()}
         row = row_of(config, name, architecture, scored, classes=classes, images=images, **about)
         held[name, architecture] = row
         write_rows(out, [row])  # a row is kept as soon as it is whole

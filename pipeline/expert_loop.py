@@ -25,6 +25,10 @@ TELL_EVERY_S = 1.0
 """Seconds between two progress events."""
 
 
+class RefusedError(UserError):
+    """A mistake that every worker comes to alike, and would come to again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExpertTask:
     """Everything that a worker must know; the images it reads from their shards."""
@@ -55,7 +59,8 @@ def train_trajectories(task: ExpertTask, worker: Worker) -> None:
     """Trains every trajectory that is not finished, from its checkpoint on.
 
     Raises:
-        UserError: settings that the images do not allow, or a loss that is not finite.
+        RefusedError: settings that the images do not allow, or a loss that is not finite.
+        UserError: something of this worker alone, such as its compiler.
     """
     torch.set_num_threads(task.threads)
     pretrain = task.config.pretrain
@@ -84,7 +89,7 @@ def _trainer(task: ExpertTask, worker: Worker) -> WholeSetTrainer:
             parallel=worker.wrap,
         )
     except ConfigError as error:
-        raise UserError(str(error)) from None
+        raise RefusedError(str(error)) from None
 
 
 def _compiled(task: ExpertTask, worker: Worker, images: RowImages) -> bool:
@@ -109,7 +114,7 @@ def _train(seed: int, trainer: WholeSetTrainer, experts: Experts, task: ExpertTa
     while held.epoch < pretrain.epochs:
         loss = _epoch(trainer, held.epoch, _teller(worker, seed, held.epoch, trainer.steps))
         if not torch.isfinite(torch.tensor(loss)):
-            raise UserError(
+            raise RefusedError(
                 f"pretrain: the loss of epoch {held.epoch + 1} (seed {seed}) is not finite; lower pretrain.learning_rate"
             )
         held = replace(held, epoch=held.epoch + 1, losses=[*held.losses, loss])

@@ -3,6 +3,7 @@
     OUT/experts/ARCHITECTURE/trajectory-00000/epoch-00005.safetensors   weights after so many epochs
     OUT/experts/ARCHITECTURE/trajectory-00000.json                      record of a finished trajectory
     OUT/experts/ARCHITECTURE/checkpoint.safetensors                     weights and momentum of the one under way
+    OUT/experts/ARCHITECTURE/settings.json                              what all of them follow from, written first
     OUT/experts/ARCHITECTURE/manifest.json                              the trajectories with their checksums, last
 
 Every file is whole or absent, and what a seed's file holds follows from the identity, so a late write of a worker
@@ -29,6 +30,7 @@ from pipeline.documents import SEAL, parsed, sealed
 from pipeline.errors import UserError, listed
 from pipeline.shard_schema import MANIFEST
 
+SETTINGS = "settings.json"
 FORMAT_VERSION = 1
 FOLDER = "experts"
 RULE = ("architecture", "epochs", "batch", "learning_rate", "momentum", "weight_decay", "schedule", "warmup", "augment")
@@ -114,6 +116,10 @@ class Experts:
 
     def __init__(self, out: str, architecture: str, identity: str) -> None:
         self.folder, self.identity = folder_of(out, architecture), identity
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Says what the folder's files follow from, before the first of them is written."""
+        storage.write_json(storage.join(self.folder, SETTINGS), sealed({"settings": settings}))
 
     def save_snapshot(self, seed: int, epoch: int, weights: Mapping[str, torch.Tensor]) -> SnapshotEntry:
         """Stores the weights after some epochs."""
@@ -272,8 +278,15 @@ def same_images(manifest: ExpertsManifest, cache: ClassCache) -> bool:
 
 
 def refuse_others(out: str, manifest: ExpertsManifest | None, settings: Mapping[str, Any], architecture: str) -> None:
-    """Raises UserError where the stored networks were trained otherwise, naming the settings that differ."""
-    differing = differing_keys(manifest.get("settings", {}), settings) if manifest else []
+    """Raises UserError where the folder's networks, finished or not, are of other settings, naming those that differ."""
+    path = storage.join(folder_of(out, architecture), SETTINGS)
+    if manifest is not None:
+        held = manifest.get("settings", {})
+    elif storage.exists(path):
+        held = parsed(dict[str, Any], storage.read_json(path), path)["settings"]
+    else:
+        return
+    differing = differing_keys(held, settings)
     if differing:
         raise UserError(
             f"{folder_of(out, architecture)}: holds networks of other settings, differing in {listed(differing)}; "

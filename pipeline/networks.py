@@ -9,6 +9,7 @@ import torch
 
 from m3d import Score, TestSet, ensemble, trials, trials_together
 from m3d.config import ConfigError, Train
+from m3d.device_names import device_name
 from m3d.execution import training_flops, with_compiler
 from m3d.precision import resolve
 from pipeline import ray_setup
@@ -134,7 +135,7 @@ def _trained_and_scored(trial: Trial, place: _Place) -> dict[int, Scored]:
     test = _test_set(place, first)
     if len(trial.seeds) > 1:
         found = _together(trial, sets, test, device, precision)
-        return {seed: _scored(one, precision, compiled=False) for seed, one in found}
+        return {seed: _scored(one, precision, device, compiled=False) for seed, one in found}
     channels, height, width = first.images.shape[1:]
     work = training_flops(trial.training, trial.architecture, len(first.images), (channels, height, width))
 
@@ -151,7 +152,7 @@ def _trained_and_scored(trial: Trial, place: _Place) -> dict[int, Scored]:
             best_epoch=config.evaluate.best_epoch,
             keeper=UnderWay(trial.out, f"{trial.key}-{precision}") if trial.out else None,
         )
-        return {seed: _scored(one, precision, compiled=compiled) for seed, one in found}
+        return {seed: _scored(one, precision, device, compiled=compiled) for seed, one in found}
 
     # Ray gives a process one network after another, and what was compiled for the first serves the others.
     compile, total = config.evaluate.compile, place.networks * work
@@ -174,11 +175,12 @@ def _together(
     )
 
 
-def _scored(score: Score, precision: str, *, compiled: bool) -> Scored:
+def _scored(score: Score, precision: str, device: torch.device, *, compiled: bool) -> Scored:
     return Scored(
         accuracy=score.accuracy,
         confusion=score.confusion.tolist(),
         best=score.best_accuracy,
         precision=precision,
         compiled=compiled,
+        device=device_name(device),
     )

@@ -25,7 +25,7 @@ from pipeline import ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import Pretrain, RunConfig, to_dict
 from pipeline.errors import FailedError, UserError, first_line
-from pipeline.expert_loop import ExpertTask, Worker, train_trajectories
+from pipeline.expert_loop import ExpertTask, RefusedError, Worker, train_trajectories
 from pipeline.experts import (
     RULE,
     Experts,
@@ -91,8 +91,14 @@ def pretrain(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     manifest = read_experts(out, architecture)
     refuse_others(out, manifest, settings, architecture)
     shares = shares_of(config.pretrain, ray_setup.nodes())
+    if shares.workers > min(config.pretrain.batch, training_images(cache)):
+        raise UserError(
+            f"pretrain.workers: {shares.workers} share batches of {min(config.pretrain.batch, training_images(cache))} images; use "
+            "fewer, or a larger pretrain.batch"
+        )
     experts = Experts(out, architecture, identity_of(settings))
     if manifest is None or any(experts.finished(seed) is None for seed in range(wanted)):
+        experts.claim(settings)
         _train(config, out, cache, experts, shares)
         said = {**about(config, cache, settings), "versions": versions(), "commit": commit()}
         manifest = experts.commit(wanted, said)
@@ -166,6 +172,8 @@ def _train(config: RunConfig, out: str, cache: ClassCache, experts: Experts, sha
             fitting.result()
         except ray.train.TrainingFailedError as error:
             raise _sentence(error, config.resources.attempts) from error
+        if watch.refused:
+            raise UserError(watch.refused)
 
 
 def _taken(events: Any) -> list[dict[str, Any]]:
@@ -227,7 +235,11 @@ def _loop(given: dict[str, Any]) -> None:
         tell=lambda event: events.put.remote(event),
         report=ray.train.report,
     )
-    train_trajectories(task, worker)
+    try:
+        train_trajectories(task, worker)
+    except RefusedError as error:  # every worker comes to it alike, and would after another start: nothing is retried
+        if part.rank == 0:
+            ray.get(events.put.remote({"event": "refused", "why": str(error)}))
 
 
 class _InBackground:
@@ -318,6 +330,7 @@ def _scored(
         "precision": ", ".join(sorted({records[seed]["precision"] for seed in seeds})),
         "compiled": all(records[seed]["compiled"] for seed in seeds),
         "experts": seal_of(manifest),
+        "commit": manifest.get("commit"),
     }
     write_rows(out, [row])
     return row

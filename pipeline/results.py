@@ -34,6 +34,8 @@ class Scored:
     """The best test accuracy at the epochs that were looked at, where that was asked for."""
     precision: str
     compiled: bool
+    device: str = ""
+    """That the network was trained on, in words."""
 
 
 def set_names(config: RunConfig) -> list[str]:
@@ -95,6 +97,7 @@ def row_of(
         "images": images,
         "precision": ", ".join(sorted({one.precision for one in scored.values()})),
         "compiled": all(one.compiled for one in scored.values()),
+        "device": ", ".join(sorted({one.device for one in scored.values()})),
         **about,
         "per_class": per_class(confusion),
         "confusion": confusion,

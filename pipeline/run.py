@@ -55,11 +55,12 @@ def run_prepare(config: RunConfig, out: str) -> None:
 def run_pretrain(config: RunConfig, out: str) -> None:
     """Networks trained on the whole training set, in a run's folder or in one of their own."""
     check(config)
+    _check_architecture(config.pretrain.architecture, "pretrain.architecture", config)
     out = storage.absolute(out)
     record = read_run(out)
     if record is not None:
         check_same_run(out, record, config)
-    with Lease(out):
+    with _held(out):
         pretrain(config, out, _class_shards(config, out))
 
 
@@ -216,9 +217,9 @@ def check(config: RunConfig) -> None:
         if config.data.subset:
             subset(config.data.subset)
         kernel_named(config.kernel.name)
-        _check_size(config.encoder.name, "encoder.name", config)
+        _check_architecture(config.encoder.name, "encoder.name", config)
         for name in config.evaluate.architectures:
-            _check_size(name, "evaluate.architectures", config)
+            _check_architecture(name, "evaluate.architectures", config)
         check_name(config.pretrain.architecture, "pretrain.architecture")
         tile_sides(config.data.image_size, config.condense.factor)
         if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
@@ -231,7 +232,7 @@ def check(config: RunConfig) -> None:
         raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
 
 
-def _check_size(name: str, key: str, config: RunConfig) -> None:
+def _check_architecture(name: str, key: str, config: RunConfig) -> None:
     """Raises ConfigError for an unknown network, or one that needs larger images."""
     check_name(name, key)
     try:

@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from pipeline import storage
+from pipeline import object_log, storage
 from pipeline.config import Pretrain
 from pipeline.progress import Display
 
@@ -17,18 +17,23 @@ class Watch:
         self.display, self.out, self.pretrain, self.steps = display, out, pretrain, steps
         self.at = 0
         self.groups, self.begun, self.loss = 0, False, ""
+        self.refused = ""
+        """Why the workers gave up, where another start would end like this one."""
 
     def __call__(self, events: list[dict[str, Any]]) -> None:
         for event in events:
             if event["event"] != "progress":
                 line = {"time": round(time.time(), 3), "stage": "pretrain", **event}
-                storage.append_line(storage.join(self.out, "events.jsonl"), json.dumps(line))
+                object_log.append(storage.join(self.out, "events.jsonl"), json.dumps(line))
             self._seen(event)
         if self.begun:
             self.display.update(self.at, self._status())
 
     def _seen(self, event: dict[str, Any]) -> None:
         kind = event["event"]
+        if kind == "refused":
+            self.refused = event["why"]
+            return
         if kind == "worker":
             self.groups += event["rank"] == 0
             if event["rank"] == 0 and self.groups > 1:

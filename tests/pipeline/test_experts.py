@@ -150,7 +150,13 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"differing in pretrain\.batch; "):
         refuse_others(str(tmp_path), manifest, settings_of(other, cache), "convnet1")
     refuse_others(str(tmp_path), manifest, settings_of(config, cache), "convnet1")
-    refuse_others(str(tmp_path), None, settings_of(other, cache), "convnet1")
+    begun = tmp_path / "begun"
+    refuse_others(str(begun), None, settings_of(other, cache), "convnet1")
+    settings = settings_of(config, cache)
+    Experts(str(begun), "convnet1", identity_of(settings)).claim(settings)  # killed before the manifest was written
+    refuse_others(str(begun), None, settings, "convnet1")
+    with pytest.raises(UserError, match=r"differing in pretrain\.batch; "):
+        refuse_others(str(begun), None, settings_of(other, cache), "convnet1")
 
 
 def test_features_only_of_a_network_of_these_images(tmp_path: Path) -> None:

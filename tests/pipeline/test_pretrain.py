@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import ray_setup, storage
+from pipeline import object_log, ray_setup, storage
 from pipeline.config import Pretrain, with_settings
 from pipeline.errors import FailedError, UserError
 from pipeline.experts import read_experts
@@ -111,6 +111,17 @@ def test_the_watch_counts_notes_and_logs(tmp_path: Path, capsys: pytest.CaptureF
     assert (display.done, display.status[:22]) == (50, "network 2/2, epoch 3/3")
     logged = [json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert logged == ["worker", "worker", "begin", "epoch", "worker", "begin"]
+    watch([{"event": "refused", "why": "a loss"}])
+    assert watch.refused == "a loss"
+
+
+def test_the_log_of_a_training_lies_where_the_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = f"memory://{tmp_path.name}"
+    Watch(Display("pretrain", 1), out, Pretrain(epochs=1), steps=1)([{"event": "begin", "seed": 0, "epoch": 0}])
+    object_log.flush()
+    assert '"begin"' in storage.read_bytes(f"{out}/events.jsonl").decode()
+    assert not list(tmp_path.iterdir())
 
 
 class _Failed(Exception):
@@ -133,6 +144,7 @@ def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: 
         ("pretrain.workers=200", "pretrain.batch, which is 128"),
         ("pretrain.epoch=3", "did you mean 'pretrain.epochs'?"),
         ("pretrain.gpus_per_worker=0.5", "allowed: 0 or 1"),
+        ("pretrain.architecture=convnet8", "pretrain.architecture: convnet8 needs images of at least 256 px"),
     ):
         code, said, _ = call("pretrain", "--preset", "digits_ipc1", "--set", setting, "--out", str(tmp_path / "out"))
         assert (code, len(said)) == (2, 1)
@@ -268,6 +280,19 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None
     assert 2 <= second < 24
     assert f"seed 0 goes on after epoch {second}" in text
     assert snapshots(out) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_a_loss_that_is_not_finite_is_not_tried_again(
+    ray_cluster: None, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    settings = ["--set", "pretrain.learning_rate=1e30", "--set", "pretrain.warmup=0", "--set", "pretrain.epochs=2"]
+    code, said, _ = call("pretrain", *SMALL, *settings, "--out", str(out))
+    assert (code, len(said)) == (2, 1)
+    assert "is not finite; lower pretrain.learning_rate" in said[0]
+    assert len(events(out, "worker")) == 1
 
 
 @pytest.mark.slow

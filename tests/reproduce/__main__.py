@@ -8,6 +8,8 @@ downloaded: FOLDER (or M3D_DATA) holds ``mnist`` (torchvision's root) and ``cifa
 import argparse
 import math
 import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +22,7 @@ from tests.reproduce.page import write_page
 
 
 def main() -> int:
-    """Runs the command line; 0 also where the time was used up, since the same command goes on."""
+    """Runs the command line; 0 also where the time was used up, since the same command goes on; 1 where a cell failed."""
     given = _parser().parse_args()
     if given.page:
         write_page()
@@ -29,27 +31,37 @@ def main() -> int:
     if unknown:
         print(f"unknown cells: {', '.join(sorted(unknown))}; there are: {', '.join(cell.name for cell in CELLS)}")
         return 2
+    if given.runs is not None and not given.runs.is_dir():
+        print(f"--runs {given.runs}: is no folder")
+        return 2
     ends = time.monotonic() + 60 * given.minutes
     wanted = [cell for cell in CELLS if cell.name in given.cells or not given.cells]
     todo = [cell for cell in wanted if given.fresh or not _file(cell).exists()]
-    left = []
+    left, failed = [], False
     for cell in todo:
         reason = _missing(cell, given.data)
         if reason:
             left.append(f"{cell.name}: {reason}")
             continue
         data = Path(given.data) / cell.data if cell.data and given.data else None
+        if given.fresh:  # an old run would be found finished
+            _file(cell).unlink(missing_ok=True)
+            shutil.rmtree(Path(given.work) / cell.name, ignore_errors=True)
         try:
             found = measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends)
         except measure.OutOfTimeError:
-            left.append(f"{cell.name}: under way; the same command goes on")
+            left.append(f"{cell.name}: under way; the same command {'without --fresh ' if given.fresh else ''}goes on")
             break
+        except subprocess.CalledProcessError as error:
+            left.append(f"{cell.name}: failed, exit code {error.returncode}")
+            failed = True
+            continue
         measure.write(found)
         write_page()
         print(f"{cell.name}: measured, {_file(cell)}")
     done = sum(_file(cell).exists() for cell in wanted)
     print("\n".join([*left, f"{done} of {len(wanted)} cells have a result"]))
-    return 0
+    return int(failed)
 
 
 def _file(cell: Cell) -> Path:
@@ -72,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default=os.environ.get("M3D_DATA"), metavar="FOLDER", help="holds mnist and cifar10")
     parser.add_argument("--work", default="runs/reproduce", metavar="FOLDER", help="where the runs are made")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="a run, or runs, to be taken over where they fit")
-    parser.add_argument("--fresh", action="store_true", help="measure cells that have a result, too")
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget the results and runs of the cells, and measure them again"
+    )
     parser.add_argument("--page", action="store_true", help="only write docs/results.md from docs/results/*.json")
     return parser
 

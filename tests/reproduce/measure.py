@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shlex
 import signal
 import subprocess
@@ -12,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline import storage
 from pipeline.config import RunConfig, differing_keys, from_dict, to_dict, with_settings
 from pipeline.ledger import Ledger, read_run
 from pipeline.presets import preset
-from pipeline.record import METHOD, commit, versions
+from pipeline.record import METHOD, versions
 from pipeline.results import read_rows
 from pipeline.scores import known, scores
 from tests.reproduce.cells import Cell
@@ -136,8 +133,8 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         row
         for row in map(known, read_rows(str(out)))
         if row["architecture"] in cell.architectures
-        and (row["set"] in cell.sets or row["set"] == "whole")
-        and row["augmentation"] == "protocol"
+        and (row["set"] == "whole" or (row["set"] in cell.sets and row["protocol"] == config.evaluate.protocol))
+        and (row["augmentation"], row["labels"], row["on"]) == ("protocol", "hard", config.evaluate.on)
     ]
     commands = [condense_command(cell, data, "DIR", "OUT"), evaluate_command(cell, "OUT")]
     condense = to_dict(config)["condense"]
@@ -146,8 +143,11 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         "cell": cell.name,
         "preset": cell.preset,
         "commands": [f"python -m pipeline {shlex.join(one)}" for one in commands],
-        "commit": {"condensed": record.get("commit"), "evaluated": commit()},
-        "hardware": {"condensed": f"{resolved['device']}, {execution.get('precision')}", "evaluated": hardware()},
+        "commit": {"condensed": record.get("commit"), "evaluated": _said(asked, "commit")},
+        "hardware": {
+            "condensed": f"{resolved['device']}, {execution.get('precision')}",
+            "evaluated": _said(asked, "device"),
+        },
         "versions": versions(),
         "schedule": {key: condense[key] for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
         | {"learning_rate": resolved["learning_rate"], "seed": config.seed, "encoder": config.encoder.name},
@@ -156,19 +156,9 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
     }
 
 
-def hardware() -> str:
-    """This machine in words."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count()} CPU cores, {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+def _said(rows: Sequence[dict[str, Any]], key: str) -> str:
+    """What the rows that were evaluated say of themselves, not what holds now: an evaluation may have been finished before."""
+    return ", ".join(sorted({str(row.get(key) or "unknown") for row in rows if row["set"] != "whole"}))
 
 
 def write(found: dict[str, Any], folder: Path = RESULTS) -> None:

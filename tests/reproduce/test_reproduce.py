@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -63,9 +64,18 @@ def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, right in (("condensed", 3), ("random", 2), ("class_mean", 1)):
         line = [right, 4 - right]
         one = Scored(
-            accuracy=25.0 * right, confusion=[line, line[::-1]], best=None, precision="float32", compiled=False
+            accuracy=25.0 * right,
+            confusion=[line, line[::-1]],
+            best=None,
+            precision="float32",
+            compiled=False,
+            device="a device",
         )
-        write_rows(str(out), [row_of(config, name, "convnet1", {0: one, 1: one}, classes=4, condensed_set=seal)])
+        both = {0: one, 1: one}
+        row = row_of(config, name, "convnet1", both, classes=4, condensed_set=seal, commit="of the rows")
+        dm = with_settings(config, ["evaluate.protocol=dm"])
+        other = row_of(dm, name, "convnet1", both, classes=4, condensed_set=seal, commit="of another protocol")
+        write_rows(str(out), [row, other])
     monkeypatch.setattr(measure, "config_of", lambda cell, data: config)
     return out
 
@@ -101,6 +111,8 @@ def test_a_cell_is_condensed_evaluated_and_written_down(tmp_path: Path, monkeypa
         "2",
     ]
     assert [row["set"] for row in found["rows"]] == ["condensed", "random"]
+    assert (found["commit"]["evaluated"], found["hardware"]["evaluated"]) == ("of the rows", "a device")
+    assert len(found["scores"]) == 1
     assert found["scores"][0]["ior"] == pytest.approx(0.25)
     assert str(tmp_path) not in json.dumps(found)
     measure.write(found, tmp_path)
@@ -172,8 +184,23 @@ def test_cells_with_a_result_and_without_data_are_left_out(
     said = capsys.readouterr().out
     assert "digits_ipc10: under way" in said
     assert "0 of 1 cells have a result" in said
-    monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "digits_ipc1"])
+    old = tmp_path / "work" / "digits_ipc1" / "config.json"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "digits_ipc1", "--work", str(tmp_path / "work")])
     assert tool.main() == 0
     assert measured[-1] == "digits_ipc1"
+    assert not old.exists(), "an old run would be found finished"
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--runs", str(tmp_path / "absent")])
+    assert tool.main() == 2
+
+    def broken(cell: Cell, **_: Any) -> dict[str, Any]:
+        raise subprocess.CalledProcessError(2, ["x"])
+
+    monkeypatch.setattr(measure, "run", broken)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc5", "digits_ipc10", "--fresh"])
+    capsys.readouterr()
+    assert tool.main() == 1
+    assert "digits_ipc10: failed, exit code 2" in capsys.readouterr().out  # the second one was tried, too
     monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc2"])
     assert tool.main() == 2
