@@ -276,6 +276,8 @@ class Evaluate:
     """Whether images may be mirrored; false for digits."""
     augment: Literal["protocol", "none"] = "protocol"
     """none: the protocol without augmentation and without CutMix, a row of its own."""
+    labels: Literal["hard", "soft"] = "hard"
+    """soft: class probabilities of a teacher that `pretrain` has stored in the run's folder, in rows of their own."""
     sets: tuple[str, ...] = ("condensed", "random", "mosaic")
     """Training sets that `run` compares: condensed, random, mosaic, herding, k_center, class_mean or whole."""
     best_epoch: int = 0

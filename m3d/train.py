@@ -20,7 +20,7 @@ from m3d.shapes import Float, Int, ShapeError
 def train(
     architecture: str,
     images: Float[Tensor, "B C H W"],
-    labels: Int[Tensor, " B"],
+    labels: Int[Tensor, " B"] | Float[Tensor, "B classes"],
     *,
     classes: int,
     config: Train,
@@ -32,7 +32,7 @@ def train(
     Args:
         architecture: a name that ``m3d.encoders.build`` takes.
         images: normalised.
-        labels: int64, 0 to classes - 1.
+        labels: int64, 0 to classes - 1; or class probabilities, float32 [B, classes].
         classes: outputs of the network.
         config: the protocol.
         seed: of weights, order and augmentation.
@@ -92,7 +92,7 @@ class Trainer:
     def train(
         self,
         images: Float[Tensor, "B C H W"],
-        labels: Int[Tensor, " B"],
+        labels: Int[Tensor, " B"] | Float[Tensor, "B classes"],
         *,
         config: Train,
         seed: int,

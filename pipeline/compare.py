@@ -21,7 +21,7 @@ from pipeline.networks import Trial, blocks, score_all, share
 from pipeline.partial import Partial, key_of
 from pipeline.progress import Display, console, say
 from pipeline.published_moments import published_moments
-from pipeline.results import Scored, knobs, row_of, span, training_for
+from pipeline.results import Scored, described_protocol, knobs, row_of, span, training_for
 from pipeline.shard_reader import condensed_folder, load_condensed, read_manifest
 
 FILE = "comparison.json"
@@ -51,6 +51,8 @@ def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str
     Returns:
         A row per architecture and set.
     """
+    if config.evaluate.labels == "soft":
+        raise UserError("evaluate.labels: given 'soft', but compare trains with the sets' own labels; leave it out")
     cache = ClassCache(cache_folder, config.data)
     candidates = [candidate(one, config, cache) for one in given]
     for one in candidates:
@@ -166,7 +168,7 @@ def table(rows: Sequence[dict[str, Any]], on: str) -> Table:
         shown.add_row(
             escape(row["set"]),  # a path may hold brackets, which rich takes for markup
             row["architecture"],
-            row["protocol"] + (", no augmentation" if row["augmentation"] == "none" else ""),
+            described_protocol(row),
             f"{row['images_per_class']:g}",
             f"{row['mean']:.1f}",
             f"{row['std']:.1f}",

@@ -1,13 +1,13 @@
 """The evaluate stage: fresh networks trained on the condensed set and on its baselines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import ray
 import torch
 
-from pipeline import ray_setup, storage
+from pipeline import ray_setup
 from pipeline.baselines import CHOSEN, chosen_rows
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
@@ -32,6 +32,7 @@ from pipeline.results import (
 )
 from pipeline.scores import scores
 from pipeline.shard_reader import condensed_folder, read_manifest
+from pipeline.soft_labels import pretrain_command, teacher_of
 from pipeline.tasks import result
 from pipeline.worker import device_of_actor
 
@@ -55,14 +56,16 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     seal = read_manifest(condensed_folder(out))[SEAL]
     cache = ClassCache(cache_folder, config.data)
     classes = len(cache.classes)
-    shards = cache.seal
+    origins = {"condensed_set": seal, "class_shards": cache.seal}
+    if config.evaluate.labels == "soft":
+        origins["teacher"] = teacher_of(config, out, cache)
     architectures = dict.fromkeys(config.evaluate.architectures)
     wanted = [(name, architecture) for architecture in architectures for name in set_names(config)]
     if not wanted:
         raise UserError(
             "evaluate.sets: given mosaic alone, but condense.start=noise with factor 1 has none; name another"
         )
-    held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, seal, classes, shards)) is not None}
+    held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, origins, classes)) is not None}
     if held:
         say(f"evaluate: {len(held)} of {len(wanted)} rows are held from before")
     _require_whole(config, out, wanted, held)
@@ -70,11 +73,9 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     if missing:
         ray_setup.start(config.resources)
         _choose(config, out, cache_folder, missing)
-    for name, architecture, scored, images in _rows(
-        config, out, cache_folder, missing, seal, shards, classes, len(wanted)
-    ):
-        about = {"condensed_set": seal, "class_shards": shards, "commit": commit()}
-        row = row_of(config, name, architecture, scored, classes=classes, images=images, **about)
+    for name, architecture, scored, images in _rows(config, out, cache_folder, missing, origins, classes, len(wanted)):
+        about = {"images": images, "commit": commit(), **origins}
+        row = row_of(config, name, architecture, scored, classes=classes, **about)
         held[name, architecture] = row
         write_rows(out, [row])  # a row is kept as soon as it is whole
     rows = [held[pair] for pair in wanted]
@@ -91,9 +92,7 @@ def _require_whole(
 ) -> None:
     absent = [architecture for name, architecture in wanted if name == "whole" and ("whole", architecture) not in held]
     if absent:
-        record = storage.join(out, "config.json")
-        given = f"--config {record}" if storage.exists(record) else f"--data {config.data.path or 'PATH'}"
-        command = f"python -m pipeline pretrain {given} --out {out} --set pretrain.architecture={absent[0]}"
+        command = pretrain_command(config, out, absent[0])
         raise UserError(f"{out}: has no row of the whole set for {', '.join(absent)}; run `{command}` first")
 
 
@@ -104,6 +103,7 @@ def _asked(score: dict[str, Any], config: RunConfig) -> bool:
         and score["on"] == chosen.on
         and score["protocol"] == chosen.protocol
         and score["augmentation"] == chosen.augment
+        and score["labels"] == chosen.labels
     )
 
 
@@ -112,8 +112,7 @@ def _rows(
     out: str,
     cache_folder: str,
     missing: Sequence[tuple[str, str]],
-    seal: str,
-    shards: str,
+    origins: Mapping[str, str],
     classes: int,
     rows: int,
 ) -> Iterator[tuple[str, str, dict[int, Scored], int]]:
@@ -132,8 +131,7 @@ def _rows(
                 "training": knobs(training),
                 "on": config.evaluate.on,
                 "best_epoch": config.evaluate.best_epoch,
-                "condensed_set": seal,
-                "class_shards": shards,
+                **origins,
             }
         )
         keys[key] = (name, architecture)

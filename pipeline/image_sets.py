@@ -14,6 +14,7 @@ from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.shard_reader import load_condensed
+from pipeline.soft_labels import labels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class TrainingSet:
     images: Tensor
     """Normalised, float32 [n, C, H, W]."""
     labels: Tensor
-    """int64 [n]."""
+    """int64 [n], or class probabilities [n, classes]."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -58,6 +59,8 @@ def set_of_run(name: str, config: RunConfig, out: str, cache_folder: str, seed: 
     """``training_set`` with its moments, of the class shards in a folder."""
     cache = ClassCache(cache_folder, config.data)
     images, labels = training_set(name, config, out, cache, seed)
+    if config.evaluate.labels == "soft":
+        labels = labels_of(config, out, cache, images)
     mean, std = cache.moments
     return TrainingSet(images=images, labels=labels, mean=mean, std=std)
 

@@ -61,8 +61,8 @@ def blocks(seeds: Sequence[int], architecture: str, config: RunConfig, *, gpu: b
     asked = config.evaluate.together
     if asked == 0 and ensemble.pays(architecture, torch.device("cuda" if gpu else "cpu")):
         asked = len(seeds)
-    # Networks that are trained as one are not looked at on the way.
-    size = 1 if config.evaluate.best_epoch else max(1, asked)
+    # Networks that are trained as one are not looked at on the way, and have hard labels.
+    size = 1 if config.evaluate.best_epoch or config.evaluate.labels == "soft" else max(1, asked)
     return [tuple(seeds[i : i + size]) for i in range(0, len(seeds), size)]
 
 

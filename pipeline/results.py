@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -86,7 +86,7 @@ def row_of(
         "protocol": config.evaluate.protocol,
         "on": config.evaluate.on,
         "augmentation": config.evaluate.augment,
-        "labels": "hard",
+        "labels": config.evaluate.labels,
         **summary([scored[seed].accuracy for seed in seeds]),
         "seeds": seeds,
         "epochs": training.epochs,
@@ -144,20 +144,26 @@ def held_row(
     out: str,
     name: str,
     architecture: str,
-    seal: str,
+    origins: Mapping[str, str],
     classes: int | None = None,
-    shards: str | None = None,
 ) -> dict[str, Any] | None:
     """The row of evaluation.json that answers for a set and an architecture, or None.
 
-    It must be of the same split, training and protocol, of at least the seeds asked for, of this very condensed
-    set, whose manifest has the checksum ``seal``, and of the class shards with the checksum ``shards`` where that is
-    told. The row of the whole set has a training of its own.
+    It must be of the same split, training and protocol, of at least the seeds asked for, and of the same origins. The
+    row of the whole set has a training of its own.
+
+    Args:
+        config: says what is asked for.
+        out: folder of evaluation.json.
+        name, architecture: of the row.
+        origins: checksums of what the row follows from: ``condensed_set``, and where they are known ``class_shards`` and
+            ``teacher``, which a row of an older version does not name.
+        classes: of the data, for epochs that follow from them.
     """
     asked = {"set": name, "architecture": architecture, "on": config.evaluate.on}
     if name != "whole":
-        asked |= {"protocol": config.evaluate.protocol, "augmentation": config.evaluate.augment, "labels": "hard"}
-        asked |= {"condensed_set": seal}
+        asked |= {"protocol": config.evaluate.protocol, "augmentation": config.evaluate.augment}
+        asked |= {"labels": config.evaluate.labels, "condensed_set": origins["condensed_set"]}
     seeds = set() if name == "whole" else set(range(config.evaluate.seeds))
     for row in map(known, read_rows(out)):
         held = row.get("seeds")
@@ -165,8 +171,8 @@ def held_row(
             all(row.get(key) == value for key, value in asked.items())
             and isinstance(held, list)
             and seeds <= set(held)
-            and (shards is None or row.get("class_shards", shards) == shards)
             and (name == "whole" or _same_training(row, config, classes))
+            and (name == "whole" or all(row.get(key, value) == value for key, value in origins.items()))
         ):
             return row
     return None
@@ -185,7 +191,11 @@ def _same_training(row: dict[str, Any], config: RunConfig, classes: int | None) 
 def is_evaluated(config: RunConfig, out: str, seal: str) -> bool:
     """Whether evaluation.json holds every row that the configuration asks for, of the condensed set ``seal``."""
     names, architectures = set_names(config), config.evaluate.architectures
-    return all(held_row(config, out, name, architecture, seal) for architecture in architectures for name in names)
+    return all(
+        held_row(config, out, name, architecture, {"condensed_set": seal})
+        for architecture in architectures
+        for name in names
+    )
 
 
 def table(rows: Iterable[dict[str, Any]], on: str) -> Table:
@@ -201,7 +211,7 @@ def table(rows: Iterable[dict[str, Any]], on: str) -> Table:
         shown.add_row(
             row["set"],
             row["architecture"],
-            row["protocol"] + (", no augmentation" if row["augmentation"] == "none" else ""),
+            described_protocol(row),
             f"{row['mean']:.1f}",
             f"{row['std']:.1f}",
             *([span(row.get("interval95"))] if interval else []),
@@ -213,6 +223,15 @@ def table(rows: Iterable[dict[str, Any]], on: str) -> Table:
             ),
         )
     return shown
+
+
+def described_protocol(row: Mapping[str, Any]) -> str:
+    """The protocol of a row or of a score, with what sets it apart."""
+    apart = [
+        ", no augmentation" if row["augmentation"] == "none" else "",
+        ", soft labels" if row["labels"] == "soft" else "",
+    ]
+    return row["protocol"] + "".join(apart)
 
 
 def span(interval: Sequence[float] | None, digits: int = 1) -> str:
@@ -230,8 +249,9 @@ def scores_table(found: Iterable[dict[str, Any]]) -> Table | None:
         shown.add_column(column, justify="left" if column in ("architecture", "protocol") else "right")
     for one in held:
         figures = ["" if one[key] is None else f"{one[key]:.3f}" for key in ("ior", "hlr", "lrs")]
-        label = one["protocol"] + (", no augmentation" if one["augmentation"] == "none" else "")
-        shown.add_row(one["architecture"], label, figures[0], span(one["ior_interval95"], 3), *figures[1:])
+        shown.add_row(
+            one["architecture"], described_protocol(one), figures[0], span(one["ior_interval95"], 3), *figures[1:]
+        )
     return shown
 
 

@@ -87,7 +87,11 @@ def measured_config(config: RunConfig) -> RunConfig:
         config,
         data=replace(config.data, validation_fraction=fraction),
         evaluate=replace(
-            config.evaluate, on="validation", seeds=wanted.seeds, epochs=wanted.epochs or min(epochs, MOST_EPOCHS)
+            config.evaluate,
+            on="validation",
+            labels="hard",
+            seeds=wanted.seeds,
+            epochs=wanted.epochs or min(epochs, MOST_EPOCHS),
         ),
     )
 

@@ -123,7 +123,7 @@ def run_trial(
         _wait_until(phase, chance.uniform(0, LATEST), out, driver)
         time.sleep(chance.uniform(0, 0.1))
         killed_after = time.monotonic() - began
-        killed = _kill(kind, driver, cluster, chance)
+        killed = _kill(kind, out, driver, cluster, chance)
         _, said = driver.communicate(timeout=TIMEOUT_S)
         code = driver.returncode
         if kind == "driver":
@@ -200,7 +200,7 @@ def _wait_until(phase: str, share: float, out: Path, driver: "subprocess.Popen[s
         time.sleep(0.02)
 
 
-def _kill(kind: str, driver: "subprocess.Popen[str]", cluster: "Any | None", chance: random.Random) -> bool:
+def _kill(kind: str, out: Path, driver: "subprocess.Popen[str]", cluster: "Any | None", chance: random.Random) -> bool:
     """Kills, and says whether there was something to kill."""
     if kind == "driver":
         alive = driver.poll() is None
@@ -212,14 +212,9 @@ def _kill(kind: str, driver: "subprocess.Popen[str]", cluster: "Any | None", cha
         alive = driver.poll() is None
         cluster.remove_node(node, allow_graceful=False)
         return alive
-    actors = [child for child in psutil.Process(driver.pid).children(recursive=True) if "CondenseActor" in _name(child)]
+    # What a process is called changes with what it does, so the run's own log says which ones are actors.
+    pids = {event["pid"] for event in _lines(out / "events.jsonl") if event["event"] == "ready"}
+    actors = [child for child in psutil.Process(driver.pid).children(recursive=True) if child.pid in pids]
     if actors:
         chance.choice(sorted(actors, key=lambda child: child.pid)).kill()
     return bool(actors)
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""

@@ -82,6 +82,7 @@ def test_evaluate_takes_a_condensed_set_alone_and_the_one_of_a_run(call: Call, t
         (["A", "B", "--architectures", "resnet81"], ["resnet81", "resnet18"]),
         (["A", "absent"], ["absent", "does not exist"]),
         (["A", "x.pt"], ["x.pt:idc:factor=2"]),
+        (["A", "A", "--set", "evaluate.labels=soft"], ["evaluate.labels", "the sets' own labels"]),
     ],
 )
 def test_mistakes(call: Call, tmp_path: Path, ray_cluster: None, arguments: list[str], parts: list[str]) -> None:

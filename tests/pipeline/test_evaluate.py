@@ -238,8 +238,9 @@ def test_a_row_answers_for_its_own_class_shards(tmp_path: Path) -> None:
     (row,) = evaluate(config, str(tmp_path), cache.folder)
     assert row["class_shards"] == cache.seal
     seal = row["condensed_set"]
-    assert held_row(config, str(tmp_path), "condensed", "convnet1", seal, 4, cache.seal) is not None
-    assert held_row(config, str(tmp_path), "condensed", "convnet1", seal, 4, "other shards") is None
+    origins = {"condensed_set": seal, "class_shards": cache.seal}
+    assert held_row(config, str(tmp_path), "condensed", "convnet1", origins, 4) is not None
+    assert held_row(config, str(tmp_path), "condensed", "convnet1", {**origins, "class_shards": "others"}, 4) is None
 
 
 def test_too_few_real_images_are_said(tmp_path: Path) -> None:

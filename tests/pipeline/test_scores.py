@@ -124,9 +124,12 @@ def test_a_row_answers_for_its_own_training_only(tmp_path: Path, other: str) -> 
     config = small_config()
     found = {seed: scored([1, 0], [0, 1]) for seed in (0, 1)}
     write_rows(str(tmp_path), [row_of(config, "condensed", "convnet1", found, classes=2, condensed_set="s")])
-    assert held_row(config, str(tmp_path), "condensed", "convnet1", "s") is not None
-    assert held_row(config, str(tmp_path), "condensed", "convnet1", "t") is None
-    assert held_row(small_config(f"evaluate.{other}"), str(tmp_path), "condensed", "convnet1", "s") is None
+    assert held_row(config, str(tmp_path), "condensed", "convnet1", {"condensed_set": "s"}) is not None
+    assert held_row(config, str(tmp_path), "condensed", "convnet1", {"condensed_set": "t"}) is None
+    assert (
+        held_row(small_config(f"evaluate.{other}"), str(tmp_path), "condensed", "convnet1", {"condensed_set": "s"})
+        is None
+    )
 
 
 def test_a_row_of_an_older_version_answers(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Soft labels: what a stored teacher takes every training image for. No Ray here.
+
+The teacher is a network that ``pretrain`` trained on the whole training set, ``pretrain.architecture`` of seed 0. Its class
+probabilities of the images as they are, without augmentation, take the place of the labels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from m3d.encoders import Network
+from m3d.precision import encoding
+from m3d.shapes import Float
+from pipeline import experts, storage
+from pipeline.class_cache import ClassCache
+from pipeline.config import RunConfig
+from pipeline.errors import UserError
+
+BLOCK_PIXELS = 256 * 32 * 32
+"""Pixels of images that the teacher takes at once."""
+
+
+def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
+    """The checksum of the stored teachers.
+
+    Raises:
+        UserError: ``pretrain`` has stored none that was trained on these images.
+    """
+    name = config.pretrain.architecture
+    manifest = experts.read_experts(out, name)
+    if manifest is None or not experts.same_images(manifest, cache):
+        raise UserError(
+            f"evaluate.labels=soft: {out} has no {name} trained on these images; run `{pretrain_command(config, out, name)}` first"
+        )
+    return experts.seal_of(manifest)
+
+
+def labels_of(config: RunConfig, out: str, cache: ClassCache, images: Tensor) -> Tensor:
+    """Class probabilities [n, classes] of normalised images, of the run's teacher. Raises UserError like ``teacher_of``."""
+    teacher_of(config, out, cache)
+    teacher = experts.feature_network(out, config.pretrain.architecture, cache)
+    assert teacher is not None
+    return probabilities(teacher, images)
+
+
+@torch.no_grad()
+def probabilities(teacher: Network, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
+    """Class probabilities, float32, a block of images at a time."""
+    block = max(1, BLOCK_PIXELS // images.shape[-1] ** 2)
+    parts = []
+    for part in images.split(block):
+        with encoding("float32", part.device):
+            parts.append(F.softmax(teacher(part).float(), dim=1))
+    return torch.cat(parts)
+
+
+def pretrain_command(config: RunConfig, out: str, architecture: str) -> str:
+    """What trains the network that is missing in a folder."""
+    record = storage.join(out, "config.json")
+    given = f"--config {record}" if storage.exists(record) else f"--data {config.data.path or 'PATH'}"
+    return f"python -m pipeline pretrain {given} --out {out} --set pretrain.architecture={architecture}"
