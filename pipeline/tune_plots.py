@@ -24,6 +24,8 @@ LEAST = 4
 """Trials below which nothing can be said of importance."""
 FAR = 3.0
 """Times the distance of the median below the best: what is worse than that is shown as if it were so good, or not at all."""
+MARGIN = 0.15
+"""Part of a scale that is left free above the best."""
 SMOOTH = 0.12
 """Width of the heat map's smoothing, as a part of the axes."""
 
@@ -45,11 +47,12 @@ def heat_map(held: Found, space: Space) -> str:
     distance = (grid_x[..., None] - x) ** 2 + (grid_y[..., None] - y) ** 2
     # The nearest trial always counts, however far it is.
     weight = np.exp(-(distance - distance.min(-1, keepdims=True)) / (2 * SMOOTH**2))
-    colours = Normalize(lowest_shown(accuracy), accuracy.max(), clip=True)
+    lowest = lowest_shown(accuracy)
+    colours = Normalize(lowest, accuracy.max(), clip=True)
     axes.pcolormesh(
         grid_x,
         grid_y,
-        (weight * accuracy).sum(-1) / weight.sum(-1),
+        (weight * np.maximum(accuracy, lowest)).sum(-1) / weight.sum(-1),
         cmap=MAP,
         norm=colours,
         alpha=0.75,
@@ -179,7 +182,7 @@ def learning_curves(held: Found) -> str:
     means = [rung.mean for trial in measured for rung in trial.rungs]
     lowest = lowest_shown(means)
     if lowest > min(means):
-        axes.set_ylim(bottom=lowest)
+        axes.set_ylim(lowest, max(means) + MARGIN * (max(means) - lowest))
         below = sum(trial.rungs[-1].mean < lowest for trial in measured)
         axes.set_title(f"{below} of {len(measured)} trials ended below this scale", fontsize=9, color="#5b6577")
     axes.grid(alpha=0.3)
