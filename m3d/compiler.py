@@ -16,6 +16,8 @@ from filelock import FileLock
 SHAPES = 64
 """Shapes that one function may be compiled for in a process; torch's own limit of 8 falls back to eager in silence."""
 
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
 LOCK_S = 300.0
 """Seconds to wait for another process that compiles."""
 
@@ -36,8 +38,7 @@ def missing(device: torch.device) -> str | None:
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The function compiled for static shapes; on a GPU as a CUDA graph."""
-    # Before torch's compiler is imported for the first time: it puts a folder of its own there, below /tmp.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache_folder())
+    _use_cache_folder()
     found = _compiler()
     if found:
         os.environ.setdefault("CXX", found)  # torch itself looks for g++ alone
@@ -47,6 +48,14 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
     graphed = torch.compile(function, dynamic=False, fullgraph=True, mode="reduce-overhead")
     # A graph writes its result to the same place every time, and the caller may still need the one before.
     return lambda *arguments, **options: graphed(*arguments, **options).clone()
+
+
+def _use_cache_folder() -> None:
+    """Unless a person chose another. When its compiler is imported, by an optimiser even, torch puts a folder below /tmp there."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get(CACHE_VARIABLE) in (None, default_cache_dir()):
+        os.environ[CACHE_VARIABLE] = cache_folder()
 
 
 def cache_folder() -> str:

@@ -18,6 +18,10 @@ class ConfigError(ValueError):
     """A setting outside its range: says what was given, what is allowed, and what to do where that helps."""
 
 
+class CompilerError(ConfigError):
+    """A compiler is asked for, and this machine has none or it failed: no fault of the other settings."""
+
+
 def check(name: str, given: Any, holds: bool, allowed: str) -> None:
     """Raises ConfigError with "name: given ..., allowed ..." unless ``holds``."""
     if not holds:
@@ -283,7 +287,7 @@ class Evaluate:
     best_epoch: int = 0
     """Epochs between two looks at the accuracy, for a figure labelled best_epoch_compatibility; 0 never looks. Nothing is chosen by it."""
     together: int = 0
-    """Networks of different seeds that are trained as one, their weights stacked; 1 trains one after another, 0 chooses."""
+    """Networks of different seeds that are trained as one, their weights stacked; 1 trains one after another, 0 chooses. With soft labels or best_epoch they go one after another."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the networks are compiled; auto does it where the training is long enough to gain by it."""
     on: Literal["test", "validation"] = "test"

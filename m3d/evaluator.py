@@ -106,7 +106,7 @@ def accuracy(
 def train_and_score(
     architecture: str,
     images: Float[Tensor, "B C H W"],
-    labels: Int[Tensor, " B"],
+    labels: Int[Tensor, " B"] | Float[Tensor, "B classes"],
     test: TestSet,
     *,
     config: Train,
@@ -124,7 +124,7 @@ def train_and_score(
 def trials(
     architecture: str,
     images: Float[Tensor, "B C H W"],
-    labels: Int[Tensor, " B"],
+    labels: Int[Tensor, " B"] | Float[Tensor, "B classes"],
     test: TestSet,
     *,
     config: Train,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from m3d import compiler
-from m3d.config import Condense, ConfigError, Encoder, Train
+from m3d.config import CompilerError, Condense, ConfigError, Encoder, Train
 from m3d.cost import forward_flops, kept_numbers
 from m3d.precision import resolve
 
@@ -151,7 +151,7 @@ def with_compiler(
         wanted, flops, device, threads, key: as for ``compiles``.
 
     Raises:
-        ConfigError: on, and this machine cannot compile or the compiler failed.
+        CompilerError: on, and this machine cannot compile or the compiler failed.
     """
     compiled, _ = compiles(wanted, flops, device, threads, key=key)
     try:
@@ -161,7 +161,7 @@ def with_compiler(
             raise
         if wanted == "on":
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConfigError(f"{key}: the compiler failed ({reason}); use {key}=off") from None
+            raise CompilerError(f"{key}: the compiler failed ({reason}); use {key}=off") from None
         return run(False)
 
 
@@ -169,7 +169,7 @@ def require_compiler(device: torch.device, key: str = "condense.compile") -> Non
     """Raises ConfigError with what is missing where this machine cannot compile."""
     lacking = compiler.missing(device)
     if lacking:
-        raise ConfigError(f"{key}: needs a compiler, but this machine has no {lacking}; install it, or use {key}=off")
+        raise CompilerError(f"{key}: needs a compiler, but this machine has no {lacking}; install it, or use {key}=off")
 
 
 def training_flops(config: Train, architecture: str, images: int, shape: tuple[int, int, int]) -> int:

@@ -52,7 +52,9 @@ def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str
         A row per architecture and set.
     """
     if config.evaluate.labels == "soft":
-        raise UserError("evaluate.labels: given 'soft', but compare trains with the sets' own labels; leave it out")
+        raise UserError(
+            "evaluate.labels: given 'soft', but compare trains with the sets' own labels; add --set evaluate.labels=hard"
+        )
     cache = ClassCache(cache_folder, config.data)
     candidates = [candidate(one, config, cache) for one in given]
     for one in candidates:

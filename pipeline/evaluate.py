@@ -7,6 +7,7 @@ from typing import Any
 import ray
 import torch
 
+from m3d.config import ConfigError
 from pipeline import ray_setup
 from pipeline.baselines import CHOSEN, chosen_rows
 from pipeline.class_cache import ClassCache
@@ -68,7 +69,7 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, origins, classes)) is not None}
     if held:
         say(f"evaluate: {len(held)} of {len(wanted)} rows are held from before")
-    _require_whole(config, out, wanted, held)
+    _require_whole(out, wanted, held)
     missing = [pair for pair in wanted if pair not in held]
     if missing:
         ray_setup.start(config.resources)
@@ -87,13 +88,11 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     return rows
 
 
-def _require_whole(
-    config: RunConfig, out: str, wanted: Sequence[tuple[str, str]], held: dict[tuple[str, str], Any]
-) -> None:
+def _require_whole(out: str, wanted: Sequence[tuple[str, str]], held: dict[tuple[str, str], Any]) -> None:
     absent = [architecture for name, architecture in wanted if name == "whole" and ("whole", architecture) not in held]
     if absent:
-        command = pretrain_command(config, out, absent[0])
-        raise UserError(f"{out}: has no row of the whole set for {', '.join(absent)}; run `{command}` first")
+        command = pretrain_command(out, absent[0])
+        raise UserError(f"{out}: has no row of the whole set for {', '.join(absent)}; run {command} first")
 
 
 def _asked(score: dict[str, Any], config: RunConfig) -> bool:
@@ -186,5 +185,8 @@ def _choose(config: RunConfig, out: str, cache_folder: str, missing: Sequence[tu
 def _chosen(names: Sequence[str], config: RunConfig, out: str, cache_folder: str, threads: int) -> None:
     torch.set_num_threads(threads)
     cache = ClassCache(cache_folder, config.data)
-    for name in names:
-        chosen_rows(name, config, out, cache, device_of_actor())
+    try:
+        for name in names:
+            chosen_rows(name, config, out, cache, device_of_actor())
+    except ConfigError as error:
+        raise UserError(str(error)) from None

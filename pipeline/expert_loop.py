@@ -76,6 +76,7 @@ def _trainer(task: ExpertTask, worker: Worker) -> WholeSetTrainer:
     cache, pretrain = ClassCache(task.cache, task.config.data), task.config.pretrain
     images = RowImages([cache.train(entry["label"]) for entry in cache.classes], worker.device)
     mean, std = cache.moments
+    compiled = _compiled(task, worker, images)
     try:
         return WholeSetTrainer(
             pretrain.architecture,
@@ -84,7 +85,7 @@ def _trainer(task: ExpertTask, worker: Worker) -> WholeSetTrainer:
             std=std,
             config=pretrain.training,
             precision=pretrain.precision,
-            compiled=_compiled(task, worker, images),
+            compiled=compiled,
             part=worker.part,
             parallel=worker.wrap,
         )
@@ -98,7 +99,10 @@ def _compiled(task: ExpertTask, worker: Worker, images: RowImages) -> bool:
         return False  # a CUDA graph's gradients would have to be copied out before they are averaged
     images_seen = pretrain.trajectories * pretrain.epochs * len(images) // worker.part.world
     work = 3 * images_seen * forward_flops(Encoder(name=pretrain.architecture), images.shape[0], images.shape[1])
-    return compiles(pretrain.compile, work, worker.device, task.threads, key="pretrain.compile")[0]
+    try:
+        return compiles(pretrain.compile, work, worker.device, task.threads, key="pretrain.compile")[0]
+    except ConfigError as error:  # of this machine: the others may have a compiler
+        raise UserError(str(error)) from None
 
 
 def _train(seed: int, trainer: WholeSetTrainer, experts: Experts, task: ExpertTask, worker: Worker) -> None:

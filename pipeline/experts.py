@@ -121,6 +121,11 @@ class Experts:
         """Says what the folder's files follow from, before the first of them is written."""
         storage.write_json(storage.join(self.folder, SETTINGS), sealed({"settings": settings}))
 
+    def disclaim(self) -> None:
+        """Takes that back where no trajectory is finished."""
+        if self.finished(0) is None:
+            storage.remove(storage.join(self.folder, SETTINGS))
+
     def save_snapshot(self, seed: int, epoch: int, weights: Mapping[str, torch.Tensor]) -> SnapshotEntry:
         """Stores the weights after some epochs."""
         file = f"trajectory-{seed:05d}/epoch-{epoch:05d}.safetensors"

@@ -80,6 +80,7 @@ def score_all(
     """
     if not pending:
         return
+    _require_held_out(config, cache_folder)
     threads, gpus, slots = share(networks, config)
     place = _Place(config=config, cache_folder=cache_folder, threads=threads, networks=-(-networks // slots))
     task = _score.options(num_cpus=threads, num_gpus=gpus)
@@ -91,6 +92,14 @@ def score_all(
             done += len(scored)
             yield pending[index], scored
         display.update(done, f"{done}/{total} networks")
+
+
+def _require_held_out(config: RunConfig, cache_folder: str) -> None:
+    """Raises UserError where networks are to be scored on a validation split without an image."""
+    fraction = config.data.validation_fraction
+    rows = [entry["train"]["rows"] for entry in ClassCache(cache_folder, config.data).classes]
+    if config.evaluate.on == "validation" and not any(round(count * fraction) for count in rows):
+        raise UserError(f"evaluate.on=validation: data.validation_fraction={fraction:g} holds out no image; use more")
 
 
 def share(trials: int, config: RunConfig) -> tuple[int, float, int]:

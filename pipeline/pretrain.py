@@ -168,12 +168,13 @@ def _train(config: RunConfig, out: str, cache: ClassCache, experts: Experts, sha
         while not fitting.over(1.0):
             watch(_taken(events))
         watch(_taken(events))
+        if watch.refused:
+            experts.disclaim()  # its own advice is to change a setting
+            raise UserError(watch.refused)
         try:
             fitting.result()
         except ray.train.TrainingFailedError as error:
             raise _sentence(error, config.resources.attempts) from error
-        if watch.refused:
-            raise UserError(watch.refused)
 
 
 def _taken(events: Any) -> list[dict[str, Any]]:

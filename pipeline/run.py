@@ -17,6 +17,7 @@ from pipeline.config import RunConfig, from_dict, with_settings
 from pipeline.documents import SEAL
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import evaluate
+from pipeline.experts import read_experts
 from pipeline.lease import Lease
 from pipeline.ledger import Ledger, read_run
 from pipeline.peer_files import is_peer
@@ -28,6 +29,7 @@ from pipeline.report import is_reported, report
 from pipeline.results import is_evaluated
 from pipeline.shard_reader import condensed_folder, read_manifest
 from pipeline.shard_schema import MANIFEST
+from pipeline.soft_labels import without_teacher
 from pipeline.sources.subsets import subset
 
 
@@ -37,6 +39,8 @@ def run_all(config: RunConfig, out: str) -> None:
     if _condensed(config, out) and _evaluated(config, out) and is_reported(out):
         say(f"{out}: this run is finished; nothing to do")
         return
+    if config.evaluate.labels == "soft" and read_experts(out, config.pretrain.architecture) is None:
+        raise without_teacher(config, out)  # said before hours of condensing
     with _held(out):
         _condense(config, out)
         if not _evaluated(config, out):

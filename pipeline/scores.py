@@ -13,8 +13,8 @@ from pipeline.intervals import paired
 
 LIKE = ("architecture", "protocol", "on", "augmentation", "labels")
 """What a score is named by."""
-SAME = (*LIKE, "training", "epochs", "flip", "condensed_set")
-"""What two rows must share to be compared, where they have it: rows of other epochs, or of another condensed set, are no pair."""
+SAME = ("training", "epochs", "flip", "condensed_set", "class_shards")
+"""What two rows must share besides, where both have it: rows of other epochs, condensed sets or images are no pair."""
 
 
 def label_robust_score(ior: float, hlr: float) -> float:
@@ -35,8 +35,8 @@ def scores(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["set"] != "condensed":
             continue
         # Soft labels are measured against random images with hard labels: reported apart, never mixed with the others.
-        kind = {**{key: row.get(key) for key in SAME}, "labels": "hard"}
-        random = _first(rows, {**kind, "set": "random"})
+        kind = {**{key: row[key] for key in LIKE}, "labels": "hard", "set": "random"}
+        random = _first([other for other in rows if _alike(row, other)], kind)
         whole = _first(rows, {"set": "whole", **{key: row[key] for key in ("architecture", "on")}})
         ior, interval = (None, None) if random is None else _improvement(row, random)
         hlr = None if whole is None else (whole["mean"] - row["mean"]) / 100
@@ -71,6 +71,10 @@ def _improvement(row: dict[str, Any], random: dict[str, Any]) -> tuple[float, li
         return (row["mean"] - random["mean"]) / 100, None
     interval = difference.interval and [end / 100 for end in difference.interval]
     return difference.mean / 100, interval
+
+
+def _alike(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(row[key] == other[key] for key in SAME if row.get(key) is not None and other.get(key) is not None)
 
 
 def _first(rows: list[dict[str, Any]], asked: dict[str, Any]) -> dict[str, Any] | None:

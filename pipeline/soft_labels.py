@@ -4,6 +4,8 @@ The teacher is a network that ``pretrain`` trained on the whole training set, ``
 probabilities of the images as they are, without augmentation, take the place of the labels.
 """
 
+import shlex
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,9 +31,7 @@ def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
     name = config.pretrain.architecture
     manifest = experts.read_experts(out, name)
     if manifest is None or not experts.same_images(manifest, cache):
-        raise UserError(
-            f"evaluate.labels=soft: {out} has no {name} trained on these images; run `{pretrain_command(config, out, name)}` first"
-        )
+        raise without_teacher(config, out)
     return experts.seal_of(manifest)
 
 
@@ -54,8 +54,18 @@ def probabilities(teacher: Network, images: Float[Tensor, "B C H W"]) -> Float[T
     return torch.cat(parts)
 
 
-def pretrain_command(config: RunConfig, out: str, architecture: str) -> str:
+def without_teacher(config: RunConfig, out: str) -> UserError:
+    """That the teacher is missing, and what trains it."""
+    name = config.pretrain.architecture
+    return UserError(
+        f"evaluate.labels=soft: {out} has no {name} trained on these images; run {pretrain_command(out, name)} first"
+    )
+
+
+def pretrain_command(out: str, architecture: str) -> str:
     """What trains the network that is missing in a folder."""
-    record = storage.join(out, "config.json")
-    given = f"--config {record}" if storage.exists(record) else f"--data {config.data.path or 'PATH'}"
-    return f"python -m pipeline pretrain {given} --out {out} --set pretrain.architecture={architecture}"
+    record, place = storage.join(out, "config.json"), shlex.quote(out)
+    if not storage.exists(record):
+        return f"`python -m pipeline pretrain --out {place}` with the settings of its data"
+    given = f"--config {shlex.quote(record)} --out {place} --set pretrain.architecture={architecture}"
+    return f"`python -m pipeline pretrain {given}`"

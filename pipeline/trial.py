@@ -20,7 +20,7 @@ from m3d import (
     iterate,
     train_and_score,
 )
-from m3d.config import ConfigError
+from m3d.config import CompilerError, ConfigError
 from m3d.execution import choose, training_flops, with_compiler
 from m3d.protocols import training_of
 from m3d.seeding import derive
@@ -65,7 +65,8 @@ class TrialTask:
         config = to_dict(self.config)
         data = {name: config["data"][name] for name in ("validation_fraction", "split_seed")}
         parts = {
-            **{name: config[name] for name in ("seed", "kernel", "augment", "encoder", "condense", "evaluate")},
+            **{name: config[name] for name in ("seed", "kernel", "augment", "encoder", "condense")},
+            "evaluate": {name: value for name, value in config["evaluate"].items() if name != "labels"},  # always hard
             "data": data,
             "shards": self.cache.rsplit("/", 1)[-1],
             "labels": self.labels,
@@ -168,6 +169,8 @@ def _config(task: TrialTask, values: Mapping[str, Any]) -> RunConfig:
 
 def _failure(error: Exception) -> str | None:
     """Why the values of a trial are to blame, or None where they are not."""
+    if isinstance(error, CompilerError):
+        return None  # of the machine
     if isinstance(error, NotFiniteError | ConfigError):
         return first_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):

@@ -22,7 +22,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
     [
         pytest.param(1, id="node-before"),
         pytest.param(3, id="actor-after"),
-        pytest.param(5, id="driver-after", marks=pytest.mark.smoke),
+        pytest.param(5, id="driver-after"),
     ],
 )
 def test_a_kill_changes_nothing(

@@ -143,7 +143,7 @@ def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
     assert ("lost", "silent for 3 s") in [(event["event"], event.get("why")) for _, event in emit.events]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_saves_checkpoints_and_the_next_call_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     config = small_config("resources.checkpoint_every_s=1000", iterations=300)
     cache = prepared(config, tmp_path)

@@ -251,10 +251,12 @@ def test_too_few_real_images_are_said(tmp_path: Path) -> None:
         training_set("random", many, str(tmp_path), cache, 0)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_an_empty_validation_split_is_said(tmp_path: Path) -> None:
     config = small_config("data.validation_fraction=0.0001", "evaluate.on=validation")
-    with pytest.raises(UserError, match=r"evaluate.on=validation: holds no image"):
-        prepared(config, tmp_path).test_set("validation")
+    cache = condensed_run(config, tmp_path)
+    with pytest.raises(UserError, match=r"data.validation_fraction=0.0001 holds out no image"):
+        evaluate(config, str(tmp_path), cache.folder)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -79,7 +79,12 @@ def test_the_cut_of_test_is_the_same(tmp_path: Path, form: str) -> None:
     assert columns(source, str(write(root, tmp_path / "form")), str(tmp_path / "b")) == expected
 
 
-@pytest.mark.parametrize("form", ["image_folder", "parquet", "tars"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param("image_folder", marks=SLOW), pytest.param("parquet", marks=SLOW), "tars"]
+)
 def test_harm_changes_nothing(
     images: Path, tmp_path: Path, bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:

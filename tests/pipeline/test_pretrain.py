@@ -293,6 +293,8 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(
     assert (code, len(said)) == (2, 1)
     assert "is not finite; lower pretrain.learning_rate" in said[0]
     assert len(events(out, "worker")) == 1
+    code, said, _ = call("pretrain", *SMALL, "--set", "pretrain.epochs=2", "--out", str(out))
+    assert (code, said) == (0, [])  # as the message advises
 
 
 @pytest.mark.slow

@@ -66,9 +66,12 @@ def test_scores_are_fractions_of_like_rows() -> None:
     assert (alone["accuracy"], alone["ior"], alone["hlr"], alone["lrs"]) == (0.6, None, None, None)
 
 
-@pytest.mark.parametrize("other", [{"epochs": 10}, {"condensed_set": "b"}, {"training": {"batch": 8}}, {"flip": False}])
+@pytest.mark.parametrize(
+    "other",
+    [{"epochs": 10}, {"condensed_set": "b"}, {"training": {"batch": 8}}, {"flip": False}, {"class_shards": "y"}],
+)
 def test_rows_of_another_training_or_set_are_no_pair(other: dict[str, Any]) -> None:
-    same = {"epochs": 100, "condensed_set": "a", "training": {"batch": 64}, "flip": True}
+    same = {"epochs": 100, "condensed_set": "a", "training": {"batch": 64}, "flip": True, "class_shards": "x"}
     (found,) = scores([plain("condensed", 60.0, **same), plain("random", 20.0, **{**same, **other})])
     assert (found["ior"], found["ior_interval95"]) == (None, None)
     (found,) = scores([plain("condensed", 60.0, **same), plain("random", 20.0, **same)])

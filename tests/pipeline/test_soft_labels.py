@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.image_sets import set_of_run
 from pipeline.results import read_rows
+from pipeline.run import run_all
 from pipeline.soft_labels import probabilities
 from tests.pipeline.runs import small_config
 from tests.pipeline.test_evaluate import condensed_run
@@ -34,6 +35,9 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     with pytest.raises(UserError, match=r"evaluate.labels=soft: .* has no convnet1 trained on these images") as error:
         evaluate(soft, str(tmp_path), cache.folder)
     cli._parser().parse_args(str(error.value).split("`")[1].split()[3:])
+    with pytest.raises(UserError, match=r"evaluate.labels=soft"):
+        run_all(soft, str(tmp_path / "new"))  # before anything is condensed
+    assert not (tmp_path / "new").exists()
     manifest = trained(hard, str(tmp_path), cache)
     held = set_of_run("condensed", soft, str(tmp_path), cache.folder, 0)
     teacher = experts.trained_network(str(tmp_path), manifest)

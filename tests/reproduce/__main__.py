@@ -31,12 +31,19 @@ def main() -> int:
     if unknown:
         print(f"unknown cells: {', '.join(sorted(unknown))}; there are: {', '.join(cell.name for cell in CELLS)}")
         return 2
+    if given.fresh and given.runs is not None:
+        print("--fresh, --runs: a run that is taken over is not fresh; give one of them")
+        return 2
     if given.runs is not None and not given.runs.is_dir():
         print(f"--runs {given.runs}: is no folder")
         return 2
     ends = time.monotonic() + 60 * given.minutes
     wanted = [cell for cell in CELLS if cell.name in given.cells or not given.cells]
     todo = [cell for cell in wanted if given.fresh or not _file(cell).exists()]
+    for cell in todo if given.fresh else ():  # an old run would be found finished
+        if not _missing(cell, given.data):
+            _file(cell).unlink(missing_ok=True)
+            shutil.rmtree(Path(given.work) / cell.name, ignore_errors=True)
     left, failed = [], False
     for cell in todo:
         reason = _missing(cell, given.data)
@@ -44,9 +51,6 @@ def main() -> int:
             left.append(f"{cell.name}: {reason}")
             continue
         data = Path(given.data) / cell.data if cell.data and given.data else None
-        if given.fresh:  # an old run would be found finished
-            _file(cell).unlink(missing_ok=True)
-            shutil.rmtree(Path(given.work) / cell.name, ignore_errors=True)
         try:
             found = measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends)
         except measure.OutOfTimeError:

@@ -191,6 +191,18 @@ def test_cells_with_a_result_and_without_data_are_left_out(
     assert tool.main() == 0
     assert measured[-1] == "digits_ipc1"
     assert not old.exists(), "an old run would be found finished"
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "--runs", str(tmp_path)])
+    assert tool.main() == 2
+    (tmp_path / "digits_ipc5.json").write_text("{}")
+    capsys.readouterr()
+
+    def late(cell: Cell, **_: Any) -> dict[str, Any]:
+        raise measure.OutOfTimeError
+
+    monkeypatch.setattr(measure, "run", late)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "digits_ipc1", "digits_ipc5"])
+    assert tool.main() == 0
+    assert "without --fresh goes on\n0 of 2" in capsys.readouterr().out  # what was not reached has no old result either
     monkeypatch.setattr(sys, "argv", ["reproduce", "--runs", str(tmp_path / "absent")])
     assert tool.main() == 2
 
