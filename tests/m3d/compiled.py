@@ -30,7 +30,9 @@ def _steps(short: bool) -> dict[str, float]:
     shapes: list[dict[str, Any]] = [{"images_per_class": 3, "block": 5}, {"images_per_class": 1, "block": 8}]
     losses, gradients = 0.0, 0.0
     for settings in shapes[1:] if short else shapes:
-        eager, compiled = (condenser_of(range(2 if short else 5), compile=choice, **settings) for choice in ("off", "on"))
+        eager, compiled = (
+            condenser_of(range(2 if short else 5), compile=choice, **settings) for choice in ("off", "on")
+        )
         pixels = eager.init().pixels_KSCHW
         for iteration in (0, 3):
             for real_term in (False,) if short else (False, True):
