@@ -51,6 +51,12 @@ def condense_command(cell: Cell, data: Path | None, place: str, out: str) -> lis
     return ["condense", "--preset", cell.preset, *(["--data", place] if data else []), *chosen, "--out", out]
 
 
+def pretrain_command(cell: Cell, out: str) -> list[str]:
+    """Arguments after ``python -m pipeline``: the row of the whole set."""
+    chosen = ["--set", f"pretrain.trajectories={cell.trajectories}"]
+    return ["pretrain", "--config", f"{out}/config.json", "--out", out, *chosen]
+
+
 def evaluate_command(cell: Cell, out: str) -> list[str]:
     """Arguments after ``python -m pipeline``."""
     names = ["--architectures", ",".join(cell.architectures), "--sets", ",".join(cell.sets)]
@@ -78,6 +84,8 @@ def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: f
         if taken:  # its own record says where its images lie
             arguments = ["condense", "--config", str(out / "config.json"), "--out", str(out)]
         pipeline(arguments, ends)
+    if cell.trajectories:
+        pipeline(pretrain_command(cell, str(out)), ends)
     pipeline(evaluate_command(cell, str(out)), ends)
     return result(cell, out, data)
 
@@ -137,6 +145,8 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         and (row["augmentation"], row["labels"], row["on"]) == ("protocol", "hard", config.evaluate.on)
     ]
     commands = [condense_command(cell, data, "DIR", "OUT"), evaluate_command(cell, "OUT")]
+    if cell.trajectories:
+        commands.insert(1, pretrain_command(cell, "OUT"))
     condense = to_dict(config)["condense"]
     execution: Any = resolved["execution"] or {}
     return {

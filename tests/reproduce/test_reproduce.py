@@ -23,7 +23,14 @@ from tests.reproduce import measure
 from tests.reproduce.cells import CELLS, PUBLISHED, Cell
 from tests.reproduce.page import PAGE, page, results
 
-SMALL = Cell(name="small", preset="digits_ipc1", architectures=("convnet1",), sets=("condensed", "random"), seeds=2)
+SMALL = Cell(
+    name="small",
+    preset="digits_ipc1",
+    architectures=("convnet1",),
+    sets=("condensed", "random"),
+    seeds=2,
+    trajectories=3,
+)
 
 
 def test_the_page_is_made_of_the_files() -> None:
@@ -99,8 +106,9 @@ def test_a_cell_is_condensed_evaluated_and_written_down(tmp_path: Path, monkeypa
     commands: list[list[str]] = []
     monkeypatch.setattr(measure, "pipeline", lambda arguments, ends: commands.append(list(arguments)))
     found = measure.run(SMALL, data=None, work=tmp_path / "work", runs=None, ends=time.monotonic() + 60)
-    assert [one[0] for one in commands] == ["condense", "evaluate"]
-    assert commands[1] == [
+    assert [one[0] for one in commands] == ["condense", "pretrain", "evaluate"]
+    assert commands[1][1:] == ["--config", f"{run}/config.json", "--out", str(run), "--set", "pretrain.trajectories=3"]
+    assert commands[2] == [
         "evaluate",
         str(run),
         "--architectures",
@@ -122,7 +130,7 @@ def test_a_cell_is_condensed_evaluated_and_written_down(tmp_path: Path, monkeypa
     assert "| convnet1 | 0.250 |  |  |" in shown
     commands.clear()
     measure.run(SMALL, data=None, work=tmp_path / "elsewhere", runs=run, ends=time.monotonic() + 60)
-    assert [one[0] for one in commands] == ["evaluate"]  # a finished run that is taken over
+    assert [one[0] for one in commands] == ["pretrain", "evaluate"]  # a finished run that is taken over
 
 
 def test_the_published_figure_stands_in_its_own_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
