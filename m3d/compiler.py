@@ -38,10 +38,10 @@ def missing(device: torch.device) -> str | None:
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The function compiled for static shapes; on a GPU as a CUDA graph."""
-    _use_cache_folder()
     found = _compiler()
     if found:
-        os.environ.setdefault("CXX", found)  # torch itself looks for g++ alone
+        os.environ.setdefault("CXX", found)  # torch itself looks for g++ alone, when its compiler is imported
+    _use_cache_folder()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     if device.type != "cuda":
         return torch.compile(function, dynamic=False, fullgraph=True)
