@@ -152,6 +152,7 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
     return {
         "cell": cell.name,
         "preset": cell.preset,
+        "comparable": cell.comparable,
         "commands": [f"python -m pipeline {shlex.join(one)}" for one in commands],
         "commit": {"condensed": record.get("commit"), "evaluated": _said(asked, "commit")},
         "hardware": {

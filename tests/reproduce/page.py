@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.intervals import estimate
 from pipeline.results import span
+from pipeline.scores import known, scores
 from tests.reproduce.cells import PUBLISHED
 from tests.reproduce.measure import RESULTS
 
@@ -43,11 +46,12 @@ def _cell(one: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_row(one, row) for row in one["rows"]]
-    if one.get("scores"):
+    found = one.get("scores") or [score for score in scores(map(known, one["rows"])) if score["ior"] is not None]
+    if found:
         lines += ["", "| architecture | IOR | HLR | LRS |", "| --- | --- | --- | --- |"]
         lines += [
             f"| {score['architecture']} | {' | '.join(_figure(score[key]) for key in ('ior', 'hlr', 'lrs'))} |"
-            for score in one["scores"]
+            for score in found
         ]
     schedule = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one["schedule"].items())
     commits = {
@@ -65,12 +69,16 @@ def _row(one: dict[str, Any], row: dict[str, Any]) -> str:
         row["architecture"],
         row["set"],
         f"{row['mean']:.1f} ± {row['std']:.1f}" if len(row["seeds"]) > 1 else f"{row['mean']:.1f}",
-        span(row.get("interval95")),
+        span(row.get("interval95") or _interval(row.get("accuracies", []))),
         str(len(row["seeds"])),
         str(row["epochs"]),
         f"{published[row['set']]:.1f}" if row["set"] in published else "",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _interval(accuracies: Sequence[float]) -> tuple[float, float] | None:
+    return estimate(accuracies).interval if accuracies else None
 
 
 def _figure(value: float | None) -> str:
