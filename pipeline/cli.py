@@ -120,8 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--config", metavar="FILE", help="the same by a JSON file")
     command.add_argument("--data", metavar="PATH", help="folder of the data, with --preset")
     command.add_argument("--out", metavar="PATH", help="folder for comparison.json; a repeated command goes on there")
-    command = _command(commands, "verify", "check a run or a condensed set; exit code 1 if anything is wrong", _verify)
-    command.add_argument("path", metavar="PATH", help="folder of a run, or of a condensed set")
+    command = _command(
+        commands, "verify", "check a run, a condensed set or stored networks; exit code 1 if anything is wrong", _verify
+    )
+    command.add_argument("path", metavar="PATH", help="folder of a run, of a condensed set, or that pretrain made")
     _add_set(command)
     command = _command(
         commands, "plan", "predict time, memory, disk and GPU-hours of a run by a short calibration", _plan

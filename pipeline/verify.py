@@ -1,4 +1,4 @@
-"""Checks a condensed set, and a run around it, and says what is wrong in sentences. Reads only; no Ray."""
+"""Checks a condensed set, a run around it and stored networks, and says what is wrong in sentences. Reads only; no Ray."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +10,8 @@ from pipeline.class_cache import ClassCache
 from pipeline.config import from_dict, with_settings
 from pipeline.documents import CondensedManifest, RunRecord
 from pipeline.errors import UserError, listed
+from pipeline.experts import FOLDER as EXPERTS
+from pipeline.experts import load_snapshot, read_experts
 from pipeline.ledger import read_run
 from pipeline.results import read_rows
 from pipeline.shard_reader import CondensedShard, read_manifest, read_shard
@@ -20,11 +22,11 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
     """What was checked, and what is wrong: an empty list where nothing is.
 
     Args:
-        path: absolute; a run's folder or the folder of a condensed set.
+        path: absolute; a run's folder, the folder of a condensed set, or one that ``pretrain`` made.
         settings: storage.* that differ from the run's own.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is none of them.
     """
     inner = storage.join(path, "condensed")
     is_run = storage.exists(storage.join(path, "config.json"))
@@ -33,25 +35,27 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
         return storage.exists(storage.join(folder, MANIFEST)) or bool(storage.files_below(folder, ".arrow"))
 
     folder = path if not is_run and holds_a_set(path) else inner
-    if not is_run and not holds_a_set(folder):
+    networks = storage.folders_below(storage.join(path, EXPERTS))
+    if not is_run and not networks and not holds_a_set(folder):
         what = (
-            "holds neither a run (config.json) nor a condensed set (manifest.json)"
+            "holds neither a run (config.json) nor a condensed set (manifest.json) nor networks (experts)"
             if storage.exists(path)
             else "does not exist"
         )
         raise UserError(f"{path}: {what}; give the folder that was --out of `run`, or the one that holds manifest.json")
     wrong: list[str] = []
     record = _attempt(lambda: read_run(path), wrong) if is_run else None
-    manifest = _attempt(lambda: _manifest(folder), wrong)
-    shards = _condensed(folder, manifest, wrong) if manifest else 0
+    only_networks = networks and not is_run and not holds_a_set(folder)
+    manifest = None if only_networks else _attempt(lambda: _manifest(folder), wrong)
+    checked = []
+    if manifest:
+        checked += [f"{len(manifest['classes'])} classes", f"{_condensed(folder, manifest, wrong)} shards"]
     if record:
         _run(path, record, manifest, settings, wrong)
-    checked = (
-        f"nothing is wrong ({len(manifest['classes'])} classes, {shards} shards{', the run around them' if record else ''})"
-        if manifest
-        else ""
-    )
-    return checked, wrong
+        checked.append("the run around them")
+    if networks:
+        checked.append(f"{_snapshots(path, networks, wrong)} snapshots of networks")
+    return f"nothing is wrong ({', '.join(checked)})", wrong
 
 
 def _attempt(check: Callable[[], Any], wrong: list[str]) -> Any:
@@ -116,6 +120,18 @@ def _shard(
     order = [names[label] for label in sorted(names)]
     if shard.metadata.get("class_order") != order:
         wrong.append(f"{path}: its class order is not the manifest's")
+
+
+def _snapshots(path: str, architectures: Sequence[str], wrong: list[str]) -> int:
+    """How many the manifests name; each is read and its checksum compared."""
+    named = 0
+    for architecture in architectures:
+        manifest = _attempt(lambda architecture=architecture: read_experts(path, architecture), wrong)
+        for record in manifest["trajectories"] if manifest else []:
+            for entry in record["snapshots"]:
+                _attempt(lambda name=architecture, entry=entry: load_snapshot(path, name, entry), wrong)
+                named += 1
+    return named
 
 
 def _run(

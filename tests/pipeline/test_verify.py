@@ -15,8 +15,10 @@ from pipeline.errors import UserError
 from pipeline.record import new_record, write_record
 from pipeline.shard_writer import condensed_shard
 from pipeline.verify import verify
-from tests.pipeline.runs import placement_of, small_config
+from tests.pipeline.runs import placement_of, prepared, small_config
 from tests.pipeline.test_evaluate import condensed_run
+from tests.pipeline.test_experts import config_of as expert_config
+from tests.pipeline.test_experts import trained
 
 
 @pytest.fixture
@@ -141,3 +143,23 @@ def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
         verify(str(tmp_path))
     with pytest.raises(UserError, match="does not exist"):
         verify(str(tmp_path / "nowhere"))
+
+
+def test_snapshots_of_networks_are_compared_with_their_manifest(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = expert_config()
+    for out in (run, tmp_path / "networks"):  # beside a condensed set, and alone
+        trained(config, str(out), prepared(config, tmp_path / "prepared"))
+        assert main(["verify", str(out)]) == 0
+        assert "3 snapshots of networks)" in capsys.readouterr().out
+        path = out / "experts" / "convnet1" / "trajectory-00000" / "epoch-00003.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        assert main(["verify", str(out)]) == 1
+        assert "epoch-00003.safetensors: its checksum is not the manifest's" in capsys.readouterr().out
+        path.unlink()
+        assert "is gone, though the manifest names it" in said(out)
+        (out / "experts" / "convnet1" / "manifest.json").write_text("{")
+        assert "experts/convnet1/manifest.json" in said(out)

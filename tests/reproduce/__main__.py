@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from tests.reproduce.page import write_page
 def main() -> int:
     """Runs the command line; 0 also where the time was used up, since the same command goes on; 1 where a cell failed."""
     given = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the command under way is asked to save what it holds
     if given.page:
         write_page()
         return 0
@@ -53,6 +55,9 @@ def main() -> int:
         data = Path(given.data) / cell.data if cell.data and given.data else None
         try:
             found = measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends)
+        except KeyboardInterrupt:
+            print("\n".join([*left, f"{cell.name}: interrupted; the same command goes on"]))
+            return 130
         except measure.OutOfTimeError:
             left.append(f"{cell.name}: under way; the same command {'without --fresh ' if given.fresh else ''}goes on")
             break

@@ -1,7 +1,9 @@
 """The table of results: its page, what is measured and what is left, and what a result says."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -171,6 +173,25 @@ def test_a_command_is_stopped_when_the_time_is_over(tmp_path: Path, monkeypatch:
     assert stopped.read_text() == "saved"
     with pytest.raises(measure.OutOfTimeError):
         measure.pipeline(["run"], time.monotonic())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_in_a_line(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(measure, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc1"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert tool.main() == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "digits_ipc1: interrupted; the same command goes on" in capsys.readouterr().out
 
 
 def test_cells_with_a_result_and_without_data_are_left_out(
