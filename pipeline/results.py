@@ -188,14 +188,10 @@ def _same_training(row: dict[str, Any], config: RunConfig, classes: int | None) 
     return row["training"] == knobs(training)
 
 
-def is_evaluated(config: RunConfig, out: str, seal: str) -> bool:
-    """Whether evaluation.json holds every row that the configuration asks for, of the condensed set ``seal``."""
+def is_evaluated(config: RunConfig, out: str, origins: Mapping[str, str]) -> bool:
+    """Whether evaluation.json holds every row that the configuration asks for. Arguments as for ``held_row``."""
     names, architectures = set_names(config), config.evaluate.architectures
-    return all(
-        held_row(config, out, name, architecture, {"condensed_set": seal})
-        for architecture in architectures
-        for name in names
-    )
+    return all(held_row(config, out, name, architecture, origins) for architecture in architectures for name in names)
 
 
 def table(rows: Iterable[dict[str, Any]], on: str) -> Table:

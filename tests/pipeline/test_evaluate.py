@@ -99,10 +99,10 @@ def test_evaluate_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert all(0 <= accuracy <= 100 for accuracy in row["accuracies"])
     assert read_rows(str(tmp_path)) == rows
     seal = read_manifest(str(tmp_path / "condensed"))["checksum"]
-    assert is_evaluated(config, str(tmp_path), seal)
-    assert not is_evaluated(config, str(tmp_path), "of another set")
+    assert is_evaluated(config, str(tmp_path), {"condensed_set": seal})
+    assert not is_evaluated(config, str(tmp_path), {"condensed_set": "of another set"})
     for other in ("evaluate.seeds=3", "evaluate.epochs=6", "evaluate.flip=true", "evaluate.architectures=convnet2"):
-        assert not is_evaluated(small_config(other), str(tmp_path), seal)
+        assert not is_evaluated(small_config(other), str(tmp_path), {"condensed_set": seal})
     assert "condensed" in capsys.readouterr().out
     (tmp_path / "evaluation.json").write_text(json.dumps({"results": rows[1:]}))
     again = evaluate(config, str(tmp_path), cache.folder)

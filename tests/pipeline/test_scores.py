@@ -139,15 +139,17 @@ def test_a_row_of_an_older_version_answers(tmp_path: Path) -> None:
     config = small_config("evaluate.sets=condensed")
     row = plain("condensed", 60.0, architecture="convnet1", epochs=5, flip=False, condensed_set="s")
     write_rows(str(tmp_path), [row])
-    assert is_evaluated(config, str(tmp_path), "s")
-    assert not is_evaluated(small_config("evaluate.augment=none", "evaluate.sets=condensed"), str(tmp_path), "s")
+    assert is_evaluated(config, str(tmp_path), {"condensed_set": "s"})
+    assert not is_evaluated(
+        small_config("evaluate.augment=none", "evaluate.sets=condensed"), str(tmp_path), {"condensed_set": "s"}
+    )
 
 
 def test_the_row_of_the_whole_set_has_a_protocol_of_its_own(tmp_path: Path) -> None:
     config = small_config("evaluate.sets=whole")
-    assert not is_evaluated(config, str(tmp_path), "s")
+    assert not is_evaluated(config, str(tmp_path), {"condensed_set": "s"})
     write_rows(str(tmp_path), [plain("whole", 90.0, architecture="convnet1", protocol="pretrain", seeds=[0])])
-    assert is_evaluated(config, str(tmp_path), "s")
+    assert is_evaluated(config, str(tmp_path), {"condensed_set": "s"})
 
 
 def test_imagenets_epochs_follow_from_the_views() -> None:

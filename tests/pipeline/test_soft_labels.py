@@ -7,7 +7,7 @@ import torch
 
 from m3d import train
 from m3d.config import Train
-from pipeline import cli, experts
+from pipeline import cli, experts, run
 from pipeline.config import with_settings
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
@@ -53,6 +53,10 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     before = read_rows(str(tmp_path))
     assert evaluate(soft, str(tmp_path), cache.folder) == rows
     assert read_rows(str(tmp_path)) == before
+    assert run._evaluated(soft, str(tmp_path))
+    trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
+    assert not run._evaluated(soft, str(tmp_path))  # another teacher
+    assert run._evaluated(hard, str(tmp_path))
 
 
 def test_probabilities_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
