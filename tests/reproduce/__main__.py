@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from tests.reproduce import measure
-from tests.reproduce.cells import CELLS, Cell
+from tests.reproduce.cells import CELLS, Cell, OutOfTimeError
 from tests.reproduce.page import write_page
 
 
@@ -58,7 +58,7 @@ def main() -> int:
         except KeyboardInterrupt:
             print("\n".join([*left, f"{cell.name}: interrupted; the same command goes on"]))
             return 130
-        except measure.OutOfTimeError:
+        except OutOfTimeError:
             left.append(f"{cell.name}: under way; the same command {'without --fresh ' if given.fresh else ''}goes on")
             break
         except subprocess.CalledProcessError as error:

@@ -1,14 +1,13 @@
-"""One cell with m3d alone: condensed from its checkpoint on, evaluated network by network."""
+"""One cell with m3d alone: condensed from its checkpoint on, then evaluated network by network."""
 
 import json
 import platform
-import statistics
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,38 +22,21 @@ from m3d import (
     Evaluate,
     Kernel,
     Outcome,
-    TestSet,
     iterate,
-    standardise,
     training_of,
-    trials,
 )
+from m3d.compiler import failed
 from m3d.device_names import device_name
-from m3d.execution import Execution
-from m3d.precision import resolve
-from m3d.seeding import derive
-from tests.reproduce.cells import Cell
+from tests.reproduce.cells import Cell, OutOfTimeError
+from tests.reproduce.packed import Images
 
-SETS = ("condensed", "random", "mosaic")
-ARCHITECTURE = "convnet3"
 CHECKPOINT_S = 20.0
-
-
-class OutOfTimeError(Exception):
-    """The piece of time is used up; the same command goes on."""
+PUBLISHED = (10_000, 1000)
+"""Iterations, and epochs of evaluation."""
 
 
 class OutOfReachError(Exception):
     """A checkpoint is beyond the iterations that are asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """A packed data set."""
-
-    train: list[Tensor]
-    """Per class, uint8 [n, C, H, W]."""
-    test: TestSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +55,44 @@ class Task:
     """``time.monotonic()`` at which to stop."""
     commit: str
 
+    @property
+    def schedule(self) -> tuple[int, int]:
+        """Iterations, and epochs of evaluation."""
+        return self.condense.iterations, training_of(self.evaluate).epochs
 
-def run(task: Task) -> dict[str, Any]:
-    """Does what is missing of a cell and returns its result. Raises OutOfTimeError when the time is over."""
-    condenser = condenser_of(task)
-    condensed, seconds = condense(condenser, task)
-    rows = [row(name, condensed, condenser, task) for name in SETS]
-    return _result(task, rows, condenser.execution, seconds)
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where something was computed; pieces of a cell may differ in it."""
+        return {"commit": self.commit, "device": device_name(self.device)}
 
 
-def published(iterations: int, epochs: int | None) -> bool:
-    """Whether that is the published schedule."""
-    return (iterations, epochs or 1000) == (10_000, 1000)
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A condensed set and what is said of it."""
+
+    condensed: Condensed
+    start: Condensed
+    """The starting mosaics."""
+    seconds: float
+    """That the iterations took, without loading and compiling."""
+    origins: list[dict[str, str]]
+    execution: dict[str, Any]
+
+
+def condense(task: Task) -> Made:
+    """The condensed set, without the compiler where that fails and the task leaves it open.
+
+    Raises:
+        OutOfTimeError: the time is over; the checkpoint is written.
+        OutOfReachError: the checkpoint is of more iterations.
+    """
+    try:
+        return _condensed(task)
+    except Exception as error:
+        if task.condense.compile != "auto" or not failed(error):
+            raise
+        print(f"{task.cell.name}: goes on without the compiler, which failed: {str(error).splitlines()[0]}", flush=True)
+        return _condensed(replace(task, condense=replace(task.condense, compile="off")))
 
 
 def condenser_of(task: Task) -> Condenser:
@@ -102,137 +110,78 @@ def condenser_of(task: Task) -> Condenser:
     )
 
 
-def condense(condenser: Condenser, task: Task) -> tuple[Condensed, float]:
-    """The condensed set, from the checkpoint on, and the seconds that its iterations took.
-
-    A checkpoint of fewer iterations is gone on from: what an iteration does follows from its number alone.
-    """
-    device, seconds, path = task.device, 0.0, task.place / "checkpoint.pt"
-    state = condenser.init()
+def _condensed(task: Task) -> Made:
+    condenser, path, iterations = condenser_of(task), task.place / "checkpoint.pt", task.condense.iterations
+    state, start, seconds, origins = condenser.init(), condenser.result(condenser.init()), 0.0, [task.origin]
+    print(f"{task.cell.name}: {json.dumps(asdict(condenser.execution))}", flush=True)
     if path.exists():
-        held = torch.load(path, weights_only=True)
-        if held["iteration"] > condenser.condense.iterations:
-            raise OutOfReachError(f"{path}: is at iteration {held['iteration']} already; give another --work")
-        seconds = held.pop("seconds")
-        tensors = {key: value.to(device) for key, value in held.items() if key != "iteration"}
-        state = CondenseState(iteration=held["iteration"], **tensors)
-    else:
+        state, seconds, held = _read(path, task)
+        if state.iteration > iterations:
+            raise OutOfReachError(f"{path}: is at iteration {state.iteration} already; give another --work")
+        origins = held if task.origin in held or state.iteration == iterations else [*held, task.origin]
+    if condenser.execution.compiled and state.iteration < iterations:
         condenser.warm_up(state)
     began = saved = time.monotonic()
-
-    def save() -> None:
-        _settle(device)
-        held = {**vars(state), "seconds": seconds + time.monotonic() - began}
-        replace_file(path, {key: value.cpu() if isinstance(value, Tensor) else value for key, value in held.items()})
-
     for step in iterate(condenser, state):
         state, now = step.state, time.monotonic()
         if step.outcome is Outcome.FINISHED or now - saved > CHECKPOINT_S or now >= task.ends:
-            save()
+            tensors = {key: value.cpu() for key, value in vars(state).items() if isinstance(value, Tensor)}
             saved = time.monotonic()
-            done = f"{state.iteration} of {condenser.condense.iterations} iterations"
-            print(f"{task.cell.name}: {done}, {(seconds + saved - began) / state.iteration:.4f} s each", flush=True)
+            passed = seconds + saved - began
+            about = {"iteration": state.iteration, "seconds": passed, "origins": origins}
+            replace_file(path, {**about, "tensors": tensors})
+            each = passed / state.iteration
+            print(f"{task.cell.name}: {state.iteration} of {iterations} iterations, {each:.4f} s each", flush=True)
             if now >= task.ends:
                 raise OutOfTimeError
-    return condenser.result(state), torch.load(path, weights_only=True)["seconds"]
+    _, seconds, _ = _read(path, task)
+    execution = asdict(condenser.execution)
+    made = condenser.result(state)
+    return Made(condensed=made, start=start, seconds=seconds, origins=origins, execution=execution)
 
 
-def row(name: str, condensed: Condensed, condenser: Condenser, task: Task) -> dict[str, Any]:
-    """The row of one set: a network per seed, each kept as soon as it is scored."""
-    training, precision = training_of(task.evaluate), resolve("auto", task.device)
-    path = task.place / f"{name}-{task.condense.iterations}-{training.epochs}-{task.evaluate.best_epoch}.json"
-    held: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    for seed in range(len(held), task.evaluate.seeds):
-        if time.monotonic() >= task.ends:
-            raise OutOfTimeError
-        images, labels = training_images(name, condensed, condenser, task, seed)
-        ((_, score),) = trials(
-            ARCHITECTURE,
-            images.to(task.device),
-            labels.to(task.device),
-            task.images.test,
-            config=training,
-            seeds=[seed],
-            precision=precision,
-            compiled=condenser.execution.compiled,
-            best_epoch=task.evaluate.best_epoch,
-        )
-        counts = score.confusion
-        per_class = (100 * counts.diagonal() / counts.sum(1)).tolist()
-        held.append({"accuracy": score.accuracy, "best": score.best_accuracy, "per_class": per_class})
-        replace_file(path, json.dumps(held).encode())
-        print(f"{task.cell.name}: {name}, seed {seed}: {score.accuracy:.2f}", flush=True)
-    accuracies = [one["accuracy"] for one in held]
-    images, _ = training_images(name, condensed, condenser, task, 0)
-    about: dict[str, Any] = {"set": name, "architecture": ARCHITECTURE, "protocol": "idc", "on": "test"}
-    about |= {"augmentation": "protocol", "labels": "hard", "mean": statistics.fmean(accuracies)}
-    about |= {"std": statistics.stdev(accuracies), "accuracies": accuracies, "seeds": list(range(len(held)))}
-    about |= {"epochs": training.epochs, "epoch": "last", "images": len(images), "precision": precision}
-    about |= {
-        "per_class": [statistics.fmean(column) for column in zip(*(one["per_class"] for one in held), strict=True)]
-    }
-    if task.evaluate.best_epoch:
-        looked = [one["best"] for one in held]
-        every = task.evaluate.best_epoch
-        about["best_epoch_compatibility"] = {"every": every, "mean": statistics.fmean(looked), "accuracies": looked}
-    return {**about, "training": asdict(training), "commit": task.commit, "device": device_name(task.device)}
+def _read(path: Path, task: Task) -> tuple[CondenseState, float, list[dict[str, str]]]:
+    held = torch.load(path, weights_only=True)
+    tensors = {key: value.to(task.device) for key, value in held["tensors"].items()}
+    return CondenseState(iteration=held["iteration"], **tensors), held["seconds"], held["origins"]
 
 
-def training_images(
-    name: str, condensed: Condensed, condenser: Condenser, task: Task, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Normalised images and labels, drawn as the pipeline draws them."""
-    mean, std = condenser.mean, condenser.std
-    if name == "condensed":
-        return condensed.views()
-    if name == "mosaic":
-        start = condenser.init().pixels_KSCHW
-        ids = condensed.class_ids
-        return Condensed(images_KSCHW=start, class_ids=ids, factor=task.condense.factor, mean=mean, std=std).views()
-    count, train = task.condense.images_per_class, task.images.train
-
-    def chosen(label: int, held: Tensor) -> Tensor:
-        random = np.random.default_rng(derive(task.seed, "random", label, seed))
-        return held[torch.from_numpy(np.sort(random.permutation(len(held))[:count]))]
-
-    real = torch.cat([chosen(label, held) for label, held in enumerate(train)])
-    return standardise(real.float() / 255, mean, std), torch.arange(len(train)).repeat_interleave(count)
-
-
-def _result(task: Task, rows: list[dict[str, Any]], execution: Execution, seconds: float) -> dict[str, Any]:
-    condense, device = task.condense, device_name(task.device)
-    schedule = {
-        key: getattr(condense, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")
-    }
-    schedule |= {"learning_rate": condense.step_size, "seed": task.seed, "encoder": ARCHITECTURE}
+def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable[dict[str, str]]) -> dict[str, Any]:
+    """The file of a finished cell, like those of ``tests.reproduce.measure``, without scores: they follow from the rows."""
+    held = task.condense
+    schedule = {key: getattr(held, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
+    iterations, epochs = task.schedule
+    settings = [*task.cell.settings, f"evaluate.seeds={task.evaluate.seeds}"]
+    if task.schedule != PUBLISHED:
+        settings += [f"condense.iterations={iterations}", f"evaluate.epochs={epochs}"]
+    given = " ".join(f"--set {setting}" for setting in settings)
+    evaluated = list(origins)
     return {
         "cell": task.cell.name,
         "preset": task.cell.preset,
-        "comparable": published(condense.iterations, training_of(task.evaluate).epochs),
-        "note": f"With m3d alone (python -m tests.reproduce.alone {task.cell.name} --data FOLDER): all classes in one process; "
-        f"the iterations took {seconds:.0f} s. The commands below do the same through Ray.",
-        "commands": [f"python -m pipeline run --preset {task.cell.preset} --data DIR {_sets(task)}--out OUT"],
-        "commit": {"condensed": task.commit, "evaluated": task.commit},
-        "hardware": {"condensed": f"{device}, {execution.precision}", "evaluated": device},
+        "comparable": task.schedule == PUBLISHED,
+        "note": f"With m3d alone (`python -m tests.reproduce.alone {task.cell.name}`): all classes in one process; the "
+        f"iterations took {made.seconds:.0f} s. The command below does the same through Ray. Baselines that need a "
+        "feature network were not measured.",
+        "commands": [f"python -m pipeline run --preset {task.cell.preset} --data DIR {given} --out OUT"],
+        "commit": {"condensed": _said(made.origins, "commit"), "evaluated": _said(evaluated, "commit")},
+        "hardware": {
+            "condensed": f"{_said(made.origins, 'device')}, {made.execution['precision']}",
+            "evaluated": _said(evaluated, "device"),
+        },
+        "execution": made.execution,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "schedule": schedule,
+        "schedule": schedule | {"learning_rate": held.step_size, "seed": task.seed, "encoder": "convnet3"},
         "rows": rows,
-        "scores": [],
     }
 
 
-def _sets(task: Task) -> str:
-    settings = [*task.cell.settings, f"evaluate.seeds={task.evaluate.seeds}"]
-    return "".join(f"--set {setting} " for setting in settings)
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _said(origins: Iterable[dict[str, str]], key: str) -> str:
+    return ", ".join(sorted({origin[key] for origin in origins}))
 
 
 def replace_file(path: Path, content: bytes | dict[str, Any]) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file, whole or not at all; what is no bytes is written by ``torch.save``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     if isinstance(content, bytes):

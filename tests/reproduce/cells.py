@@ -9,6 +9,10 @@ SMALL = ("convnet3", "mlp", "alexnet")
 """Architectures for digits and MNIST. VGG-11 does not learn its training images at 16 px in 100 epochs (docs/experiments.md)."""
 
 
+class OutOfTimeError(Exception):
+    """The piece of time is used up; the same command goes on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One condensed set with its evaluation."""
@@ -28,7 +32,7 @@ class Cell:
     needs_gpu: bool = False
     """Left out where there is none."""
     comparable: bool = True
-    """Whether the schedule is the published one, so that published figures stand beside the measured ones."""
+    """False where the schedule is shorter than the preset's, so that no published figure stands beside the measured ones."""
 
 
 def _digits(images: int) -> Cell:

@@ -18,7 +18,7 @@ from pipeline.presets import preset
 from pipeline.record import METHOD, versions
 from pipeline.results import read_rows
 from pipeline.scores import known, scores
-from tests.reproduce.cells import Cell
+from tests.reproduce.cells import Cell, OutOfTimeError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
 SAME_DATA = ("name", "image_size", "channels", "classes", "test_fraction", "validation_fraction", "split_seed")
@@ -28,10 +28,6 @@ GRACE_S = 90.0
 ROW = ("set", "architecture", "protocol", "on", "augmentation", "labels", "mean", "std", "interval95", "accuracies")
 ROW += ("seeds", "epochs", "epoch", "per_class", "best_epoch_compatibility", "images", "precision", "training")
 """What a result keeps of a row of evaluation.json."""
-
-
-class OutOfTimeError(Exception):
-    """The piece of time is used up; the same command goes on."""
 
 
 def settings_of(cell: Cell, data: Path | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.intervals import estimate
 from pipeline.results import span
-from pipeline.scores import known, scores
+from pipeline.scores import scores
 from tests.reproduce.cells import PUBLISHED
 from tests.reproduce.measure import RESULTS
 
@@ -46,7 +46,7 @@ def _cell(one: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_row(one, row) for row in one["rows"]]
-    found = one.get("scores") or [score for score in scores(map(known, one["rows"])) if score["ior"] is not None]
+    found = one.get("scores") or [score for score in scores(one["rows"]) if score["ior"] is not None]
     if found:
         lines += ["", "| architecture | IOR | HLR | LRS |", "| --- | --- | --- | --- |"]
         lines += [

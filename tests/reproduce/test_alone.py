@@ -11,37 +11,44 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from m3d import Condense, Condenser, CondenseState
 from pipeline.image_sets import training_set
 from pipeline.presets import preset
 from tests.pipeline.runs import prepared, small_config
-from tests.reproduce import alone, alone_cell, pack
-from tests.reproduce.cells import CELLS
+from tests.reproduce import alone, alone_cell, alone_rows, pack
+from tests.reproduce.cells import CELLS, OutOfTimeError
+from tests.reproduce.packed import load
 from tests.reproduce.page import page
 from tests.reproduce.test_reproduce import small_run
 
 NAME = "cifar10_ipc1_seed1"
+GIVEN = argparse.Namespace(iterations=10_000, epochs=None, best_epoch=0, compile="auto", work=Path("work"))
 
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four digits, packed in several parts."""
-    monkeypatch.setattr(pack, "PART_BYTES", 16_000)
-    assert pack.pack(prepared(small_config(), tmp_path), tmp_path / "parts") > 2
+    """Four digits, packed in more than ten parts."""
+    monkeypatch.setattr(pack, "PART_BYTES", 4_000)
+    assert pack.pack(prepared(small_config(), tmp_path), tmp_path / "parts") > 10
     return tmp_path / "parts"
 
 
-def call(parts: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
-    folder = parts.parent
-    words = ["alone", NAME, "--data", str(parts), "--work", str(folder / "work"), "--results", str(folder / "results")]
-    monkeypatch.setattr(sys, "argv", [*words, "--iterations", "3", "--epochs", "2", "--commit", "abc", *options])
+def call(parts: Path, monkeypatch: pytest.MonkeyPatch, *options: str, work: str = "work") -> int:
+    folder = parts.parent / work
+    words = ["alone", NAME, "--data", str(parts), "--work", str(folder), "--iterations", "3", "--epochs", "2"]
+    monkeypatch.setattr(sys, "argv", [*words, "--commit", "abc", *options])
     return alone.main()
+
+
+def found_in(parts: Path, work: str = "work") -> dict[str, Any]:
+    return json.loads((parts.parent / work / f"{NAME}.json").read_text())
 
 
 def test_packed_images_are_those_of_the_class_shards(parts: Path) -> None:
     cache = prepared(small_config(), parts.parent / "again")
-    held = alone.load(parts)
+    held = load(parts)
     assert len(held.train) == 4
     for label, images in enumerate(held.train):
         torch.testing.assert_close(images, cache.train(label), rtol=0, atol=0)
@@ -54,7 +61,7 @@ def test_packed_images_are_those_of_the_class_shards(parts: Path) -> None:
 def test_a_cell_goes_on_where_it_was_cut_off(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results, work = parts.parent / "results", parts.parent / "work" / NAME
+    work = parts.parent / "work" / NAME
     assert call(parts, monkeypatch, "--minutes", "0") == 0
     assert "the same command goes on" in capsys.readouterr().out
     assert torch.load(work / "checkpoint.pt", weights_only=True)["iteration"] == 1
@@ -66,92 +73,163 @@ def test_a_cell_goes_on_where_it_was_cut_off(
         return step(self, state, **options)
 
     monkeypatch.setattr(Condenser, "step", counted)
-    assert call(parts, monkeypatch) == 0
+    assert call(parts, monkeypatch, "--commit", "def") == 0
     assert steps == [1, 2]
-    said = capsys.readouterr().out
-    assert "1 of 1 cells have a result" in said
-    found = json.loads((results / f"{NAME}.json").read_text())
+    assert "1 of 1 cells have a result" in capsys.readouterr().out
+    found = found_in(parts)
     assert [row["set"] for row in found["rows"]] == ["condensed", "random", "mosaic"]
     assert all(len(row["accuracies"]) == 5 for row in found["rows"])
+    assert found["commit"] == {"condensed": "abc, def", "evaluated": "def"}
     assert not found["comparable"]
     assert "45.3" not in page([found])  # three iterations are not the published schedule
-    for path in work.glob("*.json"):
-        assert len(json.loads(path.read_text())) == 5
-    whole = torch.load(work / "checkpoint.pt", weights_only=True)
+    assert "--set condense.iterations=3 --set evaluate.epochs=2" in found["commands"][0]
     # At one go, the pixels and the figures are the same.
-    (results / f"{NAME}.json").unlink()
-    for path in work.iterdir():
-        path.unlink()
-    assert call(parts, monkeypatch) == 0
-    torch.testing.assert_close(
-        torch.load(work / "checkpoint.pt", weights_only=True)["pixels_KSCHW"], whole["pixels_KSCHW"], rtol=0, atol=0
+    assert call(parts, monkeypatch, work="whole") == 0
+    pixels = [
+        torch.load(parts.parent / name / NAME / "checkpoint.pt", weights_only=True)["tensors"]["pixels_KSCHW"]
+        for name in ("work", "whole")
+    ]
+    torch.testing.assert_close(pixels[0], pixels[1], rtol=0, atol=0)
+    assert [row["accuracies"] for row in found_in(parts, "whole")["rows"]] == [
+        row["accuracies"] for row in found["rows"]
+    ]
+
+
+def test_an_evaluation_goes_on_network_by_network(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(parts, monkeypatch, "--epochs", "30") == 0
+    whole = found_in(parts)
+    (parts.parent / "work" / f"{NAME}.json").unlink()
+    for path in (parts.parent / "work" / NAME).glob("*.json"):
+        held = json.loads(path.read_text())
+        path.write_text(json.dumps([{**held[0], "accuracy": 1.0}, *held[1:2]]))
+    trained: list[int] = []
+    trials = alone_rows.trials
+    monkeypatch.setattr(
+        alone_rows, "trials", lambda *a, seeds, **o: trained.append(seeds[0]) or trials(*a, seeds=seeds, **o)
     )
-    again = json.loads((results / f"{NAME}.json").read_text())
-    assert [row["accuracies"] for row in again["rows"]] == [row["accuracies"] for row in found["rows"]]
+    assert call(parts, monkeypatch, "--epochs", "30") == 0
+    assert trained == [2, 3, 4] * 3
+    for row, before in zip(found_in(parts)["rows"], whole["rows"], strict=True):
+        assert row["accuracies"] == [1.0, *before["accuracies"][1:]]
+
+
+def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> None:
+    path, asked = tmp_path / "network.pt", {"weight": torch.arange(3.0)}
+    kept = alone_rows.Keeper(path, time.monotonic() + 60)
+
+    def give() -> dict[str, Tensor]:
+        return asked
+
+    kept.keep(1, 5, give)
+    assert not path.exists()  # not yet
+    with pytest.raises(OutOfTimeError):
+        alone_rows.Keeper(path, time.monotonic()).keep(1, 6, give)
+    held = kept.load(1)
+    assert held is not None
+    assert held[0] == 6
+    assert torch.equal(held[1]["weight"], asked["weight"])
+    assert kept.load(2) is None
+    kept.finished(1)
+    assert kept.load(1) is None
 
 
 def test_more_iterations_go_on_and_fewer_are_refused(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = parts.parent / "results" / f"{NAME}.json"
     assert call(parts, monkeypatch) == 0
-    results.unlink()
-    assert call(parts, monkeypatch, "--iterations", "30") == 0
-    assert json.loads(results.read_text())["schedule"]["iterations"] == 30
-    held = {path.name for path in (parts.parent / "work" / NAME).glob("condensed-*.json")}
-    assert held == {"condensed-3-2-0.json", "condensed-30-2-0.json"}  # figures of the shorter one are not taken over
-    results.unlink()
+    assert call(parts, monkeypatch, "--iterations", "5") == 0
+    assert found_in(parts)["schedule"]["iterations"] == 5
+    held = list((parts.parent / "work" / NAME).glob("condensed-*.json"))
+    assert len(held) == 2  # figures of the shorter one are not taken over
+    capsys.readouterr()
     assert call(parts, monkeypatch) == 2
-    assert "is at iteration 30 already; give another --work" in capsys.readouterr().out
+    assert "is at iteration 5 already; give another --work" in capsys.readouterr().out
 
 
 def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) -> None:
-    given = argparse.Namespace(
-        iterations=10_000, epochs=None, best_epoch=0, compile="auto", work=parts.parent / "work", commit="abc"
-    )
-    images = alone.load(parts)
+    images = load(parts)
     for cell in CELLS:
         if cell.data == "cifar10":
-            task = alone.task_of(cell, images, time.monotonic(), given)
+            task = alone.task_of(cell, images, time.monotonic(), "abc", GIVEN)
             config = preset(cell.preset)
             assert task.condense == config.condense
             assert replace(task.evaluate, seeds=config.evaluate.seeds) == config.evaluate
+            assert config.evaluate.architectures == (alone_rows.ARCHITECTURE,)
             assert cell.settings == (() if task.seed == 0 else (f"seed={task.seed}",))
+            condenser = alone_cell.condenser_of(task)
+            assert (condenser.kernel, condenser.augment, condenser.encoder) == (
+                config.kernel,
+                config.augment,
+                config.encoder,
+            )
     config = small_config("condense.images_per_class=3", "seed=1")
     cell = next(cell for cell in CELLS if cell.name == "cifar10_ipc10_seed1")
-    task = replace(alone.task_of(cell, images, time.monotonic(), given), condense=Condense(images_per_class=3))
+    task = alone.task_of(cell, images, time.monotonic(), "abc", GIVEN)
+    task = replace(task, condense=Condense(images_per_class=3))
     cache = prepared(config, parts.parent / "again")
     condenser = alone_cell.condenser_of(task)
+    start = condenser.result(condenser.init())
+    made = alone_cell.Made(condensed=start, start=start, seconds=0.0, origins=[], execution={})
     for name in ("random", "mosaic"):
         for seed in (0, 1):
-            ours = alone_cell.training_images(name, condenser.result(condenser.init()), condenser, task, seed)
-            theirs = training_set(name, config, "", cache, seed)
-            torch.testing.assert_close(ours, theirs)
+            ours = alone_rows.training_images(name, task, made, seed)
+            torch.testing.assert_close(ours, training_set(name, config, "", cache, seed))
+
+
+def test_a_compiler_that_fails_is_done_without(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fails(task: alone_cell.Task) -> None:
+        if task.condense.compile == "auto":
+            raise BackendCompilerFailed(lambda: None, RuntimeError("no"), None)
+        raise OutOfTimeError
+
+    monkeypatch.setattr(alone_cell, "_condensed", fails)
+    assert call(parts, monkeypatch) == 0
+    assert "goes on without the compiler, which failed" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (parts / "part-1.pt").unlink()
+    (parts / "part-001.pt").unlink()
     assert call(parts, monkeypatch) == 2
     assert "tests.reproduce.pack makes them" in capsys.readouterr().out
+    monkeypatch.setattr(alone, "_commit", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["alone", NAME, "--data", str(parts)])
+    assert alone.main() == 2
+    assert "--commit: not given" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["alone", "imagenet", "--data", str(parts)])
     assert alone.main() == 2
-    assert "unknown cells: imagenet; there are: cifar10_ipc1," in capsys.readouterr().out
+    assert "unknown cells: imagenet; there are: cifar10_ipc1, cifar10_ipc1_seed1," in capsys.readouterr().out
 
 
-def test_it_needs_neither_ray_nor_arrow() -> None:
-    code = "import sys, tests.reproduce.alone; print(*{'ray', 'pyarrow', 'pipeline', 'torchvision'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == ""
+def test_it_needs_pytorch_alone(parts: Path) -> None:
+    others = "ray pyarrow pipeline torchvision scipy rich pydantic safetensors sklearn PIL fsspec jaxtyping beartype"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({others!r}.split()))\n"
+        "from tests.reproduce.alone import main; sys.exit(main())"
+    )
+    options = ["--iterations", "2", "--epochs", "1", "--commit", "abc", "--best-epoch", "1"]
+    words = [NAME, "--data", str(parts), "--work", str(parts.parent / "work"), *options]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    best = found_in(parts)["rows"][0]["best_epoch_compatibility"]
+    assert (best["every"], len(best["accuracies"])) == (1, 5)
 
 
 def test_a_run_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_run(tmp_path / "run", monkeypatch)
     monkeypatch.setattr(sys, "argv", ["pack", str(run), str(tmp_path / "parts")])
+    with pytest.raises(SystemExit, match="2"):
+        pack.main()
+    assert "is not of all of CIFAR-10 at 32 px (data.name=None, data.image_size=8" in capsys.readouterr().err
+    monkeypatch.setattr(pack, "WANTED", {})
     pack.main()
     assert capsys.readouterr().out.startswith("1 parts")
-    assert len(alone.load(tmp_path / "parts").train) == 4
+    assert len(load(tmp_path / "parts").train) == 4
     monkeypatch.setattr(sys, "argv", ["pack", str(tmp_path), str(tmp_path / "parts")])
     with pytest.raises(SystemExit, match="2"):
         pack.main()
