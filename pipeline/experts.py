@@ -312,6 +312,12 @@ def about(config: RunConfig, cache: ClassCache, settings: Mapping[str, Any]) -> 
     }
 
 
+def teacher_of(manifest: ExpertsManifest) -> str:
+    """The checksum of the network that labels are taken from: the last epoch of seed 0. More trajectories leave it as it is."""
+    first = next(record for record in manifest["trajectories"] if record["seed"] == 0)
+    return max(first["snapshots"], key=lambda entry: entry["epoch"])["sha256"]
+
+
 def seal_of(manifest: ExpertsManifest) -> str:
     """The manifest's checksum: what a row of an evaluation belongs to."""
     return manifest[SEAL]

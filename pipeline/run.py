@@ -17,7 +17,7 @@ from pipeline.config import RunConfig, from_dict, with_settings
 from pipeline.documents import SEAL
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import evaluate
-from pipeline.experts import read_experts, seal_of
+from pipeline.experts import read_experts, teacher_of
 from pipeline.lease import Lease
 from pipeline.ledger import Ledger, read_run
 from pipeline.peer_files import is_peer
@@ -274,8 +274,9 @@ def _class_shards(config: RunConfig, out: str, *, condensing: bool = False) -> s
 def _evaluated(config: RunConfig, out: str) -> bool:
     origins = {"condensed_set": read_manifest(storage.join(out, "condensed"))[SEAL]}
     if config.evaluate.labels == "soft":
-        teacher = read_experts(out, config.pretrain.architecture)
-        origins["teacher"] = seal_of(teacher) if teacher else ""
+        manifest = read_experts(out, config.pretrain.architecture)
+        if manifest is not None:  # one that was deleted since makes no finished row unfinished
+            origins["teacher"] = teacher_of(manifest)
     return is_evaluated(config, out, origins)
 
 

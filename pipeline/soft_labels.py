@@ -23,7 +23,7 @@ BLOCK_PIXELS = 256 * 32 * 32
 
 
 def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
-    """The checksum of the stored teachers.
+    """The checksum of the stored teacher.
 
     Raises:
         UserError: ``pretrain`` has stored none that was trained on these images.
@@ -32,7 +32,7 @@ def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
     manifest = experts.read_experts(out, name)
     if manifest is None or not experts.same_images(manifest, cache):
         raise without_teacher(config, out)
-    return experts.seal_of(manifest)
+    return experts.teacher_of(manifest)
 
 
 def labels_of(config: RunConfig, out: str, cache: ClassCache, images: Tensor) -> Tensor:

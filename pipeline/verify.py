@@ -11,7 +11,7 @@ from pipeline.config import from_dict, with_settings
 from pipeline.documents import CondensedManifest, RunRecord
 from pipeline.errors import UserError, listed
 from pipeline.experts import FOLDER as EXPERTS
-from pipeline.experts import load_snapshot, read_experts
+from pipeline.experts import ExpertsManifest, folder_of, load_snapshot, read_experts
 from pipeline.ledger import read_run
 from pipeline.results import read_rows
 from pipeline.shard_reader import CondensedShard, read_manifest, read_shard
@@ -126,12 +126,21 @@ def _snapshots(path: str, architectures: Sequence[str], wrong: list[str]) -> int
     """How many the manifests name; each is read and its checksum compared."""
     named = 0
     for architecture in architectures:
-        manifest = _attempt(lambda architecture=architecture: read_experts(path, architecture), wrong)
+        manifest = _attempt(lambda architecture=architecture: _networks(path, architecture), wrong)
         for record in manifest["trajectories"] if manifest else []:
             for entry in record["snapshots"]:
                 _attempt(lambda name=architecture, entry=entry: load_snapshot(path, name, entry), wrong)
                 named += 1
     return named
+
+
+def _networks(path: str, architecture: str) -> ExpertsManifest:
+    manifest = read_experts(path, architecture)
+    if manifest is None:
+        raise UserError(
+            f"{folder_of(path, architecture)}: has no {MANIFEST}: the networks were never finished; `pretrain` goes on with them"
+        )
+    return manifest
 
 
 def _run(

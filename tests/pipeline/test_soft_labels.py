@@ -45,8 +45,8 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     evaluate(hard, str(tmp_path), cache.folder)
     rows = evaluate(soft, str(tmp_path), cache.folder)
     assert [(row["set"], row["labels"], row["teacher"]) for row in rows] == [
-        ("condensed", "soft", experts.seal_of(manifest)),
-        ("random", "soft", experts.seal_of(manifest)),
+        ("condensed", "soft", experts.teacher_of(manifest)),
+        ("random", "soft", experts.teacher_of(manifest)),
     ]
     labels = [(row["set"], row["labels"]) for row in read_rows(str(tmp_path))]
     assert sorted(labels) == [("condensed", "hard"), ("condensed", "soft"), ("random", "hard"), ("random", "soft")]
@@ -54,6 +54,8 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     assert evaluate(soft, str(tmp_path), cache.folder) == rows
     assert read_rows(str(tmp_path)) == before
     assert run._evaluated(soft, str(tmp_path))
+    trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), cache)
+    assert run._evaluated(soft, str(tmp_path))  # by the same teacher
     trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
     assert not run._evaluated(soft, str(tmp_path))  # another teacher
     assert run._evaluated(hard, str(tmp_path))

@@ -163,3 +163,5 @@ def test_snapshots_of_networks_are_compared_with_their_manifest(
         assert "is gone, though the manifest names it" in said(out)
         (out / "experts" / "convnet1" / "manifest.json").write_text("{")
         assert "experts/convnet1/manifest.json" in said(out)
+        (out / "experts" / "convnet1" / "manifest.json").unlink()
+        assert "has no manifest.json: the networks were never finished; `pretrain` goes on" in said(out)

@@ -54,7 +54,8 @@ def main() -> int:
             continue
         data = Path(given.data) / cell.data if cell.data and given.data else None
         try:
-            found = measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends)
+            measure.write(measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends))
+            write_page()
         except KeyboardInterrupt:
             print("\n".join([*left, f"{cell.name}: interrupted; the same command goes on"]))
             return 130
@@ -65,8 +66,6 @@ def main() -> int:
             left.append(f"{cell.name}: failed, exit code {error.returncode}")
             failed = True
             continue
-        measure.write(found)
-        write_page()
         print(f"{cell.name}: measured, {_file(cell)}")
     done = sum(_file(cell).exists() for cell in wanted)
     print("\n".join([*left, f"{done} of {len(wanted)} cells have a result"]))

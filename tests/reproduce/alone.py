@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from m3d import Condense, ConfigError, Evaluate, NotFiniteError
-from tests.reproduce.alone_cell import PUBLISHED, OutOfReachError, Task, condense, replace_file, result
+from tests.reproduce.alone_cell import PUBLISHED_SCHEDULE, Task, condense, replace_file, result
 from tests.reproduce.alone_rows import rows
 from tests.reproduce.cells import CELLS, Cell, OutOfTimeError
 from tests.reproduce.packed import Images, PartsError, load
@@ -39,7 +39,7 @@ def main() -> int:
     if commit is None:
         print("--commit: not given, and git does not say it; give the commit of this code, for the results")
         return 2
-    folder = given.results or (ROOT / "docs" / "results" if _schedule(given) == PUBLISHED else given.work)
+    folder = given.results or (ROOT / "docs" / "results" if _schedule(given) == PUBLISHED_SCHEDULE else given.work)
     chosen = [cells[name] for name in given.cells or cells]
     todo = [cell for cell in chosen if not _measured(folder, cell, given)]
     ends = time.monotonic() + 60 * given.minutes
@@ -57,7 +57,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on")
         return 130
-    except (ConfigError, NotFiniteError, OutOfReachError, PartsError) as error:
+    except NotFiniteError as error:
+        print(error)
+        return 1
+    except (ConfigError, PartsError) as error:
         print(error)
         return 2
     print(f"{sum(_measured(folder, cell, given) for cell in chosen)} of {len(chosen)} cells have a result")
@@ -85,16 +88,18 @@ def _images_per_class(cell: Cell) -> int:
 
 
 def _schedule(given: argparse.Namespace) -> tuple[int, int]:
-    return given.iterations, given.epochs or PUBLISHED[1]
+    return given.iterations, given.epochs or PUBLISHED_SCHEDULE[1]
 
 
 def _measured(folder: Path, cell: Cell, given: argparse.Namespace) -> bool:
-    """Whether there is a result of the schedule that is asked for."""
+    """Whether there is a result of the schedule that is asked for, with the looks that are."""
     path = folder / f"{cell.name}.json"
     if not path.exists():
         return False
     held: dict[str, Any] = json.loads(path.read_text())
-    return (held["schedule"]["iterations"], held["rows"][0]["epochs"]) == _schedule(given)
+    row = held["rows"][0]
+    every = row.get("best_epoch_compatibility", {}).get("every", 0)
+    return (held["schedule"]["iterations"], row["epochs"]) == _schedule(given) and given.best_epoch in (0, every)
 
 
 def _commit() -> str | None:
@@ -116,10 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", **folder, default=Path("runs/alone"), help="what is under way (%(default)s)")
     parser.add_argument("--results", **folder, help="docs/results, or --work for a shorter schedule, when not given")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
-    parser.add_argument("--iterations", type=int, default=PUBLISHED[0], help="more go on from fewer (%(default)s)")
-    parser.add_argument("--epochs", type=int, help=f"of evaluation ({PUBLISHED[1]})")
     parser.add_argument(
-        "--best-epoch", type=int, default=0, metavar="N", help="look at the test accuracy every N epochs as well"
+        "--iterations", type=int, default=PUBLISHED_SCHEDULE[0], help="more go on from fewer (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, help=f"of evaluation ({PUBLISHED_SCHEDULE[1]})")
+    parser.add_argument(
+        "--best-epoch",
+        type=int,
+        default=0,
+        metavar="N",
+        help="look at the test accuracy every N epochs as well; such a network is not kept half-way",
     )
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--commit", help="of this code; what git says when not given")

@@ -18,6 +18,7 @@ from m3d import (
     Condensed,
     Condenser,
     CondenseState,
+    ConfigError,
     Encoder,
     Evaluate,
     Kernel,
@@ -31,12 +32,8 @@ from tests.reproduce.cells import Cell, OutOfTimeError
 from tests.reproduce.packed import Images
 
 CHECKPOINT_S = 20.0
-PUBLISHED = (10_000, 1000)
+PUBLISHED_SCHEDULE = (10_000, 1000)
 """Iterations, and epochs of evaluation."""
-
-
-class OutOfReachError(Exception):
-    """A checkpoint is beyond the iterations that are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +57,16 @@ class Task:
         """Iterations, and epochs of evaluation."""
         return self.condense.iterations, training_of(self.evaluate).epochs
 
-    @property
-    def origin(self) -> dict[str, str]:
-        """Where something was computed; pieces of a cell may differ in it."""
-        return {"commit": self.commit, "device": device_name(self.device)}
+    def origin(self, precision: str, *, compiled: bool) -> dict[str, Any]:
+        """Where and how something was computed; pieces of a cell may differ in it."""
+        return {
+            "commit": self.commit,
+            "device": device_name(self.device),
+            "precision": precision,
+            "compiled": compiled,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +78,8 @@ class Made:
     """The starting mosaics."""
     seconds: float
     """That the iterations took, without loading and compiling."""
-    origins: list[dict[str, str]]
-    execution: dict[str, Any]
+    origins: list[dict[str, Any]]
+    """Of its iterations."""
 
 
 def condense(task: Task) -> Made:
@@ -84,14 +87,15 @@ def condense(task: Task) -> Made:
 
     Raises:
         OutOfTimeError: the time is over; the checkpoint is written.
-        OutOfReachError: the checkpoint is of more iterations.
+        ConfigError: the checkpoint is of more iterations, or in another precision.
     """
     try:
         return _condensed(task)
     except Exception as error:
         if task.condense.compile != "auto" or not failed(error):
             raise
-        print(f"{task.cell.name}: goes on without the compiler, which failed: {str(error).splitlines()[0]}", flush=True)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(f"{task.cell.name}: goes on without the compiler, which failed: {reason}", flush=True)
         return _condensed(replace(task, condense=replace(task.condense, compile="off")))
 
 
@@ -112,13 +116,21 @@ def condenser_of(task: Task) -> Condenser:
 
 def _condensed(task: Task) -> Made:
     condenser, path, iterations = condenser_of(task), task.place / "checkpoint.pt", task.condense.iterations
-    state, start, seconds, origins = condenser.init(), condenser.result(condenser.init()), 0.0, [task.origin]
+    state, start, passed = condenser.init(), condenser.result(condenser.init()), 0.0
+    precision = condenser.execution.precision
+    origin = task.origin(precision, compiled=condenser.execution.compiled)
+    origins = [origin]
     print(f"{task.cell.name}: {json.dumps(asdict(condenser.execution))}", flush=True)
     if path.exists():
-        state, seconds, held = _read(path, task)
+        state, passed, origins = _read(path, task)
         if state.iteration > iterations:
-            raise OutOfReachError(f"{path}: is at iteration {state.iteration} already; give another --work")
-        origins = held if task.origin in held or state.iteration == iterations else [*held, task.origin]
+            raise ConfigError(f"{path}: is at iteration {state.iteration} already; give another --work")
+        if state.iteration < iterations and origin not in origins:
+            if origins[-1]["precision"] != precision:
+                used = origins[-1]["precision"]
+                raise ConfigError(f"{path}: is in {used}, and this machine chooses {precision}; give another --work")
+            origins.append(origin)
+    before = passed
     if condenser.execution.compiled and state.iteration < iterations:
         condenser.warm_up(state)
     began = saved = time.monotonic()
@@ -127,56 +139,58 @@ def _condensed(task: Task) -> Made:
         if step.outcome is Outcome.FINISHED or now - saved > CHECKPOINT_S or now >= task.ends:
             tensors = {key: value.cpu() for key, value in vars(state).items() if isinstance(value, Tensor)}
             saved = time.monotonic()
-            passed = seconds + saved - began
+            passed = before + saved - began
             about = {"iteration": state.iteration, "seconds": passed, "origins": origins}
             replace_file(path, {**about, "tensors": tensors})
             each = passed / state.iteration
             print(f"{task.cell.name}: {state.iteration} of {iterations} iterations, {each:.4f} s each", flush=True)
             if now >= task.ends:
                 raise OutOfTimeError
-    _, seconds, _ = _read(path, task)
-    execution = asdict(condenser.execution)
-    made = condenser.result(state)
-    return Made(condensed=made, start=start, seconds=seconds, origins=origins, execution=execution)
+    return Made(condensed=condenser.result(state), start=start, seconds=passed, origins=origins)
 
 
-def _read(path: Path, task: Task) -> tuple[CondenseState, float, list[dict[str, str]]]:
+def _read(path: Path, task: Task) -> tuple[CondenseState, float, list[dict[str, Any]]]:
     held = torch.load(path, weights_only=True)
     tensors = {key: value.to(task.device) for key, value in held["tensors"].items()}
     return CondenseState(iteration=held["iteration"], **tensors), held["seconds"], held["origins"]
 
 
-def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable[dict[str, str]]) -> dict[str, Any]:
+def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The file of a finished cell, like those of ``tests.reproduce.measure``, without scores: they follow from the rows."""
     held = task.condense
     schedule = {key: getattr(held, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
     iterations, epochs = task.schedule
     settings = [*task.cell.settings, f"evaluate.seeds={task.evaluate.seeds}"]
-    if task.schedule != PUBLISHED:
+    if task.evaluate.best_epoch:
+        settings.append(f"evaluate.best_epoch={task.evaluate.best_epoch}")
+    if task.schedule != PUBLISHED_SCHEDULE:
         settings += [f"condense.iterations={iterations}", f"evaluate.epochs={epochs}"]
     given = " ".join(f"--set {setting}" for setting in settings)
     evaluated = list(origins)
     return {
         "cell": task.cell.name,
         "preset": task.cell.preset,
-        "comparable": task.schedule == PUBLISHED,
+        "comparable": task.schedule == PUBLISHED_SCHEDULE,
         "note": f"With m3d alone (`python -m tests.reproduce.alone {task.cell.name}`): all classes in one process; the "
         f"iterations took {made.seconds:.0f} s. The command below does the same through Ray. Baselines that need a "
         "feature network were not measured.",
         "commands": [f"python -m pipeline run --preset {task.cell.preset} --data DIR {given} --out OUT"],
         "commit": {"condensed": _said(made.origins, "commit"), "evaluated": _said(evaluated, "commit")},
         "hardware": {
-            "condensed": f"{_said(made.origins, 'device')}, {made.execution['precision']}",
+            "condensed": f"{_said(made.origins, 'device')}, {_said(made.origins, 'precision')}",
             "evaluated": _said(evaluated, "device"),
         },
-        "execution": made.execution,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": {name: _said([*made.origins, *evaluated], name) for name in ("python", "torch")},
+        "origins": {
+            "condensed": made.origins,
+            "evaluated": [one for i, one in enumerate(evaluated) if one not in evaluated[:i]],
+        },
         "schedule": schedule | {"learning_rate": held.step_size, "seed": task.seed, "encoder": "convnet3"},
         "rows": rows,
     }
 
 
-def _said(origins: Iterable[dict[str, str]], key: str) -> str:
+def _said(origins: Iterable[dict[str, Any]], key: str) -> str:
     return ", ".join(sorted({origin[key] for origin in origins}))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import Condensed, Score, standardise, training_of, trials
+from m3d import Score, standardise, training_of, trials
 from m3d.execution import training_flops, with_compiler
 from m3d.precision import resolve
 from m3d.seeding import derive
@@ -24,7 +24,7 @@ SETS = ("condensed", "random", "mosaic")
 ARCHITECTURE = "convnet3"
 
 
-def rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A row per set, and where their networks were trained.
 
     Raises:
@@ -34,7 +34,7 @@ def rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[dict[str, s
     for name in SETS:
         scored = _scored(name, task, made)
         found.append(_row(name, task, scored))
-        origins += [one["origin"] for one in scored]
+        origins += [origin for one in scored for origin in one["origins"]]
     return found, origins
 
 
@@ -54,29 +54,31 @@ def training_images(name: str, task: Task, made: Made, seed: int) -> tuple[Tenso
 
 def _scored(name: str, task: Task, made: Made) -> list[dict[str, Any]]:
     """What became of the network of every seed."""
-    path = task.place / f"{name}-{_identity(task, made.condensed)}.json"
+    path = task.place / f"{name}-{_identity(task, training_images(name, task, made, 0)[0])}.json"
     held: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     for seed in range(len(held), task.evaluate.seeds):
         if time.monotonic() >= task.ends:
             raise OutOfTimeError
-        held.append({**_network(name, task, made, seed, path.with_suffix(".pt")), "origin": task.origin})
+        held.append(_network(name, task, made, seed, path.with_suffix(".pt")))
         replace_file(path, json.dumps(held).encode())
         print(f"{task.cell.name}: {name}, seed {seed}: {held[-1]['accuracy']:.2f}", flush=True)
     return held
 
 
-def _identity(task: Task, condensed: Condensed) -> str:
+def _identity(task: Task, images: Tensor) -> str:
     """Short checksum of what the figures follow from besides the seed."""
-    pixels = condensed.images_KSCHW.cpu().contiguous().numpy().tobytes()
-    settings = json.dumps([*task.schedule, task.evaluate.best_epoch])
-    return hashlib.sha256(pixels + settings.encode()).hexdigest()[:12]
+    precision = resolve("auto", task.device)
+    settings = json.dumps([asdict(training_of(task.evaluate)), task.evaluate.best_epoch, precision])
+    return hashlib.sha256(images.contiguous().numpy().tobytes() + settings.encode()).hexdigest()[:12]
 
 
 def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> dict[str, Any]:
     training, precision = training_of(task.evaluate), resolve("auto", task.device)
     images, labels = training_images(name, task, made, seed)
+    keepers: list[Keeper] = []
 
     def score(compiled: bool) -> Score:
+        keepers.append(Keeper(kept, task.ends, task.origin(precision, compiled=compiled)))
         ((_, found),) = trials(
             ARCHITECTURE,
             images.to(task.device),
@@ -87,7 +89,7 @@ def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> dict[s
             precision=precision,
             compiled=compiled,
             best_epoch=task.evaluate.best_epoch,
-            keeper=Keeper(kept, task.ends),
+            keeper=keepers[-1],
         )
         return found
 
@@ -101,28 +103,32 @@ def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> dict[s
         "per_class": (100 * counts.diagonal() / counts.sum(1)).tolist(),
         "images": len(images),
         "precision": precision,
+        "origins": keepers[-1].origins,
     }
 
 
 class Keeper:
     """Keeps the network under way, and stops its training when the time is over."""
 
-    def __init__(self, path: Path, ends: float) -> None:
-        self.path, self.ends, self._written = path, ends, time.monotonic()
+    def __init__(self, path: Path, ends: float, origin: dict[str, Any]) -> None:
+        self.path, self.ends, self.origins, self._written = path, ends, [origin], time.monotonic()
 
     def load(self, seed: int) -> tuple[int, dict[str, Tensor]] | None:
         """Epochs that are done and the tensors after them, or None."""
         if not self.path.exists():
             return None
         held = torch.load(self.path, weights_only=True)
-        return (held["epoch"], held["tensors"]) if held["seed"] == seed else None
+        if held["seed"] != seed:
+            return None
+        self.origins = [*(one for one in held["origins"] if one not in self.origins), *self.origins]
+        return held["epoch"], held["tensors"]
 
     def keep(self, seed: int, epoch: int, tensors: Callable[[], dict[str, Tensor]]) -> None:
         """Stores the network every so often. Raises OutOfTimeError when the time is over, the network stored."""
         over = time.monotonic() >= self.ends
         if over or time.monotonic() - self._written > CHECKPOINT_S:
             held = {key: value.cpu() for key, value in tensors().items()}
-            replace_file(self.path, {"seed": seed, "epoch": epoch, "tensors": held})
+            replace_file(self.path, {"seed": seed, "epoch": epoch, "origins": self.origins, "tensors": held})
             self._written = time.monotonic()
         if over:
             raise OutOfTimeError

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from m3d import training_of
 from pipeline import storage
 from pipeline.config import RunConfig, differing_keys, from_dict, to_dict, with_settings
 from pipeline.ledger import Ledger, read_run
@@ -87,7 +89,7 @@ def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: f
 
 
 def taken_over(cell: Cell, data: Path | None, runs: Path | None) -> Path | None:
-    """A run among ``runs`` (the folder itself or one in it) that condenses what the cell does, if there is one."""
+    """A run among ``runs`` (the folder itself or one in it) that condenses and trains as the cell does, if there is one."""
     if runs is None:
         return None
     wanted = _deciding(config_of(cell, data))
@@ -101,8 +103,10 @@ def taken_over(cell: Cell, data: Path | None, runs: Path | None) -> Path | None:
 
 
 def _deciding(config: RunConfig) -> dict[str, Any]:
-    values = to_dict(config)
-    return {**{key: values[key] for key in METHOD}, "data": {key: values["data"][key] for key in SAME_DATA}}
+    values, evaluate = to_dict(config), config.evaluate
+    evaluation = {"training": asdict(training_of(evaluate)), "on": evaluate.on, "labels": evaluate.labels}
+    data = {key: values["data"][key] for key in SAME_DATA}
+    return {**{key: values[key] for key in METHOD}, "data": data, "evaluation": evaluation}
 
 
 def pipeline(arguments: Sequence[str], ends: float) -> None:
@@ -115,17 +119,22 @@ def pipeline(arguments: Sequence[str], ends: float) -> None:
         try:
             code = process.wait(timeout=max(1.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _stop(process)
             raise OutOfTimeError from None
         except BaseException:
-            process.send_signal(signal.SIGTERM)
+            _stop(process)
             raise
     if code:
         raise subprocess.CalledProcessError(code, command)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Has it save what it holds; returns when it has ended, so that the next command finds the run free."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:

@@ -1,28 +1,24 @@
 """CIFAR-10 for a machine without Ray: ``python -m tests.reproduce.pack RUN FOLDER``.
 
-RUN is the folder of a run of CIFAR-10 whose class shards were prepared. FOLDER gets ``part-000.pt`` and so on, with at most
+RUN is the folder of a run of CIFAR-10 that `run` or `condense` began. FOLDER gets ``part-000.pt`` and so on, with at most
 44 MiB of pixels each, which ``python -m tests.reproduce.alone --data FOLDER`` reads; they may be carried over one by one.
 """
 
 import argparse
+import secrets
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.class_cache import ClassCache
 from pipeline.config import from_dict
+from pipeline.errors import UserError
 from pipeline.ledger import read_run
+from tests.reproduce.alone_cell import replace_file
+from tests.reproduce.packed import checksum
 
 PART_BYTES = 44 * 2**20
-WANTED: dict[str, Any] = {
-    "name": "CIFAR10",
-    "image_size": 32,
-    "classes": None,
-    "subset": None,
-    "validation_fraction": 0.0,
-}
-"""Settings of ``data``: all training images of all classes."""
+WANTED = ((3, 32, 32), ((5000, 1000),) * 10, 0.0)
+"""Shape of an image, training and test images of every class, and the part that is held out."""
 
 
 def main() -> None:
@@ -31,19 +27,30 @@ def main() -> None:
     parser.add_argument("run", help="folder of a run")
     parser.add_argument("folder", type=Path, help="where the parts are written")
     given = parser.parse_args()
-    record = read_run(given.run)
+    try:
+        print(f"{pack(cache_of(given.run), given.folder)} parts in {given.folder}")
+    except UserError as error:
+        parser.error(str(error))
+
+
+def cache_of(run: str) -> ClassCache:
+    """The class shards of a run. Raises UserError where they are not all of CIFAR-10's."""
+    record = read_run(run)
     if record is None:
-        parser.error(f"{given.run}: is no run's folder (it has no config.json)")
-    data = from_dict(record, origin=given.run).data
-    others = [f"data.{key}={getattr(data, key)}" for key, value in WANTED.items() if getattr(data, key) != value]
-    if others:
-        parser.error(f"{given.run}: is not of all of CIFAR-10 at 32 px ({', '.join(others)}); give another run")
-    print(f"{pack(ClassCache(record['resolved']['class_shards'], data), given.folder)} parts in {given.folder}")
+        raise UserError(f"{run}: is no run's folder (it has no config.json)")
+    data = from_dict(record, origin=run).data
+    cache = ClassCache(record["resolved"]["class_shards"], data)
+    rows = tuple((entry["train"]["rows"], entry["test"]["rows"]) for entry in cache.classes)
+    if (tuple(cache.manifest["shape"]), rows, data.validation_fraction) != WANTED:
+        raise UserError(f"{run}: is not of all images of CIFAR-10 at 32 px; give another run")
+    return cache
 
 
 def pack(cache: ClassCache, folder: Path) -> int:
     """Writes training and test images, class by class, in parts; returns how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("part-*.pt"):
+        old.unlink()
     parts: list[list[dict[str, Any]]] = [[]]
     room = PART_BYTES
     for split in ("train", "test"):
@@ -58,9 +65,10 @@ def pack(cache: ClassCache, folder: Path) -> int:
                 parts[-1].append({"split": split, "label": label, "images": piece.clone()})
                 room -= piece.numel()
     mean, std = cache.moments
+    packing = secrets.token_hex(8)
     for number, pieces in enumerate(parts):
-        content = {"parts": len(parts), "mean": mean, "std": std, "pieces": pieces}
-        torch.save(content, folder / f"part-{number:03d}.pt")
+        content = {"packing": packing, "parts": len(parts), "mean": mean, "std": std, "pieces": pieces}
+        replace_file(folder / f"part-{number:03d}.pt", {**content, "checksum": checksum(pieces)})
     return len(parts)
 
 

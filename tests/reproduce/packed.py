@@ -1,7 +1,11 @@
 """A data set in a few files that PyTorch alone can read: ``part-000.pt`` and so on."""
 
+import hashlib
+import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +14,7 @@ from m3d import TestSet
 
 
 class PartsError(Exception):
-    """There are no parts, or one is missing."""
+    """There are no parts, or one is missing or damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +27,10 @@ class Images:
 
 
 def load(folder: Path) -> Images:
-    """Reads the parts. Raises PartsError where one is missing."""
-    held = [torch.load(path, weights_only=True) for path in sorted(folder.glob("part-*.pt"))]
+    """Reads the parts. Raises PartsError where one is missing or damaged."""
+    held = [_part(path) for path in sorted(folder.glob("part-*.pt"))]
+    if len({part["packing"] for part in held}) > 1:
+        raise PartsError(f"--data {folder}: has parts of several packings; delete them and pack again")
     if not held or held[0]["parts"] != len(held):
         wanted = held[0]["parts"] if held else "all"
         raise PartsError(
@@ -41,3 +47,22 @@ def load(folder: Path) -> Images:
     mean, std = tuple(held[0]["mean"]), tuple(held[0]["std"])
     shown = TestSet(images=torch.cat(test), labels=numbers, classes=len(labels), mean=mean, std=std)
     return Images(train=[images("train", label) for label in labels], test=shown)
+
+
+def checksum(pieces: Sequence[dict[str, Any]]) -> str:
+    """Of all pixels of a part."""
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece["images"].numpy())
+    return found.hexdigest()
+
+
+def _part(path: Path) -> dict[str, Any]:
+    try:
+        held: dict[str, Any] = torch.load(path, weights_only=True)
+        sound = checksum(held["pieces"]) == held["checksum"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError):
+        sound = False
+    if not sound:
+        raise PartsError(f"{path}: is damaged; bring it again")
+    return held

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -113,9 +114,34 @@ def test_an_evaluation_goes_on_network_by_network(parts: Path, monkeypatch: pyte
         assert row["accuracies"] == [1.0, *before["accuracies"][1:]]
 
 
+def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(parts, monkeypatch, "--epochs", "30", work="whole") == 0
+    keep, load_kept, begun = alone_rows.Keeper.keep, alone_rows.Keeper.load, []
+
+    def cut(self: alone_rows.Keeper, seed: int, epoch: int, tensors: Any) -> None:
+        self.ends = time.monotonic() + (0 if (seed, epoch) == (1, 7) and not begun else 60)
+        keep(self, seed, epoch, tensors)
+
+    def noted(self: alone_rows.Keeper, seed: int) -> Any:
+        held = load_kept(self, seed)
+        begun.extend([] if held is None else [(seed, held[0])])
+        return held
+
+    monkeypatch.setattr(alone_rows.Keeper, "keep", cut)
+    monkeypatch.setattr(alone_rows.Keeper, "load", noted)
+    assert call(parts, monkeypatch, "--epochs", "30") == 0
+    assert call(parts, monkeypatch, "--epochs", "30", "--commit", "def") == 0
+    assert begun == [(1, 7)]
+    found = found_in(parts)
+    assert found["commit"] == {"condensed": "abc", "evaluated": "abc, def"}
+    assert [row["accuracies"] for row in found["rows"]] == [
+        row["accuracies"] for row in found_in(parts, "whole")["rows"]
+    ]
+
+
 def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> None:
     path, asked = tmp_path / "network.pt", {"weight": torch.arange(3.0)}
-    kept = alone_rows.Keeper(path, time.monotonic() + 60)
+    kept = alone_rows.Keeper(path, time.monotonic() + 60, {})
 
     def give() -> dict[str, Tensor]:
         return asked
@@ -123,7 +149,7 @@ def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> No
     kept.keep(1, 5, give)
     assert not path.exists()  # not yet
     with pytest.raises(OutOfTimeError):
-        alone_rows.Keeper(path, time.monotonic()).keep(1, 6, give)
+        alone_rows.Keeper(path, time.monotonic(), {}).keep(1, 6, give)
     held = kept.load(1)
     assert held is not None
     assert held[0] == 6
@@ -131,6 +157,29 @@ def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> No
     assert kept.load(2) is None
     kept.finished(1)
     assert kept.load(1) is None
+
+
+def test_ctrl_c_ends_in_a_line(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(task: alone_cell.Task) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(alone, "condense", interrupted)
+    assert call(parts, monkeypatch) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().out
+
+
+def test_another_precision_is_refused(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = parts.parent / "work" / NAME / "checkpoint.pt"
+    assert call(parts, monkeypatch, "--minutes", "0") == 0
+    held = torch.load(path, weights_only=True)
+    held["origins"][0]["precision"] = "tf32"
+    torch.save(held, path)
+    assert call(parts, monkeypatch) == 2
+    assert "is in tf32, and this machine chooses" in capsys.readouterr().out
 
 
 def test_more_iterations_go_on_and_fewer_are_refused(
@@ -169,7 +218,7 @@ def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) ->
     cache = prepared(config, parts.parent / "again")
     condenser = alone_cell.condenser_of(task)
     start = condenser.result(condenser.init())
-    made = alone_cell.Made(condensed=start, start=start, seconds=0.0, origins=[], execution={})
+    made = alone_cell.Made(condensed=start, start=start, seconds=0.0, origins=[])
     for name in ("random", "mosaic"):
         for seed in (0, 1):
             ours = alone_rows.training_images(name, task, made, seed)
@@ -194,9 +243,19 @@ def test_a_compiler_that_fails_is_done_without(
 def test_what_is_missing_is_said(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (parts / "part-001.pt").unlink()
+    path = parts / "part-001.pt"
+    data = bytearray(path.read_bytes())
+    for damaged in (data[: len(data) // 2], data[:2000] + bytes([data[2000] ^ 1]) + data[2001:], b""):
+        path.write_bytes(damaged)
+        assert call(parts, monkeypatch) == 2
+        assert "part-001.pt: is damaged; bring it again" in capsys.readouterr().out
+    path.unlink()
     assert call(parts, monkeypatch) == 2
     assert "tests.reproduce.pack makes them" in capsys.readouterr().out
+    other = torch.load(parts / "part-000.pt", weights_only=True)
+    torch.save({**other, "packing": "another"}, path)
+    assert call(parts, monkeypatch) == 2
+    assert "has parts of several packings" in capsys.readouterr().out
     monkeypatch.setattr(alone, "_commit", lambda: None)
     monkeypatch.setattr(sys, "argv", ["alone", NAME, "--data", str(parts)])
     assert alone.main() == 2
@@ -222,11 +281,13 @@ def test_it_needs_pytorch_alone(parts: Path) -> None:
 
 def test_a_run_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_run(tmp_path / "run", monkeypatch)
+    cache = prepared(small_config(), tmp_path / "again")
     monkeypatch.setattr(sys, "argv", ["pack", str(run), str(tmp_path / "parts")])
     with pytest.raises(SystemExit, match="2"):
         pack.main()
-    assert "is not of all of CIFAR-10 at 32 px (data.name=None, data.image_size=8" in capsys.readouterr().err
-    monkeypatch.setattr(pack, "WANTED", {})
+    assert "is not of all images of CIFAR-10 at 32 px; give another run" in capsys.readouterr().err
+    shape, rows = (1, 8, 8), tuple((entry["train"]["rows"], entry["test"]["rows"]) for entry in cache.classes)
+    monkeypatch.setattr(pack, "WANTED", (shape, rows, 0.0))
     pack.main()
     assert capsys.readouterr().out.startswith("1 parts")
     assert len(load(tmp_path / "parts").train) == 4

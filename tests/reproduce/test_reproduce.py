@@ -1,7 +1,6 @@
 """The table of results: its page, what is measured and what is left, and what a result says."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -95,7 +94,7 @@ def test_a_fitting_run_is_taken_over_and_an_other_is_not(tmp_path: Path, monkeyp
     assert measure.taken_over(SMALL, None, tmp_path / "runs") == run
     assert measure.taken_over(SMALL, None, run) == run
     assert measure.taken_over(SMALL, None, None) is None
-    for other in ("seed=1", "condense.iterations=3", "data.classes=0,1,2"):
+    for other in ("seed=1", "condense.iterations=3", "data.classes=0,1,2", "evaluate.epochs=6"):
         monkeypatch.setattr(
             measure, "config_of", lambda cell, data, other=other: with_settings(small_config(iterations=2), [other])
         )
@@ -153,21 +152,27 @@ def test_the_published_figure_stands_in_its_own_column(tmp_path: Path, monkeypat
     assert "45.3" not in page([{**one, "comparable": False}])
 
 
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """A program of some lines of Python in place of ``python -m pipeline``."""
+    program = folder / "program"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$PROGRAM"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PROGRAM", code)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
 def test_a_command_is_stopped_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = tmp_path / "stopped"
-    code = (
+    stand_in(
+        tmp_path,
+        monkeypatch,
         "import pathlib, signal, sys, time\n"
         "def end(*_):\n"
         f"    pathlib.Path({str(stopped)!r}).write_text('saved')\n"
         "    sys.exit(130)\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        "time.sleep(60)\n"
+        "time.sleep(60)\n",
     )
-    program = tmp_path / "program"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$PROGRAM"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PROGRAM", code)
-    monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(OutOfTimeError):
         measure.pipeline(["run"], time.monotonic() + 8)
     assert stopped.read_text() == "saved"
@@ -176,17 +181,26 @@ def test_a_command_is_stopped_when_the_time_is_over(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_in_a_line(
+def test_an_interruption_takes_the_command_along(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        os.kill(os.getpid(), number)
-        time.sleep(10)
-
+    stopped = tmp_path / "stopped"
+    stand_in(
+        tmp_path,
+        monkeypatch,
+        "import os, pathlib, signal, sys, time\n"
+        "def end(*_):\n"
+        "    time.sleep(1)\n"
+        f"    pathlib.Path({str(stopped)!r}).write_text('saved')\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        f"os.kill(os.getppid(), {int(number)})\n"
+        "time.sleep(60)\n",
+    )
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    monkeypatch.setattr(measure, "run", interrupted)
-    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc1"])
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc1", "--work", str(tmp_path)])
     assert tool.main() == 130
+    assert stopped.read_text() == "saved"  # before the program has ended
     assert "digits_ipc1: interrupted; the same command goes on" in capsys.readouterr().out
 
 
