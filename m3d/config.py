@@ -145,7 +145,7 @@ class Encoder:
     """The randomly initialised network whose features are matched."""
 
     name: str = "convnet3"
-    """convnet1 to convnet8, resnetap10, resnet18, vgg11, alexnet, mlp or vit_tiny."""
+    """convnet1 to convnet8, resnetap10, resnet18, vgg11, alexnet, lenet, mlp or vit_tiny."""
     width: int = 128
     """Channels of a ConvNet's blocks; the residual networks have widths of their own."""
 

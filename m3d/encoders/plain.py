@@ -1,7 +1,7 @@
-"""Networks without shortcuts that condensed sets are tried on: an MLP, AlexNet and VGG-11.
+"""Networks without shortcuts that condensed sets are tried on: an MLP, LeNet, AlexNet and VGG-11.
 
 Source: their small forms in DC (Zhao et al., 2021), as used by DM and M3D: the MLP has two hidden layers of 128;
-AlexNet keeps the resolution in its first 5x5 convolution and has no norms; VGG-11 has instance norms and one linear
+LeNet is LeCun et al.'s (1998) of 28 px, with ReLUs and max pooling, and takes 32 px without padding; AlexNet keeps the resolution in its first 5x5 convolution and has no norms; VGG-11 has instance norms and one linear
 classifier. Inputs of 28 px are padded so that they continue as 32 px. What DC does not define is said where it is done.
 """
 
@@ -19,6 +19,8 @@ ALEXNET_LARGE = 64
 """Above this many pixels a side AlexNet begins as published (Krizhevsky et al., 2012): 11x11 in steps of 4."""
 ALEXNET_SIDE = 4
 """Pixels a side that AlexNet's features are averaged to where they have more: what 32 px end at."""
+LENET_SIDE = 5
+"""The same for LeNet, whose 28 and 32 px end at 5."""
 VGG11_STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
@@ -35,6 +37,33 @@ class Mlp(Network):
 
     def features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         return F.relu(self.second(F.relu(self.first(x.flatten(1)))))
+
+
+class LeNet(Network):
+    """Two 5x5 convolutions of 6 and 16 channels, each followed by 2x2 max pooling, and two hidden layers; no norms."""
+
+    feature_count = 84
+
+    def __init__(self, *, channels: int, image_size: int, classes: int) -> None:
+        super().__init__()
+        padding = 2 if image_size == 28 else 0
+        side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
+        if side < 1:
+            raise ConfigError(
+                f"architecture lenet: needs images of at least 16 px, given {image_size}; use a ConvNet or a larger data.image_size"
+            )
+        self.side = min(side, LENET_SIDE)
+        self.first = nn.Conv2d(channels, 6, 5, padding=padding)
+        self.second = nn.Conv2d(6, 16, 5)
+        self.third = nn.Linear(16 * self.side**2, 120)
+        self.fourth = nn.Linear(120, self.feature_count)
+        self.classifier = nn.Linear(self.feature_count, classes)
+
+    def features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        x = F.max_pool2d(F.relu(self.first(x)), 2)
+        x = F.max_pool2d(F.relu(self.second(x)), 2)
+        x = F.adaptive_avg_pool2d(x, self.side).flatten(1)
+        return F.relu(self.fourth(F.relu(self.third(x))))
 
 
 class AlexNet(Network):

@@ -8,12 +8,12 @@ import torch
 from m3d.config import ConfigError
 from m3d.encoders.convnet import ConvNet
 from m3d.encoders.network import Network, initialise
-from m3d.encoders.plain import AlexNet, Mlp, Vgg11
+from m3d.encoders.plain import AlexNet, LeNet, Mlp, Vgg11
 from m3d.encoders.resnet import ResNet
 from m3d.encoders.vit import VitTiny
 
 _RESIDUAL = {"resnetap10": (1, True), "resnet18": (2, False)}
-_OTHERS = {"vgg11": Vgg11, "alexnet": AlexNet, "mlp": Mlp, "vit_tiny": VitTiny}
+_OTHERS = {"vgg11": Vgg11, "alexnet": AlexNet, "lenet": LeNet, "mlp": Mlp, "vit_tiny": VitTiny}
 
 
 def names() -> list[str]:

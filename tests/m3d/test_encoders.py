@@ -17,7 +17,7 @@ def made(name, size=32, *, seed=0, channels=3, classes=10, width=128, device="cp
     return build(name, channels=channels, image_size=size, classes=classes, generator=drawn, width=width, device=device)
 
 
-EVALUATED = ["convnet3", "resnet18", "resnetap10", "vgg11", "alexnet", "mlp", "vit_tiny"]
+EVALUATED = ["convnet3", "resnet18", "resnetap10", "vgg11", "alexnet", "lenet", "mlp", "vit_tiny"]
 
 
 @pytest.mark.parametrize("name", ["convnet1", *EVALUATED])
@@ -32,7 +32,7 @@ def test_smoke(name):
     [
         ("convnet3", 32, 2048), ("convnet3", 28, 2048), ("convnet4", 64, 2048), ("convnet5", 128, 2048),
         ("resnetap10", 32, 512), ("resnetap10", 224, 512), ("resnet18", 32, 512), ("resnet18", 128, 512),
-        ("alexnet", 32, 3072), ("alexnet", 28, 3072), ("alexnet", 16, 768), ("alexnet", 224, 3072), ("vgg11", 32, 512),
+        ("alexnet", 32, 3072), ("alexnet", 28, 3072), ("alexnet", 16, 768), ("lenet", 28, 84), ("lenet", 224, 84), ("alexnet", 224, 3072), ("vgg11", 32, 512),
         ("vgg11", 224, 512), ("mlp", 32, 128), ("vit_tiny", 224, 192), ("vit_tiny", 16, 192),
     ],
 )  # fmt: skip
@@ -66,12 +66,20 @@ def test_every_size_and_both_kinds_of_images(name, size, channels):
     assert network(x).shape == (2, 10)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("vit_tiny", 5.53), ("vgg11", 9.23), ("alexnet", 1.87), ("mlp", 0.41)])
+@pytest.mark.parametrize(
+    ("name", "millions"), [("vit_tiny", 5.53), ("vgg11", 9.23), ("alexnet", 1.87), ("mlp", 0.41), ("lenet", 0.062)]
+)
 def test_parameters(name, millions):
     """DeiT-Ti has 5.5 million without its classifier; the others follow from their layers."""
     network = made(name, 224 if name == "vit_tiny" else 32, device="meta")
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_lenet_is_the_one_of_1998():
+    """61,706 parameters on grey images of 28 px."""
+    network = made("lenet", 28, channels=1, device="meta")
+    assert sum(parameter.numel() for parameter in network.parameters()) == 61_706
 
 
 def test_vgg_leaves_no_norm_a_single_pixel():
@@ -111,7 +119,7 @@ def same(a, b):
     return {name: torch.equal(value, b[name]) for name, value in a.items()}
 
 
-@pytest.mark.parametrize("name", ["convnet2", "resnetap10", "resnet18", "vgg11", "alexnet", "mlp", "vit_tiny"])
+@pytest.mark.parametrize("name", ["convnet2", "resnetap10", "resnet18", "vgg11", "alexnet", "lenet", "mlp", "vit_tiny"])
 def test_weights_follow_from_the_generator(name):
     one, other = weights(made(name, width=16)), weights(made(name, width=16, seed=1))
     assert all(same(one, weights(made(name, width=16))).values())
@@ -120,7 +128,7 @@ def test_weights_follow_from_the_generator(name):
     assert not any(same(one, other)[key] for key in drawn)
 
 
-@pytest.mark.parametrize("name", ["convnet2", "resnetap10", "resnet18", "vgg11", "alexnet", "mlp", "vit_tiny"])
+@pytest.mark.parametrize("name", ["convnet2", "resnetap10", "resnet18", "vgg11", "alexnet", "lenet", "mlp", "vit_tiny"])
 def test_initialising_in_place_equals_a_fresh_build(name):
     network = made(name, width=16, seed=1)
     with torch.no_grad():
@@ -156,6 +164,7 @@ def test_features_are_not_constant():
         ("resnet18", 8),
         ("vgg11", 7),
         ("alexnet", 7),
+        ("lenet", 15),
         ("vit_tiny", 12),
     ],
 )
@@ -172,6 +181,7 @@ def test_smallest_images_that_work():
         ("resnet18", 16),
         ("vgg11", 8),
         ("alexnet", 8),
+        ("lenet", 16),
         ("vit_tiny", 14),
         ("mlp", 1),
     ):
