@@ -1,9 +1,13 @@
-"""What every test here leaves as it was."""
+"""A packed data set, and what every test here leaves as it was."""
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.pipeline.runs import prepared, small_config
+from tests.reproduce import pack
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +16,11 @@ def sigterm() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four digits, packed in more than ten parts."""
+    monkeypatch.setattr(pack, "PART_BYTES", 4_000)
+    assert pack.pack(prepared(small_config(), tmp_path), tmp_path / "parts") > 10
+    return tmp_path / "parts"

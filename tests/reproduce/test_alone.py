@@ -18,22 +18,13 @@ from m3d import Condense, Condenser, CondenseState
 from pipeline.image_sets import training_set
 from pipeline.presets import preset
 from tests.pipeline.runs import prepared, small_config
-from tests.reproduce import alone, alone_cell, alone_rows, pack
+from tests.reproduce import alone, alone_cell, alone_rows
 from tests.reproduce.cells import CELLS, OutOfTimeError
 from tests.reproduce.packed import load
 from tests.reproduce.page import page
-from tests.reproduce.test_reproduce import small_run
 
 NAME = "cifar10_ipc1_seed1"
 GIVEN = argparse.Namespace(iterations=10_000, epochs=None, best_epoch=0, compile="auto", work=Path("work"))
-
-
-@pytest.fixture
-def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four digits, packed in more than ten parts."""
-    monkeypatch.setattr(pack, "PART_BYTES", 4_000)
-    assert pack.pack(prepared(small_config(), tmp_path), tmp_path / "parts") > 10
-    return tmp_path / "parts"
 
 
 def call(parts: Path, monkeypatch: pytest.MonkeyPatch, *options: str, work: str = "work") -> int:
@@ -45,18 +36,6 @@ def call(parts: Path, monkeypatch: pytest.MonkeyPatch, *options: str, work: str 
 
 def found_in(parts: Path, work: str = "work") -> dict[str, Any]:
     return json.loads((parts.parent / work / f"{NAME}.json").read_text())
-
-
-def test_packed_images_are_those_of_the_class_shards(parts: Path) -> None:
-    cache = prepared(small_config(), parts.parent / "again")
-    held = load(parts)
-    assert len(held.train) == 4
-    for label, images in enumerate(held.train):
-        torch.testing.assert_close(images, cache.train(label), rtol=0, atol=0)
-    expected = cache.test_set("test")
-    torch.testing.assert_close(held.test.images, expected.images, rtol=0, atol=0)
-    torch.testing.assert_close(held.test.labels, expected.labels, rtol=0, atol=0)
-    assert (held.test.mean, held.test.std, held.test.classes) == (expected.mean, expected.std, 4)
 
 
 def test_a_cell_goes_on_where_it_was_cut_off(
@@ -243,19 +222,6 @@ def test_a_compiler_that_fails_is_done_without(
 def test_what_is_missing_is_said(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = parts / "part-001.pt"
-    data = bytearray(path.read_bytes())
-    for damaged in (data[: len(data) // 2], data[:2000] + bytes([data[2000] ^ 1]) + data[2001:], b""):
-        path.write_bytes(damaged)
-        assert call(parts, monkeypatch) == 2
-        assert "part-001.pt: is damaged; bring it again" in capsys.readouterr().out
-    path.unlink()
-    assert call(parts, monkeypatch) == 2
-    assert "tests.reproduce.pack makes them" in capsys.readouterr().out
-    other = torch.load(parts / "part-000.pt", weights_only=True)
-    torch.save({**other, "packing": "another"}, path)
-    assert call(parts, monkeypatch) == 2
-    assert "has parts of several packings" in capsys.readouterr().out
     monkeypatch.setattr(alone, "_commit", lambda: None)
     monkeypatch.setattr(sys, "argv", ["alone", NAME, "--data", str(parts)])
     assert alone.main() == 2
@@ -277,20 +243,3 @@ def test_it_needs_pytorch_alone(parts: Path) -> None:
     assert done.returncode == 0, done.stderr
     best = found_in(parts)["rows"][0]["best_epoch_compatibility"]
     assert (best["every"], len(best["accuracies"])) == (1, 5)
-
-
-def test_a_run_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run = small_run(tmp_path / "run", monkeypatch)
-    cache = prepared(small_config(), tmp_path / "again")
-    monkeypatch.setattr(sys, "argv", ["pack", str(run), str(tmp_path / "parts")])
-    with pytest.raises(SystemExit, match="2"):
-        pack.main()
-    assert "is not of all images of CIFAR-10 at 32 px; give another run" in capsys.readouterr().err
-    shape, rows = (1, 8, 8), tuple((entry["train"]["rows"], entry["test"]["rows"]) for entry in cache.classes)
-    monkeypatch.setattr(pack, "WANTED", (shape, rows, 0.0))
-    pack.main()
-    assert capsys.readouterr().out.startswith("1 parts")
-    assert len(load(tmp_path / "parts").train) == 4
-    monkeypatch.setattr(sys, "argv", ["pack", str(tmp_path), str(tmp_path / "parts")])
-    with pytest.raises(SystemExit, match="2"):
-        pack.main()
