@@ -32,7 +32,7 @@ def test_parts_that_are_damaged_or_missing_are_named(parts: Path) -> None:
         with pytest.raises(PartsError, match=r"part-001.pt: is damaged; bring it again"):
             load(parts)
     path.unlink()
-    with pytest.raises(PartsError, match="tests.reproduce.pack makes them"):
+    with pytest.raises(PartsError, match=r"tests.reproduce.pack makes them"):
         load(parts)
     other = torch.load(parts / "part-000.pt", weights_only=True)
     torch.save({**other, "packing": "another"}, path)
