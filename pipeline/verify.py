@@ -126,6 +126,8 @@ def _snapshots(path: str, architectures: Sequence[str], wrong: list[str]) -> int
     """How many the manifests name; each is read and its checksum compared."""
     named = 0
     for architecture in architectures:
+        if not storage.files_below(folder_of(path, architecture), ".json"):
+            continue  # what a refused training leaves: nothing to go on with
         manifest = _attempt(lambda architecture=architecture: _networks(path, architecture), wrong)
         for record in manifest["trajectories"] if manifest else []:
             for entry in record["snapshots"]:

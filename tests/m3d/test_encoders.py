@@ -76,8 +76,8 @@ def test_parameters(name, millions):
     assert count / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-def test_lenet_is_the_one_of_1998():
-    """61,706 parameters on grey images of 28 px."""
+def test_lenet_has_the_parameters_of_dc():
+    """61,706 on grey images of 28 px."""
     network = made("lenet", 28, channels=1, device="meta")
     assert sum(parameter.numel() for parameter in network.parameters()) == 61_706
 

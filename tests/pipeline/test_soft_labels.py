@@ -56,6 +56,8 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     assert run._evaluated(soft, str(tmp_path))
     trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), cache)
     assert run._evaluated(soft, str(tmp_path))  # by the same teacher
+    (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
+    assert run._evaluated(soft, str(tmp_path))  # which is no longer there
     trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
     assert not run._evaluated(soft, str(tmp_path))  # another teacher
     assert run._evaluated(hard, str(tmp_path))

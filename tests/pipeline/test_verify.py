@@ -12,6 +12,7 @@ from pipeline import storage
 from pipeline.cli import main
 from pipeline.documents import sealed
 from pipeline.errors import UserError
+from pipeline.experts import Experts
 from pipeline.record import new_record, write_record
 from pipeline.shard_writer import condensed_shard
 from pipeline.verify import verify
@@ -143,6 +144,14 @@ def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
         verify(str(tmp_path))
     with pytest.raises(UserError, match="does not exist"):
         verify(str(tmp_path / "nowhere"))
+
+
+def test_a_refused_training_is_nothing_wrong(run: Path) -> None:
+    experts = Experts(str(run), "convnet1", "identity")
+    experts.claim({})
+    assert "the networks were never finished" in said(run)
+    experts.disclaim()
+    assert said(run) == ""
 
 
 def test_snapshots_of_networks_are_compared_with_their_manifest(

@@ -68,6 +68,8 @@ def main() -> int:
             continue
         print(f"{cell.name}: measured, {_file(cell)}")
     done = sum(_file(cell).exists() for cell in wanted)
+    if done:
+        write_page()  # also of a result whose page an interruption prevented
     print("\n".join([*left, f"{done} of {len(wanted)} cells have a result"]))
     return int(failed)
 

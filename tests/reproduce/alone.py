@@ -39,7 +39,8 @@ def main() -> int:
     if commit is None:
         print("--commit: not given, and git does not say it; give the commit of this code, for the results")
         return 2
-    folder = given.results or (ROOT / "docs" / "results" if _schedule(given) == PUBLISHED_SCHEDULE else given.work)
+    plain = _schedule(given) == PUBLISHED_SCHEDULE and not given.best_epoch
+    folder = given.results or (ROOT / "docs" / "results" if plain else given.work)
     chosen = [cells[name] for name in given.cells or cells]
     todo = [cell for cell in chosen if not _measured(folder, cell, given)]
     ends = time.monotonic() + 60 * given.minutes
@@ -119,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="parts of the images")
     folder = {"type": Path, "metavar": "FOLDER"}
     parser.add_argument("--work", **folder, default=Path("runs/alone"), help="what is under way (%(default)s)")
-    parser.add_argument("--results", **folder, help="docs/results, or --work for a shorter schedule, when not given")
+    parser.add_argument(
+        "--results", **folder, help="docs/results, or --work for another schedule or with --best-epoch, when not given"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
     parser.add_argument(
         "--iterations", type=int, default=PUBLISHED_SCHEDULE[0], help="more go on from fewer (%(default)s)"

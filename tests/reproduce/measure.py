@@ -135,6 +135,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(timeout=GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
 
 
 def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:

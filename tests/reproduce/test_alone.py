@@ -113,6 +113,11 @@ def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.Monkey
     assert begun == [(1, 7)]
     found = found_in(parts)
     assert found["commit"] == {"condensed": "abc", "evaluated": "abc, def"}
+    (path,) = (parts.parent / "work" / NAME).glob("condensed-*.json")
+    made = [[origin["commit"] for origin in one["origins"]] for one in json.loads(path.read_text())]
+    assert made == [["abc"], ["abc", "def"], ["def"], ["def"], ["def"]]
+    assert found["origins"]["condensed"][0]["precision"] == "float32"
+    assert found["versions"]["torch"] == torch.__version__
     assert [row["accuracies"] for row in found["rows"]] == [
         row["accuracies"] for row in found_in(parts, "whole")["rows"]
     ]
@@ -169,6 +174,8 @@ def test_more_iterations_go_on_and_fewer_are_refused(
     assert found_in(parts)["schedule"]["iterations"] == 5
     held = list((parts.parent / "work" / NAME).glob("condensed-*.json"))
     assert len(held) == 2  # figures of the shorter one are not taken over
+    assert call(parts, monkeypatch, "--iterations", "5", "--best-epoch", "1") == 0
+    assert found_in(parts)["rows"][0]["best_epoch_compatibility"]["every"] == 1
     capsys.readouterr()
     assert call(parts, monkeypatch) == 2
     assert "is at iteration 5 already; give another --work" in capsys.readouterr().out
