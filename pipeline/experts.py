@@ -312,7 +312,7 @@ def about(config: RunConfig, cache: ClassCache, settings: Mapping[str, Any]) -> 
     }
 
 
-def teacher_of(manifest: ExpertsManifest) -> str:
+def teacher_checksum(manifest: ExpertsManifest) -> str:
     """The checksum of the network that labels are taken from: the last epoch of seed 0. More trajectories leave it as it is."""
     first = next(record for record in manifest["trajectories"] if record["seed"] == 0)
     return max(first["snapshots"], key=lambda entry: entry["epoch"])["sha256"]

@@ -17,7 +17,7 @@ from pipeline.config import RunConfig, from_dict, with_settings
 from pipeline.documents import SEAL
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import evaluate
-from pipeline.experts import read_experts, teacher_of
+from pipeline.experts import read_experts, teacher_checksum
 from pipeline.lease import Lease
 from pipeline.ledger import Ledger, read_run
 from pipeline.peer_files import is_peer
@@ -276,7 +276,7 @@ def _evaluated(config: RunConfig, out: str) -> bool:
     if config.evaluate.labels == "soft":
         manifest = read_experts(out, config.pretrain.architecture)
         if manifest is not None:  # one that was deleted since makes no finished row unfinished
-            origins["teacher"] = teacher_of(manifest)
+            origins["teacher"] = teacher_checksum(manifest)
     return is_evaluated(config, out, origins)
 
 

@@ -32,7 +32,7 @@ def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
     manifest = experts.read_experts(out, name)
     if manifest is None or not experts.same_images(manifest, cache):
         raise without_teacher(config, out)
-    return experts.teacher_of(manifest)
+    return experts.teacher_checksum(manifest)
 
 
 def labels_of(config: RunConfig, out: str, cache: ClassCache, images: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
         return storage.exists(storage.join(folder, MANIFEST)) or bool(storage.files_below(folder, ".arrow"))
 
     folder = path if not is_run and holds_a_set(path) else inner
-    networks = storage.folders_below(storage.join(path, EXPERTS))
+    networks = [name for name in storage.folders_below(storage.join(path, EXPERTS)) if _begun(path, name)]
     if not is_run and not networks and not holds_a_set(folder):
         what = (
             "holds neither a run (config.json) nor a condensed set (manifest.json) nor networks (experts)"
@@ -126,14 +126,17 @@ def _snapshots(path: str, architectures: Sequence[str], wrong: list[str]) -> int
     """How many the manifests name; each is read and its checksum compared."""
     named = 0
     for architecture in architectures:
-        if not storage.files_below(folder_of(path, architecture), ".json"):
-            continue  # what a refused training leaves: nothing to go on with
         manifest = _attempt(lambda architecture=architecture: _networks(path, architecture), wrong)
         for record in manifest["trajectories"] if manifest else []:
             for entry in record["snapshots"]:
                 _attempt(lambda name=architecture, entry=entry: load_snapshot(path, name, entry), wrong)
                 named += 1
     return named
+
+
+def _begun(path: str, architecture: str) -> bool:
+    """Whether there is more than a refused training leaves."""
+    return bool(storage.files_below(folder_of(path, architecture), ".json"))
 
 
 def _networks(path: str, architecture: str) -> ExpertsManifest:

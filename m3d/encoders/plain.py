@@ -1,8 +1,8 @@
 """Networks without shortcuts that condensed sets are tried on: an MLP, LeNet, AlexNet and VGG-11.
 
 Source: their small forms in DC (Zhao et al., 2021), as used by DM and M3D: the MLP has two hidden layers of 128;
-LeNet has LeNet-5's layer sizes (LeCun et al., 1998), fully joined, with ReLUs and max pooling, and 28 px padded to 32; AlexNet keeps the resolution in its first 5x5 convolution and has no norms; VGG-11 has instance norms and one linear
-classifier. Inputs of 28 px are padded so that they continue as 32 px. What DC does not define is said where it is done.
+LeNet has the layer sizes of LeNet-5 (LeCun et al., 1998), fully joined, with ReLUs and max pooling; AlexNet keeps the
+resolution in its first 5x5 convolution and has no norms; VGG-11 has instance norms and one linear classifier. Inputs of 28 px are padded so that they continue as 32 px. What DC does not define is said where it is done.
 """
 
 import torch.nn.functional as F

@@ -45,8 +45,8 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     evaluate(hard, str(tmp_path), cache.folder)
     rows = evaluate(soft, str(tmp_path), cache.folder)
     assert [(row["set"], row["labels"], row["teacher"]) for row in rows] == [
-        ("condensed", "soft", experts.teacher_of(manifest)),
-        ("random", "soft", experts.teacher_of(manifest)),
+        ("condensed", "soft", experts.teacher_checksum(manifest)),
+        ("random", "soft", experts.teacher_checksum(manifest)),
     ]
     labels = [(row["set"], row["labels"]) for row in read_rows(str(tmp_path))]
     assert sorted(labels) == [("condensed", "hard"), ("condensed", "soft"), ("random", "hard"), ("random", "soft")]

@@ -46,7 +46,7 @@ def main() -> int:
         if not _missing(cell, given.data):
             _file(cell).unlink(missing_ok=True)
             shutil.rmtree(Path(given.work) / cell.name, ignore_errors=True)
-    left, failed = [], False
+    left, code = [], 0
     for cell in todo:
         reason = _missing(cell, given.data)
         if reason:
@@ -55,23 +55,23 @@ def main() -> int:
         data = Path(given.data) / cell.data if cell.data and given.data else None
         try:
             measure.write(measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends))
-            write_page()
         except KeyboardInterrupt:
-            print("\n".join([*left, f"{cell.name}: interrupted; the same command goes on"]))
-            return 130
+            left.append(f"{cell.name}: interrupted; the same command goes on")
+            code = 130
+            break
         except OutOfTimeError:
             left.append(f"{cell.name}: under way; the same command {'without --fresh ' if given.fresh else ''}goes on")
             break
         except subprocess.CalledProcessError as error:
             left.append(f"{cell.name}: failed, exit code {error.returncode}")
-            failed = True
+            code = 1
             continue
         print(f"{cell.name}: measured, {_file(cell)}")
     done = sum(_file(cell).exists() for cell in wanted)
     if done:
-        write_page()  # also of a result whose page an interruption prevented
+        write_page()
     print("\n".join([*left, f"{done} of {len(wanted)} cells have a result"]))
-    return int(failed)
+    return code
 
 
 def _file(cell: Cell) -> Path:

@@ -9,7 +9,6 @@ import argparse
 import json
 import math
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -35,10 +34,6 @@ def main() -> int:
     if unknown:
         print(f"unknown cells: {', '.join(sorted(unknown))}; there are: {', '.join(cells)}")
         return 2
-    commit = given.commit or _commit()
-    if commit is None:
-        print("--commit: not given, and git does not say it; give the commit of this code, for the results")
-        return 2
     plain = _schedule(given) == PUBLISHED_SCHEDULE and not given.best_epoch
     folder = given.results or (ROOT / "docs" / "results" if plain else given.work)
     chosen = [cells[name] for name in given.cells or cells]
@@ -48,7 +43,7 @@ def main() -> int:
         images = load(given.data) if todo else None
         for cell in todo:
             assert images is not None
-            task = task_of(cell, images, ends, commit, given)
+            task = task_of(cell, images, ends, given)
             made = condense(task)
             found = result(task, made, *rows(task, made))
             replace_file(folder / f"{cell.name}.json", (json.dumps(found, indent=1) + "\n").encode())
@@ -68,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def task_of(cell: Cell, images: Images, ends: float, commit: str, given: argparse.Namespace) -> Task:
+def task_of(cell: Cell, images: Images, ends: float, given: argparse.Namespace) -> Task:
     """The cell at its images per class and its seed."""
     settings = dict(setting.split("=") for setting in cell.settings)
     return Task(
@@ -80,7 +75,7 @@ def task_of(cell: Cell, images: Images, ends: float, commit: str, given: argpars
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         place=given.work / cell.name,
         ends=ends,
-        commit=commit,
+        commit=given.commit,
     )
 
 
@@ -101,17 +96,6 @@ def _measured(folder: Path, cell: Cell, given: argparse.Namespace) -> bool:
     row = held["rows"][0]
     every = row.get("best_epoch_compatibility", {}).get("every", 0)
     return (held["schedule"]["iterations"], row["epochs"]) == _schedule(given) and given.best_epoch in (0, every)
-
-
-def _commit() -> str | None:
-    if not (ROOT / ".git").exists():
-        return None
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         help="look at the test accuracy every N epochs as well; such a network is not kept half-way",
     )
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
-    parser.add_argument("--commit", help="of this code; what git says when not given")
+    parser.add_argument("--commit", required=True, help="of this code, as the results say it")
     return parser
 
 

@@ -24,7 +24,9 @@ from tests.reproduce.packed import load
 from tests.reproduce.page import page
 
 NAME = "cifar10_ipc1_seed1"
-GIVEN = argparse.Namespace(iterations=10_000, epochs=None, best_epoch=0, compile="auto", work=Path("work"))
+GIVEN = argparse.Namespace(
+    iterations=10_000, epochs=None, best_epoch=0, compile="auto", work=Path("work"), commit="abc"
+)
 
 
 def call(parts: Path, monkeypatch: pytest.MonkeyPatch, *options: str, work: str = "work") -> int:
@@ -185,7 +187,7 @@ def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) ->
     images = load(parts)
     for cell in CELLS:
         if cell.data == "cifar10":
-            task = alone.task_of(cell, images, time.monotonic(), "abc", GIVEN)
+            task = alone.task_of(cell, images, time.monotonic(), GIVEN)
             config = preset(cell.preset)
             assert task.condense == config.condense
             assert replace(task.evaluate, seeds=config.evaluate.seeds) == config.evaluate
@@ -199,7 +201,7 @@ def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) ->
             )
     config = small_config("condense.images_per_class=3", "seed=1")
     cell = next(cell for cell in CELLS if cell.name == "cifar10_ipc10_seed1")
-    task = alone.task_of(cell, images, time.monotonic(), "abc", GIVEN)
+    task = alone.task_of(cell, images, time.monotonic(), GIVEN)
     task = replace(task, condense=Condense(images_per_class=3))
     cache = prepared(config, parts.parent / "again")
     condenser = alone_cell.condenser_of(task)
@@ -226,14 +228,10 @@ def test_a_compiler_that_fails_is_done_without(
     assert "goes on without the compiler, which failed" in capsys.readouterr().out
 
 
-def test_what_is_missing_is_said(
+def test_an_unknown_cell_is_said(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(alone, "_commit", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["alone", NAME, "--data", str(parts)])
-    assert alone.main() == 2
-    assert "--commit: not given" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["alone", "imagenet", "--data", str(parts)])
+    monkeypatch.setattr(sys, "argv", ["alone", "imagenet", "--data", str(parts), "--commit", "abc"])
     assert alone.main() == 2
     assert "unknown cells: imagenet; there are: cifar10_ipc1, cifar10_ipc1_seed1," in capsys.readouterr().out
 
