@@ -149,7 +149,24 @@ def test_the_published_figure_stands_in_its_own_column(tmp_path: Path, monkeypat
     one |= {"schedule": {"iterations": 10}, "commit": {"condensed": "a" * 40, "evaluated": None}}
     one |= {"hardware": {"condensed": "x", "evaluated": "y"}}
     assert "| convnet3 | condensed | 44.0 ± 1.0 |  | 2 | 1000 | 45.3 |" in page([one])
+    assert "| [cifar10_ipc1](#cifar10_ipc1) | 10 | 1000 | 44.0 ± 1.0 |  |  |  |  |  |  | 45.3 |" in page([one])
     assert "45.3" not in page([{**one, "comparable": False}])
+
+
+def test_the_overview_has_every_cell_with_the_network_that_condensed() -> None:
+    shown = page(results())
+    overview, *sections = shown.split("\n## ")[1:]
+    rows = [line.split(" | ") for line in overview.splitlines() if line.startswith("| [")]
+    assert [re.findall(r"\[(\w+)\]", row[0])[0] for row in rows] == [one.splitlines()[0] for one in sections]
+    digits = next(row for row in rows if "[digits_ipc10]" in row[0])
+    assert digits[1:5] == ["60", "100", "99.1 ± 0.4", "95.7 ± 0.5"]
+    assert digits[9] == "98.9 ± 0.5"  # the whole set, under its own schedule
+
+
+def test_results_stand_in_the_order_of_the_cells(tmp_path: Path) -> None:
+    for name in ("early_one", "digits_ipc10", "digits_ipc5", "digits_ipc1"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"cell": name}))
+    assert [one["cell"] for one in results(tmp_path)] == ["digits_ipc1", "digits_ipc5", "digits_ipc10", "early_one"]
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
