@@ -1,6 +1,6 @@
 """The compare stage: several condensed sets under one protocol and the same seeds, with paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -89,7 +89,8 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
     """A set by its name on the command line.
 
     Raises:
-        UserError: it cannot be read, or is of other classes or another size than the data.
+        UserError: it cannot be read, is of other classes or another size than the data, or was made from images that it
+            would be scored on.
     """
     channels, height, width = cache.manifest["shape"]
     shape = (channels, height, width)
@@ -100,9 +101,12 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
         moments = published_moments(file.layout, config.data) if normalised else cache.moments
         read = peer_files.read(file, shape=shape, classes=len(names), moments=moments)
         held = TrainingSet(images=read.images, labels=read.labels, mean=read.mean, std=read.std)
-        return Candidate(name=given, held=held, stored=read.stored, note=read.note)
+        unknown = config.evaluate.on == "validation" and "the validation images may be among those it was made from"
+        note = "; ".join(filter(None, (read.note, unknown or "")))
+        return Candidate(name=given, held=held, stored=read.stored, note=note)
     folder = condensed_folder(given)
     manifest, ours = read_manifest(folder), load_condensed(folder)
+    _refuse_seen(given, manifest, config)
     if tuple(manifest["shape"]) != shape or ours.class_names != names:
         raise UserError(
             f"{given}: holds {len(ours.class_names)} classes of {list(manifest['shape'])}, the data has {len(names)} of "
@@ -110,6 +114,22 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
         )
     held = TrainingSet(images=ours.images, labels=ours.labels, mean=ours.mean, std=ours.std)
     return Candidate(name=given, held=held, stored=manifest["images_per_class"] * len(names))
+
+
+def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig) -> None:
+    """Raises UserError where validation images are not those that the set's own run held out."""
+    own, asked = manifest["config"]["data"], config.data
+    split = {key: own.get(key) for key in ("validation_fraction", "split_seed")}
+    wanted = {key: getattr(asked, key) for key in split}
+    if config.evaluate.on == "validation" and split != wanted:
+        raise UserError(
+            f"{given}: held out {_words(split)}, but the networks would be scored on {_words(wanted)}, which it may have been made "
+            "from; compare sets of one split, or use --set evaluate.on=test"
+        )
+
+
+def _words(split: Mapping[str, Any]) -> str:
+    return f"data.validation_fraction={split['validation_fraction']}, data.split_seed={split['split_seed']}"
 
 
 def _scores(

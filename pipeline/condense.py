@@ -15,7 +15,7 @@ from pipeline.ledger import Ledger, read_run
 from pipeline.metrics import RunMetrics
 from pipeline.plan import Placement, capacity, does_not_fit, fits, smallest_gpu, stored_placement
 from pipeline.progress import Display, say
-from pipeline.record import condensed_manifest, identity, new_record, shard_metadata, write_record
+from pipeline.record import add_commit, condensed_manifest, identity, new_record, shard_metadata, write_record
 from pipeline.scalars import Scalars
 from pipeline.worker import GroupTask
 
@@ -43,6 +43,8 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
     ledger = Ledger(out, identity(record))
     ledger.sweep()
     todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
+    if todo and add_commit(record):
+        write_record(out, record)
     _say_plan(config, placement, todo)
     if todo:
         failed = _drive(config, out, cache, record, placement, todo)

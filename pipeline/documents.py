@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NotRequired, TypeVar
 
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -127,6 +127,7 @@ class RunRecord(TypedDict):
     config: dict[str, Any]
     resolved: Resolved
     versions: dict[str, str]
+    commit: NotRequired[str | None]
 
 
 class GroupRecord(TypedDict):

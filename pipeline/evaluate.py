@@ -18,7 +18,6 @@ from pipeline.image_sets import set_of_run
 from pipeline.networks import Trial, blocks, score_all, share
 from pipeline.partial import Partial, key_of
 from pipeline.progress import Display, console, say
-from pipeline.record import commit
 from pipeline.results import (
     Scored,
     held_row,
@@ -75,8 +74,7 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
         ray_setup.start(config.resources)
         _choose(config, out, cache_folder, missing)
     for name, architecture, scored, images in _rows(config, out, cache_folder, missing, origins, classes, len(wanted)):
-        about = {"images": images, "commit": commit(), **origins}
-        row = row_of(config, name, architecture, scored, classes=classes, **about)
+        row = row_of(config, name, architecture, scored, classes=classes, images=images, **origins)
         held[name, architecture] = row
         write_rows(out, [row])  # a row is kept as soon as it is whole
     rows = [held[pair] for pair in wanted]

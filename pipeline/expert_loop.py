@@ -19,7 +19,7 @@ from m3d.whole_set import Part, RowImages, WholeSetTrainer, weights_of
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import UserError, first_line
-from pipeline.experts import Checkpoint, Experts
+from pipeline.expert_store import Checkpoint, ExpertStore
 
 TELL_EVERY_S = 1.0
 """Seconds between two progress events."""
@@ -64,15 +64,15 @@ def train_trajectories(task: ExpertTask, worker: Worker) -> None:
     """
     torch.set_num_threads(task.threads)
     pretrain = task.config.pretrain
-    experts = Experts(task.out, pretrain.architecture, task.identity)
+    experts = ExpertStore(task.out, pretrain.architecture, task.identity)
     worker.tell({"event": "worker", "rank": worker.part.rank, "host": socket.gethostname(), "pid": os.getpid()})
-    trainer = _trainer(task, worker)
+    trainer = _trainer(task, worker, _agreed(experts.precision_under_way, worker.part) or pretrain.precision)
     for seed in range(pretrain.trajectories):
         if _agreed(lambda seed=seed: experts.finished(seed), worker.part) is None:
             _train(seed, trainer, experts, task, worker)
 
 
-def _trainer(task: ExpertTask, worker: Worker) -> WholeSetTrainer:
+def _trainer(task: ExpertTask, worker: Worker, precision: str) -> WholeSetTrainer:
     cache, pretrain = ClassCache(task.cache, task.config.data), task.config.pretrain
     images = RowImages([cache.train(entry["label"]) for entry in cache.classes], worker.device)
     mean, std = cache.moments
@@ -84,7 +84,7 @@ def _trainer(task: ExpertTask, worker: Worker) -> WholeSetTrainer:
             mean=mean,
             std=std,
             config=pretrain.training,
-            precision=pretrain.precision,
+            precision=precision,
             compiled=compiled,
             part=worker.part,
             parallel=worker.wrap,
@@ -105,7 +105,7 @@ def _compiled(task: ExpertTask, worker: Worker, images: RowImages) -> bool:
         raise UserError(str(error)) from None
 
 
-def _train(seed: int, trainer: WholeSetTrainer, experts: Experts, task: ExpertTask, worker: Worker) -> None:
+def _train(seed: int, trainer: WholeSetTrainer, experts: ExpertStore, task: ExpertTask, worker: Worker) -> None:
     pretrain, first = task.config.pretrain, worker.part.rank == 0
     held = _agreed(lambda: experts.load_checkpoint(seed), worker.part)
     if held is None:
@@ -114,6 +114,7 @@ def _train(seed: int, trainer: WholeSetTrainer, experts: Experts, task: ExpertTa
         held = Checkpoint(seed=seed, epoch=0, tensors={}, losses=[], snapshots=entry)
     else:
         trainer.restore(seed, held.tensors)
+    held = replace(held, precision=trainer.precision)
     _tell(worker, {"event": "begin", "seed": seed, "epoch": held.epoch, "steps": trainer.steps})
     while held.epoch < pretrain.epochs:
         loss = _epoch(trainer, held.epoch, _teller(worker, seed, held.epoch, trainer.steps))
@@ -129,7 +130,7 @@ def _train(seed: int, trainer: WholeSetTrainer, experts: Experts, task: ExpertTa
             held = replace(held, snapshots=[*held.snapshots, entry])
         if last or held.epoch % pretrain.report_every == 0:
             if first and last:
-                experts.finish(held, trainer.precision, compiled=trainer.compiled)
+                experts.finish(held, compiled=trainer.compiled)
             elif first:
                 experts.save_checkpoint(replace(held, tensors=trainer.tensors()))
             worker.report({"seed": seed, "epoch": held.epoch, "loss": loss})

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import ClassImages, Condensed, images_needed, starting_images
+from m3d import ClassImages, Condensed, images_needed, standardise, starting_images
 from m3d.seeding import derive
 from pipeline.baselines import CHOSEN, chosen_rows, class_mean, real_images
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.shard_reader import load_condensed
+from pipeline.shard_reader import condensed_folder, load_condensed, read_manifest
 from pipeline.soft_labels import labels_of
 
 
@@ -56,12 +56,19 @@ def training_set(name: str, config: RunConfig, out: str, cache: ClassCache, seed
 
 
 def set_of_run(name: str, config: RunConfig, out: str, cache_folder: str, seed: int) -> TrainingSet:
-    """``training_set`` with its moments, of the class shards in a folder."""
+    """``training_set`` with its moments: the condensed set's own, else those of the class shards in a folder."""
     cache = ClassCache(cache_folder, config.data)
     images, labels = training_set(name, config, out, cache, seed)
+    moments = cache.moments
+    if name == "condensed":
+        manifest = read_manifest(condensed_folder(out))
+        moments = tuple(manifest["mean"]), tuple(manifest["std"])
     if config.evaluate.labels == "soft":
-        labels = labels_of(config, out, cache, images)
-    mean, std = cache.moments
+        # The teacher knows images normalised by the moments of the class shards.
+        own = moments == cache.moments
+        seen = images if own else standardise(load_condensed(out, normalise=False).images, *cache.moments)
+        labels = labels_of(config, out, cache, seen)
+    mean, std = moments
     return TrainingSet(images=images, labels=labels, mean=mean, std=std)
 
 

@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.image_sets import TrainingSet
 from pipeline.plan import capacity, does_not_fit
 from pipeline.progress import Display
+from pipeline.record import commit
 from pipeline.results import Scored
 from pipeline.tasks import results
 from pipeline.under_way import UnderWay
@@ -85,12 +86,12 @@ def score_all(
     place = _Place(config=config, cache_folder=cache_folder, threads=threads, networks=-(-networks // slots))
     task = _score.options(num_cpus=threads, num_gpus=gpus)
     calls = [partial(task.remote, trial, place) for trial in pending]
-    done, total = display.done, display.total
+    done, total, made_by = display.done, display.total, commit() or ""
     display.update(done, f"{done}/{total} networks")
     for index, scored in results(calls, slots, "evaluate"):
         if index >= 0:
             done += len(scored)
-            yield pending[index], scored
+            yield pending[index], {seed: replace(one, commit=made_by) for seed, one in scored.items()}
         display.update(done, f"{done}/{total} networks")
 
 

@@ -39,6 +39,19 @@ def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> Ru
     return checked(RunRecord, record, "config.json")
 
 
+def add_commit(record: RunRecord) -> bool:
+    """Names the commit that goes on with a run beside those before it; whether that changes the record."""
+    record["commit"], before = joined(record.get("commit"), commit()), record.get("commit")
+    return record.get("commit") != before
+
+
+def joined(before: str | None, now: str | None) -> str | None:
+    """The commits that had a part in something, in their order, with commas between them."""
+    if not before or not now:
+        return before or now
+    return before if now in before.split(", ") else f"{before}, {now}"
+
+
 def write_record(out: str, record: RunRecord) -> None:
     """Writes config.json."""
     storage.write_json(storage.join(out, "config.json"), sealed(record))

@@ -36,6 +36,8 @@ class Scored:
     compiled: bool
     device: str = ""
     """That the network was trained on, in words."""
+    commit: str = ""
+    """Of the program that had it trained, where it is known."""
 
 
 def set_names(config: RunConfig) -> list[str]:
@@ -98,6 +100,7 @@ def row_of(
         "precision": ", ".join(sorted({one.precision for one in scored.values()})),
         "compiled": all(one.compiled for one in scored.values()),
         "device": ", ".join(sorted({one.device for one in scored.values()})),
+        "commit": ", ".join(sorted({one.commit for one in scored.values()} - {""})) or None,
         **about,
         "per_class": per_class(confusion),
         "confusion": confusion,

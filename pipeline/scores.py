@@ -1,7 +1,7 @@
 """Scores that follow from the rows of an evaluation, as DD-Ranking (Li et al., 2025) defines them; accuracies in fractions.
 
 IOR = acc(condensed) - acc(random)      improvement over random, the same protocol
-HLR = acc(whole) - acc(condensed)       hard-label recovery: what is lost against the whole training set
+HLR = acc(whole) - acc(condensed)       hard-label recovery: what is lost against the whole set, both with hard labels
 LRS = (e^a - e^-1) / (e - e^-1),  a = (IOR - HLR) / 2, from -1 to 1
 """
 
@@ -27,7 +27,8 @@ def scores(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """A score per architecture, protocol, split, augmentation and kind of labels for which there is a condensed row.
 
     HLR and LRS are None without a row of the whole set. That row is trained under a schedule of its own, which is
-    recorded in it; it is looked up by architecture and split, with hard labels.
+    recorded in it; it is looked up by architecture and split, with hard labels. HLR, the *hard-label* recovery, is that of the
+    condensed row with hard labels also where the score is one of soft labels, and None where there is no such row.
     """
     rows = [known(row) for row in rows]
     found = []
@@ -35,11 +36,12 @@ def scores(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["set"] != "condensed":
             continue
         # Soft labels are measured against random images with hard labels: reported apart, never mixed with the others.
-        kind = {**{key: row[key] for key in LIKE}, "labels": "hard", "set": "random"}
-        random = _first([other for other in rows if _alike(row, other)], kind)
+        kind = {**{key: row[key] for key in LIKE}, "labels": "hard"}
+        alike = [other for other in rows if _alike(row, other)]
+        random, hard = _first(alike, {**kind, "set": "random"}), _first(alike, {**kind, "set": "condensed"})
         whole = _first(rows, {"set": "whole", **{key: row[key] for key in ("architecture", "on")}})
         ior, interval = (None, None) if random is None else _improvement(row, random)
-        hlr = None if whole is None else (whole["mean"] - row["mean"]) / 100
+        hlr = None if whole is None or hard is None else (whole["mean"] - hard["mean"]) / 100
         found.append(
             {
                 **{key: row[key] for key in LIKE},

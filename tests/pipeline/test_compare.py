@@ -101,6 +101,22 @@ def test_sets_of_other_data_are_refused(call: Call, tmp_path: Path, ray_cluster:
     assert "named otherwise" in errors[0]
 
 
+def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_path: Path, ray_cluster: None) -> None:
+    held_out = ("data.validation_fraction=0.2",)
+    first, second = made(tmp_path / "a", *held_out), made(tmp_path / "b", *held_out, "data.split_seed=1")
+    validation = ("--set", "evaluate.on=validation")
+    code, errors, _ = call("compare", str(first), str(second), *SHORT, *validation)
+    assert code == 2
+    assert "held out data.validation_fraction=0.2, data.split_seed=1, but" in errors[0]
+    stored = load_condensed(str(second), decode=False, normalise=False)
+    torch.save([stored.images, stored.labels], tmp_path / "c.pt")
+    file = f"{tmp_path / 'c.pt'}:idc:factor=2"
+    code, errors, _ = call("compare", str(first), file, *SHORT, *validation, "--out", str(tmp_path / "out"))
+    assert (code, errors) == (0, [])
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["results"]
+    assert ["validation images" in row["note"] for row in rows] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -11,15 +11,16 @@ import ray
 import torch
 
 from m3d import decode, moments, standardise
-from pipeline import cli
+from pipeline import cli, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig, with_settings
+from pipeline.documents import sealed
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
-from pipeline.image_sets import training_set
+from pipeline.image_sets import set_of_run, training_set
 from pipeline.ledger import Ledger
 from pipeline.networks import score_all
-from pipeline.record import condensed_manifest, new_record, write_record
+from pipeline.record import commit, condensed_manifest, new_record, write_record
 from pipeline.results import held_row, is_evaluated, read_rows, set_names, write_rows
 from pipeline.shard_reader import read_manifest
 from pipeline.tasks import results
@@ -47,6 +48,20 @@ def test_condensed_is_the_committed_set_decoded_and_normalised(tmp_path: Path) -
     expected = standardise(decode(stored[:, None], 2).flatten(0, 1), mean, std)
     torch.testing.assert_close(images, expected)
     assert labels.tolist() == [label for label in range(4) for _ in range(4)]
+
+
+def test_a_condensed_set_keeps_its_own_moments(tmp_path: Path) -> None:
+    config = small_config()
+    cache = condensed_run(config, tmp_path / "a")
+    path = tmp_path / "a" / "condensed" / "manifest.json"
+    other = {**json.loads(path.read_text()), "mean": [0.5], "std": [0.25]}
+    storage.write_json(str(path), sealed({key: value for key, value in other.items() if key != "checksum"}))
+    held = set_of_run("condensed", config, str(tmp_path / "a"), cache.folder, 0)
+    assert (held.mean, held.std) == ((0.5,), (0.25,))
+    expected = (condensed_images(tmp_path / "a").mean() - 0.5) / 0.25
+    assert float(held.images.mean()) == pytest.approx(float(expected), abs=0.01)
+    random = set_of_run("random", config, str(tmp_path / "a"), cache.folder, 0)
+    assert (random.mean, random.std) == cache.moments
 
 
 def test_random_is_whole_real_training_images_drawn_anew_for_each_seed(tmp_path: Path) -> None:
@@ -209,13 +224,16 @@ def test_an_interrupted_evaluation_goes_on_with_the_networks_that_are_missing(
     with pytest.raises(KeyboardInterrupt):
         evaluate(config, str(tmp_path), cache.folder)
     assert (tmp_path / "evaluation-partial.json").exists()
+    monkeypatch.setattr(f"{score_all.__module__}.commit", lambda: "of another day")
     (row,) = evaluate(config, str(tmp_path), cache.folder)
+    assert row["commit"].split(", ") == sorted({"of another day", commit() or "of another day"})
     assert sorted(trained) == [0, 1, 2]  # none of them twice
     assert "1 of 3 networks are held" in capsys.readouterr().out
     assert not (tmp_path / "evaluation-partial.json").exists()
     (tmp_path / "evaluation.json").unlink()
     trained.append(0)
-    assert evaluate(config, str(tmp_path), cache.folder) == [row]
+    (again,) = evaluate(config, str(tmp_path), cache.folder)
+    assert again == {**row, "commit": "of another day"}
 
 
 @pytest.mark.usefixtures("ray_cluster")

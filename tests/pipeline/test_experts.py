@@ -12,22 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from m3d import accuracy
 from m3d.whole_set import Part
+from pipeline import expert_loop
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.expert_loop import ExpertTask, Worker, train_trajectories
-from pipeline.experts import (
-    Experts,
-    ExpertsManifest,
-    about,
-    feature_network,
-    identity_of,
-    load_snapshot,
-    read_experts,
-    refuse_others,
-    settings_of,
-    trained_network,
-)
+from pipeline.expert_store import ExpertStore, about, identity_of, refuse_others, settings_of
+from pipeline.experts import ExpertsManifest, feature_network, load_snapshot, read_experts, trained_network
 from tests.pipeline.runs import prepared, small_config
 
 SMALL = (
@@ -53,8 +44,8 @@ def task_of(config: RunConfig, out: str, cache: ClassCache) -> ExpertTask:
 def trained(config: RunConfig, out: str, cache: ClassCache, **worker: Any) -> ExpertsManifest:
     task = task_of(config, out, cache)
     train_trajectories(task, Worker(**worker))
-    experts = Experts(out, config.pretrain.architecture, task.identity)
-    return experts.commit(config.pretrain.trajectories, about(config, cache, settings_of(config, cache)))
+    experts = ExpertStore(out, config.pretrain.architecture, task.identity)
+    return experts.publish(config.pretrain.trajectories, about(config, cache, settings_of(config, cache)))
 
 
 def snapshots(out: Path) -> dict[str, bytes]:
@@ -112,6 +103,29 @@ def test_what_is_stopped_goes_on_to_the_same_bytes(tmp_path: Path, stop: int) ->
     assert snapshots(out) == snapshots(tmp_path / "whole")
 
 
+def test_a_training_goes_on_in_the_precision_in_which_it_began(tmp_path: Path) -> None:
+    wide = config_of("pretrain.precision=auto", "pretrain.trajectories=2")
+    cache = prepared(wide, tmp_path)
+
+    def report(metrics: dict[str, Any]) -> None:
+        if metrics["epoch"] == 1:
+            raise Stopped
+
+    auto = expert_loop.WholeSetTrainer
+    with pytest.MonkeyPatch.context() as on_another_machine:
+        on_another_machine.setattr(
+            expert_loop, "WholeSetTrainer", lambda *given, **named: auto(*given, **{**named, "precision": "bfloat16"})
+        )
+        with pytest.raises(Stopped):
+            trained(wide, str(tmp_path), cache, report=report)
+    with pytest.MonkeyPatch.context() as here:
+        here.setattr("m3d.precision.cpu_has_amx", lambda: False)
+        manifest = trained(wide, str(tmp_path), cache)
+        assert [record["precision"] for record in manifest["trajectories"]] == ["bfloat16", "bfloat16"]
+        more = trained(config_of("pretrain.precision=auto", "pretrain.trajectories=3"), str(tmp_path), cache)
+    assert more["trajectories"][2]["precision"] == "float32"
+
+
 def test_a_damaged_checkpoint_costs_its_work_only(tmp_path: Path) -> None:
     config = config_of()
     cache = prepared(config, tmp_path)
@@ -153,7 +167,7 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     refuse_others(str(begun), None, settings_of(other, cache), "convnet1")
     settings = settings_of(config, cache)
-    Experts(str(begun), "convnet1", identity_of(settings)).claim(settings)  # killed before the manifest was written
+    ExpertStore(str(begun), "convnet1", identity_of(settings)).claim(settings, None)  # killed before the manifest
     refuse_others(str(begun), None, settings, "convnet1")
     with pytest.raises(UserError, match=r"differing in pretrain\.batch; "):
         refuse_others(str(begun), None, settings_of(other, cache), "convnet1")

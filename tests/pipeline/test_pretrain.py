@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import object_log, ray_setup, storage
+from pipeline import object_log, ray_setup, storage, whole_row
 from pipeline.config import Pretrain, with_settings
 from pipeline.errors import FailedError, UserError
 from pipeline.experts import read_experts
 from pipeline.plan import Node
 from pipeline.presets import preset
-from pipeline.pretrain import Shares, _sentence, pretrain, shares_of, steps_per_epoch
+from pipeline.pretrain import _sentence, pretrain
 from pipeline.progress import Display
-from pipeline.results import read_rows
+from pipeline.results import read_rows, write_rows
+from pipeline.training_shares import Shares, shares_of, steps_per_epoch
 from pipeline.watch_training import Watch
 from tests.pipeline.runs import prepared, small_config
 from tests.pipeline.test_experts import free_port, one_of_two, task_of
@@ -135,6 +136,17 @@ def test_errors_are_one_line() -> None:
     other = _sentence(_Failed(a=ValueError("gloo: closed\nat line 3")), 3)
     assert isinstance(other, FailedError)
     assert "failed 3 times, at last with ValueError: gloo: closed; the same command goes on" in str(other)
+
+
+def test_a_row_of_more_networks_answers_for_fewer(tmp_path: Path) -> None:
+    manifest: Any = {"checksum": "of the manifest"}
+    config = small_config("pretrain.trajectories=2")
+    row = {"set": "whole", "architecture": config.pretrain.architecture, "protocol": "pretrain", "schedule": "pretrain"}
+    row |= {"on": "test", "experts": "of the manifest", "seeds": [0, 1, 2]}
+    write_rows(str(tmp_path), [{**row, "mean": 90.0}])
+    assert whole_row.held(config, str(tmp_path), manifest) is not None
+    assert whole_row.held(small_config("pretrain.trajectories=4"), str(tmp_path), manifest) is None
+    assert whole_row.held(config, str(tmp_path), {**manifest, "checksum": "of another"}) is None
 
 
 def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: Path) -> None:

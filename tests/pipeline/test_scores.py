@@ -66,6 +66,16 @@ def test_scores_are_fractions_of_like_rows() -> None:
     assert (alone["accuracy"], alone["ior"], alone["hlr"], alone["lrs"]) == (0.6, None, None, None)
 
 
+def test_hard_label_recovery_is_that_of_hard_labels() -> None:
+    rows = [plain("whole", 80.0, protocol="pretrain"), plain("random", 20.0), plain("condensed", 70.0, labels="soft")]
+    (alone,) = scores(rows)
+    assert (alone["ior"], alone["hlr"], alone["lrs"]) == (pytest.approx(0.5), None, None)
+    soft, hard = scores([*rows, plain("condensed", 60.0)])
+    assert (soft["labels"], soft["ior"], soft["hlr"]) == ("soft", pytest.approx(0.5), pytest.approx(0.2))
+    assert soft["lrs"] == pytest.approx(label_robust_score(0.5, 0.2))
+    assert (hard["ior"], hard["hlr"]) == (pytest.approx(0.4), pytest.approx(0.2))
+
+
 @pytest.mark.parametrize(
     "other",
     [{"epochs": 10}, {"condensed_set": "b"}, {"training": {"batch": 8}}, {"flip": False}, {"class_shards": "y"}],

@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.cli import main
 from pipeline.documents import sealed
 from pipeline.errors import UserError
-from pipeline.experts import Experts
+from pipeline.expert_store import ExpertStore
 from pipeline.record import new_record, write_record
 from pipeline.shard_writer import condensed_shard
 from pipeline.verify import verify
@@ -147,8 +147,8 @@ def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
 
 
 def test_a_refused_training_is_nothing_wrong(run: Path) -> None:
-    experts = Experts(str(run), "convnet1", "identity")
-    experts.claim({})
+    experts = ExpertStore(str(run), "convnet1", "identity")
+    experts.claim({}, None)
     assert "the networks were never finished" in said(run)
     experts.disclaim()
     assert said(run) == ""

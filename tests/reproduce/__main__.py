@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.errors import UserError
 from tests.reproduce import measure
 from tests.reproduce.cells import CELLS, Cell, OutOfTimeError
 from tests.reproduce.page import write_page
@@ -47,6 +48,7 @@ def main() -> int:
             _file(cell).unlink(missing_ok=True)
             shutil.rmtree(Path(given.work) / cell.name, ignore_errors=True)
     left, code = [], 0
+    again = f"the same command {'without --fresh ' if given.fresh else ''}goes on"
     for cell in todo:
         reason = _missing(cell, given.data)
         if reason:
@@ -56,15 +58,19 @@ def main() -> int:
         try:
             measure.write(measure.run(cell, data=data, work=Path(given.work), runs=given.runs, ends=ends))
         except KeyboardInterrupt:
-            left.append(f"{cell.name}: interrupted; the same command goes on")
+            left.append(f"{cell.name}: interrupted; {again}")
             code = 130
             break
         except OutOfTimeError:
-            left.append(f"{cell.name}: under way; the same command {'without --fresh ' if given.fresh else ''}goes on")
+            left.append(f"{cell.name}: under way; {again}")
             break
         except subprocess.CalledProcessError as error:
             left.append(f"{cell.name}: failed, exit code {error.returncode}")
             code = 1
+            continue
+        except UserError as error:  # such as a damaged record below --runs
+            left.append(f"{cell.name}: {error}")
+            code = 2
             continue
         print(f"{cell.name}: measured, {_file(cell)}")
     done = sum(_file(cell).exists() for cell in wanted)

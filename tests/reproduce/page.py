@@ -28,7 +28,7 @@ IOR, the improvement over random images; HLR, what is lost against the whole set
 ## All cells
 
 The network that condensed, trained on each set; *published* is for the condensed one. Below, a section of every cell has the
-other networks, intervals, seeds, commits, hardware and commands. What begins with *early* was measured by hand before there was `make reproduce`.
+other networks, intervals, seeds, commits, hardware and commands. The whole set has a schedule of its own. What begins with *early* was measured by hand before there was `make reproduce`.
 """
 SETS = (*BASELINES, "whole")
 

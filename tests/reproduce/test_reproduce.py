@@ -219,6 +219,9 @@ def test_an_interruption_takes_the_command_along(
     assert tool.main() == 130
     assert stopped.read_text() == "saved"  # before the program has ended
     assert "digits_ipc1: interrupted; the same command goes on" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--fresh"])
+    assert tool.main() == 130
+    assert "interrupted; the same command without --fresh goes on" in capsys.readouterr().out
 
 
 def test_cells_with_a_result_and_without_data_are_left_out(
@@ -279,5 +282,12 @@ def test_cells_with_a_result_and_without_data_are_left_out(
     capsys.readouterr()
     assert tool.main() == 1
     assert "digits_ipc10: failed, exit code 2" in capsys.readouterr().out  # the second one was tried, too
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "config.json").write_text("{")
+    monkeypatch.undo()
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "none")
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc10", "--runs", str(tmp_path / "runs")])
+    assert tool.main() == 2
+    assert f"digits_ipc10: {tmp_path / 'runs' / 'config.json'}" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc2"])
     assert tool.main() == 2
