@@ -21,7 +21,8 @@ from pipeline.networks import Trial, blocks, score_all, share
 from pipeline.partial import Partial, key_of
 from pipeline.progress import Display, console, say
 from pipeline.published_moments import published_moments
-from pipeline.results import Scored, described_protocol, knobs, row_of, span, training_for
+from pipeline.result_tables import described_protocol, span
+from pipeline.results import Scored, knobs, row_of, training_for
 from pipeline.shard_reader import condensed_folder, load_condensed, read_manifest
 
 FILE = "comparison.json"

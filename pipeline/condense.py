@@ -11,13 +11,13 @@ from pipeline.config import RunConfig
 from pipeline.documents import ExecutionEntry, RunRecord
 from pipeline.drive import drive
 from pipeline.errors import FailedError, UserError, first_line
+from pipeline.group_task import GroupTask
 from pipeline.ledger import Ledger, read_run
 from pipeline.metrics import RunMetrics
 from pipeline.plan import Placement, capacity, does_not_fit, fits, smallest_gpu, stored_placement
 from pipeline.progress import Display, say
 from pipeline.record import add_commit, condensed_manifest, identity, new_record, shard_metadata, write_record
 from pipeline.scalars import Scalars
-from pipeline.worker import GroupTask
 
 
 def condense(config: RunConfig, out: str, cache_folder: str) -> None:

@@ -7,7 +7,6 @@ Instead a lost actor's group goes back into the queue and on from its checkpoint
 
 import asyncio
 import itertools
-import re
 import signal
 import threading
 import time
@@ -16,14 +15,16 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from m3d.execution import Execution
 from pipeline import ray_setup
+from pipeline.actor import CondenseActor
 from pipeline.config import Resources
+from pipeline.deaths import reason
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError, first_line
+from pipeline.group_task import GroupTask
 from pipeline.plan import Placement, chosen, room
-from pipeline.worker import CondenseActor, GroupTask
 
 LOST = (RayError, DeviceError, asyncio.TimeoutError)
 """The actor is gone, silent or of no more use; its group is not. (A task's own error is looked at before.)"""
@@ -294,24 +295,3 @@ async def _follow(stream: Any, stall_s: float) -> AsyncIterator[dict[str, Any]]:
         except StopAsyncIteration:
             return
         yield await value
-
-
-def reason(error: BaseException, stall_s: float) -> str:
-    """Why an actor or a task ended, in a few words."""
-    if isinstance(error, asyncio.TimeoutError):
-        return f"silent for {stall_s:g} s"
-    if isinstance(error, FailedError):
-        return first_line(error)
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {first_line(error.cause)}" if error.cause else first_line(error)
-    if isinstance(error, RayActorError):
-        return f"{type(error).__name__}: {_told(str(error))}"
-    return f"{type(error).__name__}: {first_line(error)}"
-
-
-def _told(text: str) -> str:
-    """Of Ray's long account of a death, what caused it: the constructor's error, or the detail of the exit."""
-    if "creation task" in text:
-        return text.strip().splitlines()[-1].strip()
-    detail = re.search(r"exit detail: (.*?)(\. Some common causes|$)", text, re.MULTILINE)
-    return detail.group(1).strip() if detail else text.strip().splitlines()[0]

@@ -1,40 +1,22 @@
 """What a run will take, before it runs: a short calibration on the cluster's own hardware, and arithmetic."""
 
-import os
-import resource
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import ray
-import torch
 from rich.table import Table
 
-from m3d import ClassImages, Condenser, TestSet, Trainer, accuracy, compiler, training_of
-from m3d.config import ConfigError
-from m3d.execution import choose, compiles, training_flops
-from m3d.precision import resolve
 from pipeline import ray_setup
+from pipeline.calibration import CALIBRATION_S, condense_speed, decode_rate, evaluate_speed
 from pipeline.class_shards import ShardPlan, plan_shards
 from pipeline.config import RunConfig
-from pipeline.decode_image import BadImageError, pixels
-from pipeline.errors import UserError
 from pipeline.networks import share
 from pipeline.plan import Placement, capacity
 from pipeline.prepare import absolute_path
 from pipeline.progress import clock, say
 from pipeline.results import set_names
-from pipeline.sources import open_source
 from pipeline.tasks import results
-from pipeline.worker import device_of_actor
-
-CALIBRATION_S = 8.0
-"""Seconds of iterations that are timed."""
-DECODED = 400
-"""Images of the source that are decoded at most, or as many as two seconds allow."""
-TESTED = 1024
-"""Test images that are scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +82,7 @@ def estimate(config: RunConfig) -> Estimate:
     return Estimate(
         start_s=ray_s + 3 * process_s,
         compile_s=compile_s,
-        prepare_s=images / _decode_rate(config, shards, int(sum(node.cpus for node in ray_setup.nodes())) or 1),
+        prepare_s=images / decode_rate(config, shards, int(sum(node.cpus for node in ray_setup.nodes())) or 1),
         iteration_s=slowest["iteration_s"],
         group_s=group_s,
         condense_s=compile_s + rounds * group_s,
@@ -149,7 +131,7 @@ def _condensing(
     at_once = max(
         1, min(placement.actors, capacity(placement.cpus_per_actor, placement.gpus_per_actor, ray_setup.nodes()))
     )
-    task = _condense_speed.options(
+    task = condense_speed.options(
         num_cpus=placement.cpus_per_actor, num_gpus=placement.gpus_per_actor, scheduling_strategy="SPREAD"
     )
     group = max(placement.groups, key=len)
@@ -165,68 +147,12 @@ def _condensing(
     return round_of(0), round_of(CALIBRATION_S)
 
 
-@ray.remote(max_retries=2)
-def _condense_speed(
-    config: RunConfig,
-    shards: ShardPlan,
-    group: tuple[int, ...],
-    threads: int,
-    share_of_actor: int,
-    seconds: float,
-    asked: float,
-) -> dict[str, Any]:
-    began = time.time()
-    torch.set_num_threads(threads)
-    device, side = device_of_actor(), config.data.image_size
-    shape = (shards.channels, side, side)
-    try:
-        execution = choose(
-            config.condense, config.encoder, shape=shape, classes=share_of_actor, device=device, threads=threads
-        )
-    except ConfigError as error:
-        raise UserError(str(error)) from None
-    random = torch.Generator().manual_seed(0)
-    # Enough images to draw from and to begin with; the speed does not depend on how many there are.
-    enough = max(config.condense.batch_real, config.condense.images_per_class * config.condense.factor**2)
-    images = [torch.randint(0, 256, (enough, *shape), dtype=torch.uint8, generator=random) for _ in group]
-    condenser = Condenser(
-        ClassImages(images, group, seed=config.seed, device=device),
-        condense=config.condense,
-        kernel=config.kernel,
-        augment=config.augment,
-        encoder=config.encoder,
-        mean=(0.5,) * shape[0],
-        std=(0.25,) * shape[0],
-        class_count=len(shards.names),
-        execution=execution,
-    )
-    state = condenser.init()
-    if execution.compiled:
-        with compiler.alone():
-            condenser.warm_up(state)
-    warm_s = time.time() - began
-    steps, timed = 0, time.perf_counter()
-    while seconds and (steps < 2 or time.perf_counter() - timed < seconds):
-        state, _ = condenser.step(state)
-        condenser.finished(state)  # waits for the device
-        steps += 1
-    data = sum(shards.counts["train"][label] for label in group) * shape[0] * side**2
-    return {
-        "iteration_s": (time.perf_counter() - timed) / max(1, steps),
-        "compile_s": warm_s,
-        "process_s": began - asked,
-        "bytes": _highest_bytes(device) + data,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        "execution": execution.as_dict(),
-    }
-
-
 def _evaluating(config: RunConfig, shards: ShardPlan) -> tuple[float, int, int, float]:
     """Mean seconds of a network, how many networks, how many at a time, and seconds to compile."""
     kinds = [(name, architecture) for architecture in config.evaluate.architectures for name in set_names(config)]
     networks = len(kinds) * config.evaluate.seeds
     threads, gpus, slots = share(networks, config)
-    task = _evaluate_speed.options(num_cpus=threads, num_gpus=gpus)
+    task = evaluate_speed.options(num_cpus=threads, num_gpus=gpus)
     at_once = min(slots, networks)
     seconds, compile_s = [], 0.0
     for architecture in config.evaluate.architectures:
@@ -247,85 +173,9 @@ def _images(name: str, config: RunConfig) -> int:
     return stored * config.condense.factor**2 if name in ("condensed", "mosaic") else stored
 
 
-@ray.remote(max_retries=2)
-def _evaluate_speed(
-    config: RunConfig, shards: ShardPlan, architecture: str, per_class: int, threads: int, networks: int
-) -> tuple[float, float]:
-    torch.set_num_threads(threads)
-    device, side, classes = device_of_actor(), config.data.image_size, len(shards.names)
-    shape, training = (shards.channels, side, side), training_of(config.evaluate)
-    count = per_class * classes
-    work = networks * training_flops(training, architecture, count, shape)
-    compiled, _ = compiles(config.evaluate.compile, work, device, threads, key="evaluate.compile")
-    began = time.perf_counter()
-    precision = resolve(config.condense.precision, device)
-    key = (architecture, shape, classes, precision, compiled, device)
-    trainer = _TRAINERS.setdefault(
-        key, Trainer(architecture, shape, classes=classes, precision=precision, compiled=compiled, device=device)
-    )
-    random = torch.Generator().manual_seed(0)
-    images, labels = torch.randn((count, *shape), generator=random).to(device), torch.arange(count) % classes
-    tested = torch.randint(0, 256, (TESTED, *shape), dtype=torch.uint8, generator=random)
-    test = TestSet(
-        images=tested,
-        labels=torch.zeros(TESTED).long(),
-        mean=(0.5,) * shape[0],
-        std=(0.25,) * shape[0],
-        classes=classes,
-    )
-
-    def seconds(epochs: int) -> float:
-        started = time.perf_counter()
-        trainer.train(images, labels, config=replace(training, epochs=epochs), seed=0)
-        _settle(device)
-        return time.perf_counter() - started
-
-    def scoring() -> float:
-        started = time.perf_counter()
-        accuracy(trainer.network, test, precision=precision, logits=trainer.logits if compiled else None)
-        return time.perf_counter() - started
-
-    seconds(1)
-    scoring()
-    warm_s = time.perf_counter() - began
-    batches = -(-count // training.batch)
-    epochs = max(1, min(training.epochs, 24 // batches))
-    total_tests = sum(shards.counts["test"])
-    return seconds(epochs) / epochs * training.epochs + scoring() / TESTED * total_tests, warm_s
-
-
-_TRAINERS: dict[Any, Trainer] = {}
-
-
-def _decode_rate(config: RunConfig, shards: ShardPlan, cores: int) -> float:
-    """Images a second on so many cores, by the first images of the source."""
-    items = open_source(absolute_path(config.data)).read("train", [shards.source_labels[0]])
-    began, count = time.perf_counter(), 0
-    for item in items:
-        try:
-            pixels(item.content, config.data.image_size, shards.channels)
-        except BadImageError:
-            continue
-        count += 1
-        if count >= DECODED or time.perf_counter() - began > 2:
-            break
-    return max(1, count) / max(1e-6, time.perf_counter() - began) * cores
-
-
 def _disk(config: RunConfig, shards: ShardPlan) -> float:
     pixels_of_image = shards.channels * config.data.image_size**2
     images = sum(sum(held) for held in shards.counts.values())
     stored = len(shards.names) * config.condense.images_per_class * pixels_of_image
     # Class shards hold a byte a pixel; a checkpoint holds pixels and momentum in float32, two of it while one is replaced.
     return images * pixels_of_image + stored * (1 + 2 * 2 * 4)
-
-
-def _highest_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

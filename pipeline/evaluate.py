@@ -9,6 +9,7 @@ import torch
 
 from m3d.config import ConfigError
 from pipeline import ray_setup
+from pipeline.actor import device_of_actor
 from pipeline.baselines import CHOSEN, chosen_rows
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
@@ -18,23 +19,12 @@ from pipeline.image_sets import set_of_run
 from pipeline.networks import Trial, blocks, score_all, share
 from pipeline.partial import Partial, key_of
 from pipeline.progress import Display, console, say
-from pipeline.results import (
-    Scored,
-    held_row,
-    knobs,
-    read_rows,
-    row_of,
-    scores_table,
-    set_names,
-    table,
-    training_for,
-    write_rows,
-)
+from pipeline.result_tables import scores_table, table
+from pipeline.results import Scored, held_row, knobs, read_rows, row_of, set_names, training_for, write_rows
 from pipeline.scores import scores
 from pipeline.shard_reader import condensed_folder, read_manifest
 from pipeline.soft_labels import pretrain_command, teacher_of
 from pipeline.tasks import result
-from pipeline.worker import device_of_actor
 
 
 def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, Any]]:

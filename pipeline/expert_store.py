@@ -15,10 +15,11 @@ from safetensors.torch import load, save
 
 from pipeline import storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, differing_keys, to_dict
+from pipeline.config import RunConfig
 from pipeline.documents import parsed, sealed
 from pipeline.errors import UserError, listed
 from pipeline.experts import ExpertsManifest, SnapshotEntry, TrajectoryRecord, folder_of
+from pipeline.settings import differing_keys, to_dict
 from pipeline.shard_schema import MANIFEST
 
 SETTINGS = "settings.json"

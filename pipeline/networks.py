@@ -13,6 +13,7 @@ from m3d.device_names import device_name
 from m3d.execution import training_flops, with_compiler
 from m3d.precision import resolve
 from pipeline import ray_setup
+from pipeline.actor import device_of_actor
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
@@ -23,7 +24,6 @@ from pipeline.record import commit
 from pipeline.results import Scored
 from pipeline.tasks import results
 from pipeline.under_way import UnderWay
-from pipeline.worker import device_of_actor
 
 Loader = Callable[[int], TrainingSet]
 """A seed's training set; travels to the task, so it is a function of a module or a partial of one."""

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
 from m3d.whole_set import Part
-from pipeline import ray_setup, storage
+from pipeline import arrow_storage, ray_setup, storage
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import FailedError, UserError, first_line
@@ -26,7 +26,7 @@ from pipeline.expert_store import ExpertStore, about, identity_of, refuse_others
 from pipeline.experts import read_experts
 from pipeline.progress import Display, console, say
 from pipeline.record import commit, joined, versions
-from pipeline.results import table
+from pipeline.result_tables import table
 from pipeline.training_shares import Shares, shares_of, steps_per_epoch, training_images
 from pipeline.watch_training import Watch
 from pipeline.whole_row import held, scored
@@ -133,7 +133,7 @@ def _trainer(task: ExpertTask, shares: Shares, config: RunConfig, store: ExpertS
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # what a worker prints would appear twice
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(max(START_S, config.resources.wait_s)))
     again = config.resources.attempts - 1
-    filesystem, folder = storage.arrow_filesystem(storage.join(store.folder, "ray"))
+    filesystem, folder = arrow_storage.file_system(storage.join(store.folder, "ray"))
     return TorchTrainer(
         _loop,
         train_loop_config={"task": task, "events": events},

@@ -9,10 +9,11 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, differing_keys, from_dict, to_dict
+from pipeline.config import RunConfig
 from pipeline.documents import RunRecord, checked, sealed
 from pipeline.ledger import refuse_another
 from pipeline.plan import Placement
+from pipeline.settings import differing_keys, from_dict, to_dict
 
 PACKAGES = ("m3d-condense", "torch", "torchvision", "ray", "pyarrow", "numpy")
 METHOD = ("seed", "kernel", "augment", "encoder", "condense")

@@ -1,19 +1,16 @@
 """The stages in order. Each does only what is missing, so repeating a command goes on where it ended."""
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from m3d.config import SETS, ConfigError
-from m3d.encoders import architecture, check_name
-from m3d.formation import tile_sides
-from m3d.kernels import kernel_named
+from m3d.config import SETS
 from pipeline import object_log, s3, storage
+from pipeline.checks import _check_architecture, check
 from pipeline.class_cache import ClassCache
 from pipeline.compare import compare
 from pipeline.condense import condense
-from pipeline.config import RunConfig, from_dict, with_settings
+from pipeline.config import RunConfig
 from pipeline.documents import SEAL
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import evaluate
@@ -27,10 +24,10 @@ from pipeline.progress import say
 from pipeline.record import check_same_run
 from pipeline.report import is_reported, report
 from pipeline.results import is_evaluated
+from pipeline.settings import from_dict, with_settings
 from pipeline.shard_reader import condensed_folder, read_manifest
 from pipeline.shard_schema import MANIFEST
 from pipeline.soft_labels import without_teacher
-from pipeline.sources.subsets import subset
 
 
 def run_all(config: RunConfig, out: str) -> None:
@@ -208,41 +205,6 @@ def _held(out: str) -> Iterator[None]:
         finally:
             if s3.retries():
                 say(f"{s3.retries()} requests to the storage were sent again")
-
-
-def check(config: RunConfig) -> None:
-    """Everything that can be wrong in the settings, before anything is read or started; those of the storage hold now.
-
-    Raises:
-        UserError: with the key to blame and what is allowed.
-    """
-    s3.use(config.storage)
-    try:
-        if config.data.subset:
-            subset(config.data.subset)
-        kernel_named(config.kernel.name)
-        _check_architecture(config.encoder.name, "encoder.name", config)
-        for name in config.evaluate.architectures:
-            _check_architecture(name, "evaluate.architectures", config)
-        check_name(config.pretrain.architecture, "pretrain.architecture")
-        tile_sides(config.data.image_size, config.condense.factor)
-        if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
-            raise ConfigError(
-                "kernel.estimator: unbiased needs two views of a class; raise condense.images_per_class or condense.factor"
-            )
-    except ConfigError as error:
-        raise UserError(str(error)) from None
-    if config.evaluate.on == "validation" and not config.data.validation_fraction:
-        raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
-
-
-def _check_architecture(name: str, key: str, config: RunConfig) -> None:
-    """Raises ConfigError for an unknown network, or one that needs larger images."""
-    check_name(name, key)
-    try:
-        architecture(name, channels=config.data.channels or 3, image_size=config.data.image_size, classes=2)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {re.sub('^(encoder:|architecture) ', '', str(error))}") from None
 
 
 def _condense(config: RunConfig, out: str) -> None:

@@ -16,8 +16,9 @@ from typing import Any, get_type_hints
 import yaml
 
 from pipeline import storage
-from pipeline.config import RunConfig, known_keys, to_dict, with_settings
+from pipeline.config import RunConfig
 from pipeline.errors import UserError, listed, nearest_key
+from pipeline.settings import known_keys, to_dict, with_settings
 
 KINDS = ("uniform", "loguniform", "choice", "grid")
 GRID_POINTS = 5

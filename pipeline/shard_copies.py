@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import storage
+from pipeline import arrow_storage, storage
 from pipeline.config import Data
 from pipeline.errors import UserError
 from pipeline.files import in_threads
@@ -43,7 +43,7 @@ def open_shard(path: str, sha256: str, data: Data, *, must_map: bool = False) ->
         UserError: it must be mapped, and the disk has no room for a copy.
     """
     if storage.is_local(path):
-        return storage.arrow_source(path)
+        return arrow_storage.source(path)
     size, budget = storage.size_of(path), data.disk_cache_gib * GIB
     why = f"data.disk_cache_gib is {data.disk_cache_gib:g}"
     for _ in range(3 if size <= budget else 0):
@@ -59,7 +59,7 @@ def open_shard(path: str, sha256: str, data: Data, *, must_map: bool = False) ->
             f"{path}: {size / GIB:.2f} GiB must be mapped, but there is no room for a copy in {folder_of(data)} ({why}); raise "
             "data.disk_cache_gib or choose another data.disk_cache"
         )
-    return storage.arrow_source(path)
+    return arrow_storage.source(path)
 
 
 def room_for_copies(data: Data) -> int:

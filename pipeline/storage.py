@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import pyarrow as pa
-import pyarrow.fs
 
 from pipeline import s3
 from pipeline.errors import UserError
@@ -103,7 +101,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     """
     try:
         if is_local(path):
-            _write_local(Path(_open(path)[1]), data)
+            _write_local(Path(opened(path)[1]), data)
         else:
             sent = bytes(data)
             parts = {"chunksize": s3.PART_BYTES} if is_s3(path) else {}
@@ -161,7 +159,7 @@ class Writing:
     closed = False
 
     def __init__(self, path: str) -> None:
-        _, self._root = _open(path)
+        _, self._root = opened(path)
         self._path, self._hash = path, hashlib.sha256()
         local = is_local(path)
         self._place = Path(self._root) if local else None
@@ -263,34 +261,6 @@ def sweep(folder: str, age_s: float = 60.0) -> None:
                 path.unlink()
 
 
-def arrow_source(path: str) -> pa.NativeFile:
-    """An Arrow input: memory-mapped for a local file, otherwise the object's bytes."""
-    if is_local(path):
-        return pa.memory_map(path, "r")
-    return pa.BufferReader(read_bytes(path))
-
-
-def arrow_filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The same file system for those who want Arrow's interface, and the path within it."""
-    fs, root = _open(path)
-    if is_local(path):
-        return pyarrow.fs.LocalFileSystem(), root
-    if is_s3(path):
-        return _s3_files(), root.rstrip("/")
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), root.rstrip("/")
-
-
-class _S3Files(pyarrow.fs.PyFileSystem):
-    """S3 as Arrow's own kind. A session does not pickle, so it is opened anew wherever it is sent."""
-
-    def __reduce__(self) -> Any:
-        return _s3_files, ()
-
-
-def _s3_files() -> _S3Files:
-    return _S3Files(pyarrow.fs.FSSpecHandler(s3.file_system()))
-
-
 def sha256(data: bytes | memoryview) -> str:
     """Hexadecimal checksum."""
     return hashlib.sha256(data).hexdigest()
@@ -316,11 +286,12 @@ def _entries(path: str) -> list[tuple[str, str]]:
 
 
 def _do(path: str, operation: Callable[[Any, str], Any]) -> Any:
-    fs, root = _open(path)
+    fs, root = opened(path)
     return s3.call(path, lambda: operation(fs, root)) if is_s3(path) else operation(fs, root)
 
 
-def _open(path: str) -> tuple[Any, str]:
+def opened(path: str) -> tuple[Any, str]:
+    """The file system of a path, as fsspec knows it, and the path within it."""
     if is_s3(path):
         return s3.file_system(), path.partition("://")[2]
     # A listing cache would hide what other processes write.

@@ -15,8 +15,9 @@ from pipeline.plan import Placement, capacity
 from pipeline.progress import Display
 from pipeline.search_space import Values
 from pipeline.tasks import results
-from pipeline.trial import TrialFailedError, TrialTask, run_trial, score_stored
+from pipeline.trial import TrialFailedError, run_trial, score_stored
 from pipeline.trial_record import Trial
+from pipeline.trial_task import TrialTask
 
 
 def complete(task: TrialTask, values: Values, placement: Placement) -> None:
@@ -118,6 +119,6 @@ def _whole(task: TrialTask, values: Values) -> tuple[float, ...]:
 
 
 def _device() -> torch.device:
-    from pipeline.worker import device_of_actor
+    from pipeline.actor import device_of_actor
 
     return device_of_actor()

@@ -7,10 +7,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from pipeline import storage
-from pipeline.config import RunConfig, to_dict
+from pipeline.config import RunConfig
 from pipeline.search_space import Space
-from pipeline.trial import measured_config
+from pipeline.settings import to_dict
 from pipeline.trial_record import Rung
+from pipeline.trial_task import measured_config
 from pipeline.tune_plots import heat_map, importance, importance_bars, learning_curves, parallel_coordinates
 from pipeline.tune_results import Found, accuracy_text, best_config, remark, value_text
 

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from pipeline import storage
-from pipeline.config import RunConfig, to_dict
+from pipeline.config import RunConfig
 from pipeline.errors import FailedError
 from pipeline.search_space import RATE, Values, configured
-from pipeline.trial import TrialTask
+from pipeline.settings import to_dict
 from pipeline.trial_record import Rung, Trial, TrialFolder
+from pipeline.trial_task import TrialTask
 
 TRIALS, BEST, TESTED = "trials.parquet", "best.json", "final.json"
 SHOWN = 10

@@ -10,8 +10,8 @@ from ray.tune.experiment.trial import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from pipeline.config import RunConfig
-from pipeline.trial import TrialTask
 from pipeline.trial_record import Rung
+from pipeline.trial_task import TrialTask
 
 METRIC, BUDGET = "accuracy", "budget"
 """What is maximised, and what a rung costs: reduction**0, reduction**1, ..., so that rungs meet those of ASHA exactly."""

@@ -10,17 +10,18 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from pipeline import ray_setup, storage, tune_state
+from pipeline import arrow_storage, ray_setup, storage, tune_state
+from pipeline.actor import device_of_actor
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.plan import Placement, capacity
 from pipeline.progress import say
 from pipeline.search_space import Domain, Space
-from pipeline.trial import TrialFailedError, TrialTask, run_trial
+from pipeline.trial import TrialFailedError, run_trial
+from pipeline.trial_task import TrialTask
 from pipeline.tune_results import Found, found
 from pipeline.tune_schedulers import BUDGET, METRIC, scheduler, told
 from pipeline.tune_watch import Watch, close, search_seconds
-from pipeline.worker import device_of_actor
 
 NAME = "search"
 """Folder of Ray Tune's own files, TensorBoard's among them."""
@@ -61,7 +62,7 @@ def search(
     needed = {"cpu": placement.cpus_per_actor, "gpu": placement.gpus_per_actor}
     objective = tune.with_resources(_objective(task), {name: share for name, share in needed.items() if share})
     folder = storage.join(out, NAME)
-    filesystem, root = storage.arrow_filesystem(folder)
+    filesystem, root = arrow_storage.file_system(folder)
     held = found(task, space.start, tuple(space.domains))
     if not moved and tune_state.is_whole(folder, {trial.key for trial in held.trials}, task.key):
         say(f"tune: goes on with the search in {out}")

@@ -17,8 +17,9 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from pipeline import ray_setup, storage
+from pipeline.checks import check
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, differing_keys, from_dict, to_dict
+from pipeline.config import RunConfig
 from pipeline.documents import parsed, sealed
 from pipeline.errors import UserError, listed
 from pipeline.lease import Lease
@@ -26,10 +27,10 @@ from pipeline.plan import Placement
 from pipeline.prepare import prepare, require_images
 from pipeline.progress import console, say
 from pipeline.record import FREE, commit, versions
-from pipeline.run import check
 from pipeline.search_space import Space, default_space, space_of_file
-from pipeline.trial import TrialTask, chosen_classes, measured_config, trial_rungs
+from pipeline.settings import differing_keys, from_dict, to_dict
 from pipeline.trial_record import TrialFolder
+from pipeline.trial_task import TrialTask, chosen_classes, measured_config, trial_rungs
 from pipeline.tune_final import complete, tested
 from pipeline.tune_page import write_page
 from pipeline.tune_results import BEST, TESTED, TRIALS, Found, found, table, tested_table, write_best, write_trials

@@ -10,8 +10,8 @@ from ray.tune.experiment.trial import Trial as TuneTrial
 from pipeline import storage
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.progress import Display
-from pipeline.trial import TrialTask
 from pipeline.trial_record import Trial
+from pipeline.trial_task import TrialTask
 from pipeline.tune_results import accuracy_text, values_text
 
 CLOCK = "clock.json"

@@ -7,13 +7,13 @@ import numpy as np
 
 from pipeline import s3, storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import from_dict, with_settings
 from pipeline.documents import CondensedManifest, RunRecord
 from pipeline.errors import UserError, listed
 from pipeline.experts import FOLDER as EXPERTS
 from pipeline.experts import ExpertsManifest, folder_of, load_snapshot, read_experts
 from pipeline.ledger import read_run
 from pipeline.results import read_rows
+from pipeline.settings import from_dict, with_settings
 from pipeline.shard_reader import CondensedShard, read_manifest, read_shard
 from pipeline.shard_schema import MANIFEST
 

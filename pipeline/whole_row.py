@@ -10,11 +10,12 @@ import torch
 from m3d import accuracy
 from m3d.precision import resolve
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, to_dict
+from pipeline.config import RunConfig
 from pipeline.expert_store import RULE
 from pipeline.experts import ExpertsManifest, seal_of, trained_network
 from pipeline.progress import Display
 from pipeline.results import read_rows, write_rows
+from pipeline.settings import to_dict
 from pipeline.tasks import results
 from pipeline.training_shares import Shares, training_images
 

@@ -1,14 +1,11 @@
 """The worker: a plain class that condenses one group after another, and the thin Ray actor over it."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import ray
 import torch
 
 from m3d import ClassImages, Condenser, CondenseState, ImageParts, NotFiniteError, StreamedImages, compiler, iterate
@@ -17,74 +14,13 @@ from m3d.execution import Execution, choose
 from m3d.passes import passes
 from pipeline import s3, storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import Resources, RunConfig
 from pipeline.errors import DeviceError, UserError, first_line, listed
-from pipeline.ledger import Ledger, placed, snapshot
+from pipeline.group_checkpoints import Checkpoints
+from pipeline.group_task import GroupTask
+from pipeline.ledger import Ledger, placed
 from pipeline.room import GIB, Room, choose_room, host_memory
-from pipeline.run_log import RunLog
 from pipeline.shard_copies import folder_of, room_for_copies
 from pipeline.shard_writer import condensed_shard
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupTask:
-    """Everything that a worker must know; the classes themselves it reads from their shards."""
-
-    config: RunConfig
-    out: str
-    cache: str
-    """Folder of the class shards."""
-    groups: tuple[tuple[int, ...], ...]
-    identity: str
-    threads: int
-    metadata: dict[str, Any]
-    """Goes into every shard."""
-    execution: Execution | None = None
-    """How the step is computed, where an earlier call has decided it."""
-    share: int = 1
-    """Classes that one actor condenses, one group after another: how much work compiling must pay for."""
-    gpu_share: float = 1.0
-    """Part of a GPU's memory that an actor may use."""
-    neighbours: int = 1
-    """Actors that may share a node with this one, itself counted: they share its memory."""
-    gpu_memory: float = 0.0
-    """Bytes of the smallest GPU of the cluster, where that is known: blocks that suit one device are the run's."""
-    report_every_s: float = 1.0
-    """Seconds between two progress events of a group."""
-    run: str = ""
-    """Names the run in logs."""
-
-
-class Checkpoints:
-    """Saves a group's state every so often: copied at once, written in the background, one write at a time."""
-
-    def __init__(self, ledger: Ledger, group: int, settings: Resources, iteration: int) -> None:
-        self.ledger, self.group, self.settings = ledger, group, settings
-        self.saved_at, self.saved_s = iteration, time.monotonic()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._writing: Future[None] | None = None
-
-    def after(self, state: CondenseState) -> None:
-        """Called after every iteration; saves when it is time and the last write is through."""
-        every = self.settings.checkpoint_every
-        if every is None:
-            due = time.monotonic() - self.saved_s >= self.settings.checkpoint_every_s
-        else:
-            due = state.iteration - self.saved_at >= every
-        # With a number of iterations the interval is a promise: a slow write is waited for.
-        if due and (every is not None or self._writing is None or self._writing.done()):
-            self.save(state)
-
-    def save(self, state: CondenseState) -> None:
-        """Starts to write a copy of the state. Raises what went wrong in the write before."""
-        self.settle()
-        self._writing = self._pool.submit(self.ledger.save_checkpoint, self.group, snapshot(state))
-        self.saved_at, self.saved_s = state.iteration, time.monotonic()
-
-    def settle(self) -> None:
-        """Waits for the write under way and raises what went wrong in it."""
-        if self._writing is not None:
-            self._writing.result()
 
 
 class GroupWorker:
@@ -308,43 +244,3 @@ def _of_the_device(error: Exception) -> bool:
     """Whether the machine failed rather than the program: out of memory, or an error that CUDA reports."""
     kinds = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
     return isinstance(error, kinds) or any(text in str(error) for text in ("CUDA error", "can't allocate memory"))
-
-
-def device_of_actor() -> torch.device:
-    """The GPU that Ray gave this process, if there really is one, otherwise the CPU."""
-    # An actor without a GPU share sees every GPU of its node, and a logical GPU need not exist.
-    has_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
-    return torch.device("cuda") if has_gpu else torch.device("cpu")
-
-
-class CondenseActor:
-    """What Ray places: a GroupWorker on the actor's device. Two threads, so that it can be told to stop."""
-
-    def __init__(self, task: GroupTask) -> None:
-        self._worker = GroupWorker(task, device_of_actor())
-        self._log = RunLog(task.run)
-
-    def ready(self) -> dict[str, Any]:
-        """Where the actor runs: node, process, device, the GPUs that Ray gave it and those it sees; and how the step would be computed there."""
-        device, execution = self._worker.device, self._worker.execution()
-        return {
-            "node": ray.get_runtime_context().get_node_id(),
-            "pid": os.getpid(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-            "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
-            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
-            "memory": self._worker.memory(),
-            "execution": execution.as_dict(),
-            "note": execution.note,
-            "room": self._worker.room().told(),
-        }
-
-    def stop(self) -> None:
-        """Asks the group under way to save a checkpoint and end."""
-        self._worker.stop()
-
-    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
-        """Events of one group, as GroupWorker.condense yields them."""
-        for event in self._worker.condense(group, execution):
-            self._log.event(group, event)
-            yield event

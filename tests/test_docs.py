@@ -19,8 +19,9 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pipeline import cli, presets
-from pipeline.config import RunConfig, known_keys, to_dict, with_settings
+from pipeline import cli, commands, presets
+from pipeline.config import RunConfig
+from pipeline.settings import known_keys, to_dict, with_settings
 from tests.pipeline.runs import small_config
 from tests.pipeline.test_evaluate import condensed_run
 
@@ -66,7 +67,7 @@ def inline_code(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
-def commands(page: Path) -> Iterator[list[str]]:
+def commands_of(page: Path) -> Iterator[list[str]]:
     """Arguments of every ``python -m pipeline`` command, in blocks and in running text."""
     text = "\n".join(block.replace("\\\n", " ") for block in blocks(page, "[a-z]*"))
     lines = [*text.splitlines(), *inline_code(page)]
@@ -227,17 +228,19 @@ def _run(block: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_parse(page: Path) -> None:
-    for arguments in commands(page):
+    for arguments in commands_of(page):
         given = cli._parser().parse_args(arguments)
-        if given.action in (cli._evaluate, cli._compare, cli._report, cli._verify) or getattr(given, "config", None):
+        if given.action in (commands.evaluate, commands.compare, commands.report, commands.verify) or getattr(
+            given, "config", None
+        ):
             with_settings(presets.preset(presets.DEFAULT), getattr(given, "settings", []))
         elif hasattr(given, "settings"):
-            cli.configuration(given)
+            commands.configuration(given)
 
 
 def test_there_are_commands_to_parse() -> None:
-    assert len(list(commands(README))) >= 5
-    assert len(list(commands(CLI))) >= 4
+    assert len(list(commands_of(README))) >= 5
+    assert len(list(commands_of(CLI))) >= 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -14,8 +14,8 @@ import torch
 
 from m3d import Augment, ClassImages, Condense, Condenser, CondenseState, Encoder, Kernel
 from pipeline.config import Resources
+from pipeline.group_checkpoints import Checkpoints
 from pipeline.ledger import Ledger
-from pipeline.worker import Checkpoints
 
 SLICE_S = 10.0
 

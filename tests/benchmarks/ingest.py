@@ -22,9 +22,10 @@ from typing import Any
 import psutil
 
 from pipeline import presets, ray_setup
-from pipeline.config import RunConfig, with_settings
+from pipeline.config import RunConfig
 from pipeline.decode_image import pixels
 from pipeline.prepare import prepare
+from pipeline.settings import with_settings
 from tests.pipeline.made import encoded, smooth
 
 CLASSES = 20

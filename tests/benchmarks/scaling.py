@@ -22,8 +22,9 @@ from PIL import Image
 
 from m3d import ClassImages, Condenser, iterate
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, from_dict
+from pipeline.config import RunConfig
 from pipeline.ray_setup import MALLOC
+from pipeline.settings import from_dict
 
 CLASSES, IMAGES = 10, 200
 

@@ -16,7 +16,7 @@ import pytest
 import ray
 import yaml
 
-from pipeline import cli
+from pipeline import cli, commands
 from tests.cluster import kuberay
 from tests.cluster.conftest import ROOT
 
@@ -160,7 +160,7 @@ def test_the_entrypoint_parses() -> None:
     assert words[:3] == ["python", "-m", "pipeline"]
     given = cli._parser().parse_args(words[3:])
     assert given.out.startswith("s3://")
-    cli.configuration(given)
+    commands.configuration(given)
     assert spec["backoffLimit"] > 0
     assert yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
 

@@ -8,13 +8,14 @@ import pytest
 
 from cluster import cli, profile, words
 from pipeline import cli as pipeline_cli
+from pipeline import commands
 from pipeline.metrics import NAMES, OF_A_GROUP
 from tests.test_docs import PAGES, ROOT, blocks, inline_code
 
 PAGE = ROOT / "docs" / "cluster.md"
 
 
-def commands(page: Path) -> list[list[str]]:
+def commands_of(page: Path) -> list[list[str]]:
     """Arguments of every ``python -m cluster`` command."""
     lines = [line for block in blocks(page, "[a-z]*") for line in block.replace("\\\n", " ").splitlines()]
     found = [re.match(r"\s*(?:\w+=\S+ )*python -m cluster (.+)", line) for line in [*lines, *inline_code(page)]]
@@ -23,22 +24,22 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_parse(page: Path) -> None:
-    for arguments in commands(page):
+    for arguments in commands_of(page):
         before, after = cli._split(arguments)
         given = cli._parser().parse_args(before)
         assert (after is not None) == (given.action is cli._submit), arguments
         if after is not None:
             words.check(after, {})
-            pipeline_cli.configuration(pipeline_cli._parser().parse_args(after))
+            commands.configuration(pipeline_cli._parser().parse_args(after))
 
 
 def test_there_are_commands_to_parse() -> None:
-    assert len(commands(PAGE)) >= 8
-    assert len(commands(ROOT / "README.md")) >= 3
+    assert len(commands_of(PAGE)) >= 8
+    assert len(commands_of(ROOT / "README.md")) >= 3
 
 
 def test_every_command_is_told() -> None:
-    told = {arguments[0] for arguments in commands(PAGE)}
+    told = {arguments[0] for arguments in commands_of(PAGE)}
     assert told == {"submit", "status", "logs", "stop", "list", "up-local", "down-local"}
 
 

@@ -9,12 +9,13 @@ from m3d import Augment, Condense, Encoder, Evaluate
 from m3d.execution import Execution
 from pipeline.class_cache import ClassCache
 from pipeline.class_shards import finish, plan_shards
-from pipeline.config import Data, Resources, RunConfig, with_settings
+from pipeline.config import Data, Resources, RunConfig
+from pipeline.group_task import GroupTask
 from pipeline.plan import Placement
 from pipeline.record import identity, new_record, shard_metadata
+from pipeline.settings import with_settings
 from pipeline.shard_making import make_shards
 from pipeline.shard_reader import load_condensed
-from pipeline.worker import GroupTask
 
 EXECUTION = Execution(precision="float32", compiled=False, real_block=64, synthetic_block=64)
 """How the small runs compute a step where no actor is asked."""

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli
-from pipeline.config import UserError
+from pipeline.errors import UserError
 from pipeline.presets import PRESETS, preset
 from tests.pipeline.conftest import Told
 from tests.pipeline.made import encoded, picture

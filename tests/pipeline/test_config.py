@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import RunConfig, differing_keys, from_dict, known_keys, to_dict, with_settings
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.presets import PRESETS, preset
+from pipeline.settings import differing_keys, from_dict, known_keys, to_dict, with_settings
 
 PROMISED = [
     "seed",

@@ -11,11 +11,13 @@ import pytest
 from ray.exceptions import RayActorError
 
 from m3d.execution import Execution
+from pipeline.actor import CondenseActor
 from pipeline.config import Resources, RunConfig
-from pipeline.drive import drive, reason
+from pipeline.deaths import reason
+from pipeline.drive import drive
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError
+from pipeline.group_task import GroupTask
 from pipeline.ledger import Ledger
-from pipeline.worker import CondenseActor, GroupTask
 from tests.pipeline.runs import placement_of, prepared, small_config, task_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -13,7 +13,7 @@ import torch
 from m3d import decode, moments, standardise
 from pipeline import cli, storage
 from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig, with_settings
+from pipeline.config import RunConfig
 from pipeline.documents import sealed
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
@@ -22,6 +22,7 @@ from pipeline.ledger import Ledger
 from pipeline.networks import score_all
 from pipeline.record import commit, condensed_manifest, new_record, write_record
 from pipeline.results import held_row, is_evaluated, read_rows, set_names, write_rows
+from pipeline.settings import with_settings
 from pipeline.shard_reader import read_manifest
 from pipeline.tasks import results
 from pipeline.worker import GroupWorker

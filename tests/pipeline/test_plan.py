@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import RunConfig, with_settings
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.plan import (
     ACTIVATION_BYTES,
@@ -20,6 +20,7 @@ from pipeline.plan import (
     smallest_gpu,
     stored_placement,
 )
+from pipeline.settings import with_settings
 
 LAPTOP = [Node(cpus=2, gpus=0, memory=16e9)]
 GPUS = [Node(cpus=16, gpus=4, memory=400e9), Node(cpus=16, gpus=4, memory=400e9)]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from m3d import training_of
-from pipeline.config import with_settings
+from pipeline.checks import check
 from pipeline.errors import UserError
 from pipeline.presets import DEFAULT, PRESETS, preset
-from pipeline.run import check
+from pipeline.settings import with_settings
 
 SMALL = [f"{name}_ipc{images}" for name in ("mnist", "cifar10", "cifar100") for images in (1, 10, 50)]
 TINY = [f"tiny_imagenet_ipc{images}" for images in (1, 10, 50)]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import object_log, ray_setup, storage, whole_row
-from pipeline.config import Pretrain, with_settings
+from pipeline import arrow_storage, object_log, ray_setup, storage, whole_row
+from pipeline.config import Pretrain
 from pipeline.errors import FailedError, UserError
 from pipeline.experts import read_experts
 from pipeline.plan import Node
@@ -23,6 +23,7 @@ from pipeline.presets import preset
 from pipeline.pretrain import _sentence, pretrain
 from pipeline.progress import Display
 from pipeline.results import read_rows, write_rows
+from pipeline.settings import with_settings
 from pipeline.training_shares import Shares, shares_of, steps_per_epoch
 from pipeline.watch_training import Watch
 from tests.pipeline.runs import prepared, small_config
@@ -146,7 +147,8 @@ def test_a_row_of_more_networks_answers_for_fewer(tmp_path: Path) -> None:
     write_rows(str(tmp_path), [{**row, "mean": 90.0}])
     assert whole_row.held(config, str(tmp_path), manifest) is not None
     assert whole_row.held(small_config("pretrain.trajectories=4"), str(tmp_path), manifest) is None
-    assert whole_row.held(config, str(tmp_path), {**manifest, "checksum": "of another"}) is None
+    manifest["checksum"] = "of another"
+    assert whole_row.held(config, str(tmp_path), manifest) is None
 
 
 def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: Path) -> None:
@@ -166,11 +168,11 @@ def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: 
 
 def test_arrow_filesystem(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
-    fs, root = storage.arrow_filesystem(str(tmp_path))
+    fs, root = arrow_storage.file_system(str(tmp_path))
     with fs.open_input_stream(f"{root}/a") as file:
         assert file.read() == b"x"
     storage.write_bytes(f"memory://{tmp_path.name}/a", b"y")
-    fs, root = storage.arrow_filesystem(f"memory://{tmp_path.name}")
+    fs, root = arrow_storage.file_system(f"memory://{tmp_path.name}")
     with fs.open_input_stream(f"{root}/a") as file:
         assert file.read() == b"y"
 

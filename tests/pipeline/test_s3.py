@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from m3d.config import ConfigError
-from pipeline import files, object_log, s3, storage
+from pipeline import arrow_storage, files, object_log, s3, storage
 from pipeline.errors import FailedError, UserError
 from tests.pipeline.s3_service import SECRET, Proxy, Service, environment
 
@@ -197,7 +197,7 @@ def test_a_log_outlives_a_bucket_that_is_gone(bucket: str, proxy: Proxy, monkeyp
 
 def test_arrow_opens_the_bucket_in_other_processes(bucket: str) -> None:
     storage.write_bytes(f"{bucket}/search/a", b"x")
-    fs, root = storage.arrow_filesystem(f"{bucket}/search")
+    fs, root = arrow_storage.file_system(f"{bucket}/search")
     fs = pickle.loads(pickle.dumps(fs))
     with fs.open_input_stream(f"{root}/a") as file:
         assert file.read() == b"x"

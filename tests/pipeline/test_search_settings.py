@@ -2,9 +2,10 @@
 
 import pytest
 
-from pipeline.config import RunConfig, with_settings
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.search_settings import rung_iterations, seconds_of
+from pipeline.settings import with_settings
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import with_settings
 from pipeline.errors import UserError
 from pipeline.presets import PRESETS, preset
 from pipeline.search_space import Domain, configured, default_space, space_of_file
+from pipeline.settings import with_settings
 from tests.pipeline.runs import small_config
 
 

@@ -8,12 +8,12 @@ import torch
 from m3d import train
 from m3d.config import Train
 from pipeline import cli, experts, run
-from pipeline.config import with_settings
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.image_sets import set_of_run
 from pipeline.results import read_rows
 from pipeline.run import run_all
+from pipeline.settings import with_settings
 from pipeline.soft_labels import probabilities
 from tests.pipeline.runs import small_config
 from tests.pipeline.test_evaluate import condensed_run

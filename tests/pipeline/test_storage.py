@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import storage
+from pipeline import arrow_storage, storage
 from pipeline.errors import UserError
 
 
@@ -171,6 +171,6 @@ def test_other_file_systems(tmp_path: Path) -> None:
     assert not storage.is_local(path)
     assert storage.read_json(path) == {"a": 1}
     assert storage.files_below(f"memory://{tmp_path.name}/below") == ["a.json"]
-    assert storage.arrow_source(path).read() == storage.read_bytes(path)
+    assert arrow_storage.source(path).read() == storage.read_bytes(path)
     storage.remove(path)
     assert not storage.exists(path)

@@ -10,19 +10,12 @@ import torch
 from m3d import ClassImages, Condenser
 from pipeline import trial as trial_module
 from pipeline.class_cache import ClassCache
-from pipeline.config import with_settings
 from pipeline.errors import UserError
 from pipeline.record import check_same_run, identity, new_record
 from pipeline.search_space import Values
-from pipeline.trial import (
-    TrialFailedError,
-    TrialTask,
-    chosen_classes,
-    measured_config,
-    run_trial,
-    score_stored,
-    trial_rungs,
-)
+from pipeline.settings import with_settings
+from pipeline.trial import TrialFailedError, run_trial, score_stored
+from pipeline.trial_task import TrialTask, chosen_classes, measured_config, trial_rungs
 from tests.pipeline.runs import placement_of, prepared, small_config
 
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli
-from pipeline.config import from_dict, to_dict
 from pipeline.errors import FailedError
 from pipeline.presets import preset
 from pipeline.progress import console
+from pipeline.settings import from_dict, to_dict
 from pipeline.trial_record import Rung, Trial, TrialFolder
 from pipeline.tune_results import remark, table, tied, write_best, write_trials
 from tests.pipeline.searches import made_search, made_trial, rung

@@ -18,9 +18,9 @@ import pytest
 from ray.tune.experiment.trial import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 
-from pipeline.config import from_dict, to_dict, with_settings
 from pipeline.search_space import default_space
-from pipeline.trial import TrialTask
+from pipeline.settings import from_dict, to_dict, with_settings
+from pipeline.trial_task import TrialTask
 from pipeline.tune_schedulers import BUDGET, METRIC, scheduler
 from pipeline.tune_search import _searcher, search
 from pipeline.tune_state import is_whole

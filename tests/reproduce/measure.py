@@ -14,12 +14,13 @@ from typing import Any
 
 from m3d import training_of
 from pipeline import storage
-from pipeline.config import RunConfig, differing_keys, from_dict, to_dict, with_settings
+from pipeline.config import RunConfig
 from pipeline.ledger import Ledger, read_run
 from pipeline.presets import preset
 from pipeline.record import METHOD, versions
 from pipeline.results import read_rows
 from pipeline.scores import known, scores
+from pipeline.settings import differing_keys, from_dict, to_dict, with_settings
 from tests.reproduce.cells import Cell, OutOfTimeError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.intervals import estimate
-from pipeline.results import span
+from pipeline.result_tables import span
 from pipeline.scores import scores
 from tests.reproduce.cells import BASELINES, CELLS, PUBLISHED
 from tests.reproduce.measure import RESULTS

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pipeline import cli
-from pipeline.config import with_settings
 from pipeline.presets import PRESETS
 from pipeline.record import new_record, write_record
 from pipeline.results import Scored, row_of, write_rows
+from pipeline.settings import with_settings
 from pipeline.shard_reader import read_manifest
 from tests.pipeline.runs import placement_of, small_config
 from tests.pipeline.test_evaluate import condensed_run
