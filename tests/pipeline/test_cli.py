@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli
+from pipeline import cli, commands
 from pipeline.errors import UserError
 from pipeline.presets import PRESETS, preset
 from tests.pipeline.conftest import Told
@@ -271,5 +271,5 @@ def test_exit_codes(call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseExce
     def broken(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "configuration", broken)
+    monkeypatch.setattr(commands, "configuration", broken)
     assert call("show-config")[:2] == (code, [line])
