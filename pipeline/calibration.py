@@ -41,6 +41,19 @@ def condense_speed(
     seconds: float,
     asked: float,
 ) -> dict[str, Any]:
+    """Iterates on made-up images in a process like an actor's: seconds of an iteration, of compiling and of the start; bytes; what it ran on.
+
+    Args:
+        config, shards: of the run.
+        group: labels of the classes.
+        threads: of torch.
+        share_of_actor: classes that an actor will condense, for the choice whether to compile.
+        seconds: of iterations; 0 only compiles.
+        asked: ``time.time()`` when the task was submitted.
+
+    Raises:
+        UserError: no compiler where one is asked for.
+    """
     began = time.time()
     torch.set_num_threads(threads)
     device, side = device_of_actor(), config.data.image_size
@@ -91,6 +104,14 @@ def condense_speed(
 def evaluate_speed(
     config: RunConfig, shards: ShardPlan, architecture: str, per_class: int, threads: int, networks: int
 ) -> tuple[float, float]:
+    """Trains and scores on made-up images for a few batches: seconds of a whole network, and of the first epoch and scoring, in which it compiles.
+
+    Args:
+        config, shards, architecture: what is evaluated.
+        per_class: training images of a class.
+        threads: of torch.
+        networks: that a process will train, for the choice whether to compile.
+    """
     torch.set_num_threads(threads)
     device, side, classes = device_of_actor(), config.data.image_size, len(shards.names)
     shape, training = (shards.channels, side, side), training_of(config.evaluate)

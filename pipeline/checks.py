@@ -23,9 +23,9 @@ def check(config: RunConfig) -> None:
         if config.data.subset:
             subset(config.data.subset)
         kernel_named(config.kernel.name)
-        _check_architecture(config.encoder.name, "encoder.name", config)
+        check_architecture(config.encoder.name, "encoder.name", config)
         for name in config.evaluate.architectures:
-            _check_architecture(name, "evaluate.architectures", config)
+            check_architecture(name, "evaluate.architectures", config)
         check_name(config.pretrain.architecture, "pretrain.architecture")
         tile_sides(config.data.image_size, config.condense.factor)
         if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
@@ -38,7 +38,7 @@ def check(config: RunConfig) -> None:
         raise UserError("evaluate.on: given 'validation', but data.validation_fraction is 0; set it, such as 0.1")
 
 
-def _check_architecture(name: str, key: str, config: RunConfig) -> None:
+def check_architecture(name: str, key: str, config: RunConfig) -> None:
     """Raises ConfigError for an unknown network, or one that needs larger images."""
     check_name(name, key)
     try:

@@ -62,30 +62,35 @@ def _from_file(path: str) -> RunConfig:
 
 
 def run(given: argparse.Namespace) -> None:
+    """``run``: everything that is missing, from preparing to the report."""
     from pipeline.run import run_all
 
     run_all(configuration(given), given.out)
 
 
 def prepare(given: argparse.Namespace) -> None:
+    """``prepare``: the class shards."""
     from pipeline.run import run_prepare
 
     run_prepare(configuration(given), given.out)
 
 
 def pretrain(given: argparse.Namespace) -> None:
+    """``pretrain``: networks on the whole set."""
     from pipeline.run import run_pretrain
 
     run_pretrain(configuration(given), given.out)
 
 
 def condense(given: argparse.Namespace) -> None:
+    """``condense``: the condensed set."""
     from pipeline.run import run_condense
 
     run_condense(configuration(given), given.out)
 
 
 def evaluate(given: argparse.Namespace) -> None:
+    """``evaluate``: rows of evaluation.json."""
     from pipeline.run import run_evaluate
 
     sets = None
@@ -98,6 +103,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
 
 def compare(given: argparse.Namespace) -> None:
+    """``compare``: one table of several sets."""
     from pipeline.run import run_compare
 
     settings = _evaluate_settings(given, "compare", data=bool(given.preset or given.config))
@@ -124,12 +130,14 @@ def _evaluate_settings(given: argparse.Namespace, command: str, *, data: bool = 
 
 
 def report(given: argparse.Namespace) -> None:
+    """``report``: grid and page of a run."""
     from pipeline.run import run_report
 
     run_report(given.run, _storage_settings("report", given.settings))
 
 
 def verify(given: argparse.Namespace) -> int:
+    """``verify``: prints what is wrong; 1 where anything is."""
     from pipeline.verify import verify
 
     checked, wrong = verify(storage.absolute(given.path), _storage_settings("verify", given.settings))
@@ -141,6 +149,7 @@ def verify(given: argparse.Namespace) -> int:
 
 
 def plan(given: argparse.Namespace) -> None:
+    """``plan``: prints what a run would take."""
     from pipeline.checks import check
     from pipeline.estimate import described, estimate
     from pipeline.progress import console
@@ -153,6 +162,7 @@ def plan(given: argparse.Namespace) -> None:
 
 
 def tune(given: argparse.Namespace) -> None:
+    """``tune``: a search."""
     from pipeline.search_settings import seconds_of
     from pipeline.tune_stage import Wanted, run_tune
 
@@ -165,4 +175,5 @@ def tune(given: argparse.Namespace) -> None:
 
 
 def show_config(given: argparse.Namespace) -> None:
+    """``show-config``: prints the configuration as JSON."""
     print(json.dumps(to_dict(configuration(given)), indent=2))

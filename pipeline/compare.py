@@ -107,7 +107,7 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
         return Candidate(name=given, held=held, stored=read.stored, note=note)
     folder = condensed_folder(given)
     manifest, ours = read_manifest(folder), load_condensed(folder)
-    _refuse_seen(given, manifest, config)
+    _refuse_seen(given, manifest, config, cache)
     if tuple(manifest["shape"]) != shape or ours.class_names != names:
         raise UserError(
             f"{given}: holds {len(ours.class_names)} classes of {list(manifest['shape'])}, the data has {len(names)} of "
@@ -117,20 +117,25 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
     return Candidate(name=given, held=held, stored=manifest["images_per_class"] * len(names))
 
 
-def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig) -> None:
-    """Raises UserError where validation images are not those that the set's own run held out."""
-    own, asked = manifest["config"]["data"], config.data
-    split = {key: own.get(key) for key in ("validation_fraction", "split_seed")}
-    wanted = {key: getattr(asked, key) for key in split}
-    if config.evaluate.on == "validation" and split != wanted:
+def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig, cache: ClassCache) -> None:
+    """Raises UserError where the images that networks are scored on are not those that the set's own run held out."""
+    keys = [
+        *(("test_fraction",) if cache.manifest["test_cut_from_train"] else ()),
+        *(("validation_fraction",) if config.evaluate.on == "validation" else ()),
+    ]
+    if not keys:  # a test split of the data's own
+        return
+    held = manifest.get("config", {}).get("data", {})
+    own, asked = ({key: data.get(key) for key in (*keys, "split_seed")} for data in (held, vars(config.data)))
+    if own != asked:
         raise UserError(
-            f"{given}: held out {_words(split)}, but the networks would be scored on {_words(wanted)}, which it may have been made "
-            "from; compare sets of one split, or use --set evaluate.on=test"
+            f"{given}: was made with {_words(own)}, but the networks would be scored with {_words(asked)}, so on images that it "
+            "may have been made from; compare sets of one split"
         )
 
 
 def _words(split: Mapping[str, Any]) -> str:
-    return f"data.validation_fraction={split['validation_fraction']}, data.split_seed={split['split_seed']}"
+    return ", ".join(f"data.{key}={value}" for key, value in split.items())
 
 
 def _scores(

@@ -24,7 +24,6 @@ from pipeline.shard_schema import MANIFEST
 
 SETTINGS = "settings.json"
 FORMAT_VERSION = 1
-
 RULE = ("architecture", "epochs", "batch", "learning_rate", "momentum", "weight_decay", "schedule", "warmup", "augment")
 """Settings of ``pretrain`` that the weights follow from; the others only move work, or store more or less of it."""
 DAMAGED = (safetensors.SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError)
@@ -104,9 +103,9 @@ class ExpertStore:
         return held if held is not None and held.seed == seed and self._stored(held.snapshots) else None
 
     def precision_under_way(self) -> str:
-        """In which the training under way began: it goes on in that on other hardware as well. Empty where there is none."""
+        """That of the checkpoint: what an earlier call began goes on in it, on other hardware as well. Empty where there is none."""
         held = self._held()
-        return "" if held is None or self.finished(held.seed) is not None else held.precision
+        return "" if held is None else held.precision
 
     def _held(self) -> Checkpoint | None:
         try:

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
 from m3d.whole_set import Part
-from pipeline import arrow_storage, ray_setup, storage
+from pipeline import arrow_storage, ray_setup, storage, whole_row
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
 from pipeline.errors import FailedError, UserError, first_line
@@ -29,7 +29,6 @@ from pipeline.record import commit, joined, versions
 from pipeline.result_tables import table
 from pipeline.training_shares import Shares, shares_of, steps_per_epoch, training_images
 from pipeline.watch_training import Watch
-from pipeline.whole_row import held, scored
 
 POLL_S = 0.5
 """Seconds between two looks of Ray Train at its workers, each of which a report waits for; its own default is 2."""
@@ -75,7 +74,7 @@ def pretrain(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
         say(f"pretrain: {len(manifest['trajectories'])} trajectories of {architecture} in {store.folder}")
     else:
         say(f"pretrain: finished before, in {store.folder}")
-    row = held(config, out, manifest) or scored(config, out, cache, manifest, shares)
+    row = whole_row.held(config, out, manifest) or whole_row.scored(config, out, cache, manifest, shares)
     console().print(table([row], config.evaluate.on))
     return [row]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from m3d.config import SETS
 from pipeline import object_log, s3, storage
-from pipeline.checks import _check_architecture, check
+from pipeline.checks import check, check_architecture
 from pipeline.class_cache import ClassCache
 from pipeline.compare import compare
 from pipeline.condense import condense
@@ -56,7 +56,7 @@ def run_prepare(config: RunConfig, out: str) -> None:
 def run_pretrain(config: RunConfig, out: str) -> None:
     """Networks trained on the whole training set, in a run's folder or in one of their own."""
     check(config)
-    _check_architecture(config.pretrain.architecture, "pretrain.architecture", config)
+    check_architecture(config.pretrain.architecture, "pretrain.architecture", config)
     out = storage.absolute(out)
     record = read_run(out)
     if record is not None:

@@ -36,6 +36,7 @@ def is_whole(folder: str, recorded: Set[str], key: Callable[[Mapping[str, Any]],
             return False
         if len({stamp for stamp, _ in newest.values()}) > 1:
             return False
+        pickle.loads(storage.read_bytes(storage.join(folder, "tuner.pkl")))  # names of another version are gone
         held = {kind: storage.read_bytes(storage.join(folder, name)) for kind, (_, name) in newest.items()}
         trials = [json.loads(trial) for trial, _ in json.loads(held.pop(TRIALS))["trial_data"]]
         live = {trial["trial_id"] for trial in trials if trial["status"] not in ENDED}

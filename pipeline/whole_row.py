@@ -14,6 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.expert_store import RULE
 from pipeline.experts import ExpertsManifest, seal_of, trained_network
 from pipeline.progress import Display
+from pipeline.record import commit, joined
 from pipeline.results import read_rows, write_rows
 from pipeline.settings import to_dict
 from pipeline.tasks import results
@@ -68,7 +69,7 @@ def scored(config: RunConfig, out: str, cache: ClassCache, manifest: ExpertsMani
         "precision": ", ".join(sorted({records[seed]["precision"] for seed in seeds})),
         "compiled": all(records[seed]["compiled"] for seed in seeds),
         "experts": seal_of(manifest),
-        "commit": manifest.get("commit"),
+        "commit": joined(manifest.get("commit"), commit()),
     }
     write_rows(out, [row])
     return row

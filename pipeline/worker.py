@@ -1,4 +1,4 @@
-"""The worker: a plain class that condenses one group after another, and the thin Ray actor over it."""
+"""The worker: a plain class that condenses one group after another. No Ray here."""
 
 import threading
 import time

@@ -107,7 +107,10 @@ def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_
     validation = ("--set", "evaluate.on=validation")
     code, errors, _ = call("compare", str(first), str(second), *SHORT, *validation)
     assert code == 2
-    assert "held out data.validation_fraction=0.2, data.split_seed=1, but" in errors[0]
+    assert "made with data.test_fraction=0.2, data.validation_fraction=0.2, data.split_seed=1, but" in errors[0]
+    code, errors, _ = call("compare", str(first), str(second), *SHORT)
+    assert code == 2  # the digits' test images are cut from the others by the same seed
+    assert "made with data.test_fraction=0.2, data.split_seed=1, but" in errors[0]
     stored = load_condensed(str(second), decode=False, normalise=False)
     torch.save([stored.images, stored.labels], tmp_path / "c.pt")
     file = f"{tmp_path / 'c.pt'}:idc:factor=2"

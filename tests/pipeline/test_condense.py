@@ -32,7 +32,7 @@ def test_a_record_names_every_commit_that_had_a_part(tmp_path: Path, monkeypatch
         return held.get("commit") or ""
 
     assert run_at("a") == "a"
-    shard = (tmp_path / "condensed" / "manifest.json").read_bytes()
+    manifest = (tmp_path / "condensed" / "manifest.json").read_bytes()
     assert run_at("b") == "a, b"
-    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == shard
+    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == manifest
     assert json.loads((tmp_path / "config.json").read_text())["commit"] == "a, b"

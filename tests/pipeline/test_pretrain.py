@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import arrow_storage, object_log, ray_setup, storage, whole_row
+from pipeline import object_log, ray_setup, storage, whole_row
 from pipeline.config import Pretrain
 from pipeline.errors import FailedError, UserError
 from pipeline.experts import read_experts
@@ -164,17 +164,6 @@ def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: 
         assert (code, len(said)) == (2, 1)
         assert word in said[0]
     assert not (tmp_path / "out").exists()
-
-
-def test_arrow_filesystem(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x")
-    fs, root = arrow_storage.file_system(str(tmp_path))
-    with fs.open_input_stream(f"{root}/a") as file:
-        assert file.read() == b"x"
-    storage.write_bytes(f"memory://{tmp_path.name}/a", b"y")
-    fs, root = arrow_storage.file_system(f"memory://{tmp_path.name}")
-    with fs.open_input_stream(f"{root}/a") as file:
-        assert file.read() == b"y"
 
 
 @pytest.mark.slow

@@ -174,3 +174,14 @@ def test_other_file_systems(tmp_path: Path) -> None:
     assert arrow_storage.source(path).read() == storage.read_bytes(path)
     storage.remove(path)
     assert not storage.exists(path)
+
+
+def test_arrows_file_system_of_a_folder_and_of_a_url(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    fs, root = arrow_storage.file_system(str(tmp_path))
+    with fs.open_input_stream(f"{root}/a") as file:
+        assert file.read() == b"x"
+    storage.write_bytes(f"memory://{tmp_path.name}/a", b"y")
+    fs, root = arrow_storage.file_system(f"memory://{tmp_path.name}")
+    with fs.open_input_stream(f"{root}/a") as file:
+        assert file.read() == b"y"

@@ -19,7 +19,7 @@ def write_trials(folder: Path, stamp: str, **statuses: str) -> None:
         for key, status in statuses.items()
     ]
     (folder / f"experiment_state-{stamp}.json").write_text(json.dumps({"trial_data": trials}))
-    (folder / "tuner.pkl").write_bytes(b"")
+    (folder / "tuner.pkl").write_bytes(pickle.dumps({}))
 
 
 def write_optuna(folder: Path, stamp: str, *, known: str, live: str) -> None:

@@ -161,7 +161,7 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         "preset": cell.preset,
         "comparable": cell.comparable,
         "commands": [f"python -m pipeline {shlex.join(one)}" for one in commands],
-        "commit": {"condensed": record.get("commit"), "evaluated": _said(asked, "commit")},
+        "commit": {"condensed": record.get("commit"), "evaluated": _commits(asked)},
         "hardware": {
             "condensed": f"{resolved['device']}, {execution.get('precision')}",
             "evaluated": _said(asked, "device"),
@@ -172,6 +172,11 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         "rows": [{key: row[key] for key in ROW if key in row} for row in asked],
         "scores": [one for one in scores(asked) if one["ior"] is not None],
     }
+
+
+def _commits(rows: Sequence[dict[str, Any]]) -> str:
+    """Each that had a part in a row, once."""
+    return ", ".join(sorted(set(_said(rows, "commit").split(", "))))
 
 
 def _said(rows: Sequence[dict[str, Any]], key: str) -> str:
