@@ -102,8 +102,8 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
         moments = published_moments(file.layout, config.data) if normalised else cache.moments
         read = peer_files.read(file, shape=shape, classes=len(names), moments=moments)
         held = TrainingSet(images=read.images, labels=read.labels, mean=read.mean, std=read.std)
-        unknown = config.evaluate.on == "validation" and "the validation images may be among those it was made from"
-        note = "; ".join(filter(None, (read.note, unknown or "")))
+        untold = "it may have been made from images that it is scored on" if _split_keys(config, cache) else ""
+        note = "; ".join(filter(None, (read.note, untold)))
         return Candidate(name=given, held=held, stored=read.stored, note=note)
     folder = condensed_folder(given)
     manifest, ours = read_manifest(folder), load_condensed(folder)
@@ -119,19 +119,20 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
 
 def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig, cache: ClassCache) -> None:
     """Raises UserError where the images that networks are scored on are not those that the set's own run held out."""
-    keys = [
-        *(("test_fraction",) if cache.manifest["test_cut_from_train"] else ()),
-        *(("validation_fraction",) if config.evaluate.on == "validation" else ()),
-    ]
-    if not keys:  # a test split of the data's own
-        return
-    held = manifest.get("config", {}).get("data", {})
-    own, asked = ({key: data.get(key) for key in (*keys, "split_seed")} for data in (held, vars(config.data)))
+    keys, held = _split_keys(config, cache), manifest.get("config", {}).get("data", {})
+    own, asked = ({key: data.get(key) for key in keys} for data in (held, vars(config.data)))
     if own != asked:
         raise UserError(
             f"{given}: was made with {_words(own)}, but the networks would be scored with {_words(asked)}, so on images that it "
             "may have been made from; compare sets of one split"
         )
+
+
+def _split_keys(config: RunConfig, cache: ClassCache) -> list[str]:
+    """Settings of data.* that say which images the networks are scored on; none where the data have a test split of their own."""
+    keys = ["test_fraction"] if cache.manifest["test_cut_from_train"] else []
+    keys += ["validation_fraction"] if config.evaluate.on == "validation" else []
+    return [*keys, "split_seed"] if keys else []
 
 
 def _words(split: Mapping[str, Any]) -> str:

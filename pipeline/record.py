@@ -42,8 +42,9 @@ def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> Ru
 
 def add_commit(record: RunRecord) -> bool:
     """Names the commit that goes on with a run beside those before it; whether that changes the record."""
-    record["commit"], before = joined(record.get("commit"), commit()), record.get("commit")
-    return record.get("commit") != before
+    before = record.get("commit")
+    record["commit"] = joined(before, commit())
+    return record["commit"] != before
 
 
 def joined(before: str | None, now: str | None) -> str | None:

@@ -38,7 +38,8 @@ SETTINGS = {
     "resources.cpus_per_actor": 1,
     "resources.checkpoint_every": 50,
 }
-ITERATIONS = 300
+ITERATIONS = 1000
+"""So many that ten groups outlast the start of the last actor by far, on a busy machine as well."""
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -59,13 +60,6 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def events(out: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in lines(out / "events.jsonl") if event["event"] == kind]
-
-
-def actors(address: str) -> list[dict[str, Any]]:
-    """Every condensing actor that a cluster has placed so far, as Ray knows it."""
-    with urllib.request.urlopen(f"{address}/api/v0/actors?limit=1000&detail=true", timeout=30) as answer:
-        found = json.load(answer)["data"]["result"]["result"]
-    return [actor for actor in found if actor["class_name"] == "CondenseActor"]
 
 
 def until(holds: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
@@ -123,10 +117,7 @@ def test_a_run_spreads_over_the_nodes_and_gives_the_bytes_of_a_local_one(
     assert any("condense: 10 groups of up to 1 classes" in line for line in said)
     finished = events(tmp_path / "out", "done")
     assert sorted(event["group"] for event in finished) == list(range(10))
-    assert (
-        len({event["node"] for event in finished}) > 1
-    )  # on a busy machine one actor may start when all groups are taken
-    assert len({actor["node_id"] for actor in actors(address)}) == 3
+    assert len({event["node"] for event in finished}) == 3
     assert condensed_bytes(tmp_path / "out") == expected
     # What ran is what was sent, not what the nodes have: it is no checkout.
     assert json.loads((tmp_path / "out" / "config.json").read_text())["commit"] is None

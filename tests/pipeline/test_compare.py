@@ -117,7 +117,7 @@ def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_
     code, errors, _ = call("compare", str(first), file, *SHORT, *validation, "--out", str(tmp_path / "out"))
     assert (code, errors) == (0, [])
     rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["results"]
-    assert ["validation images" in row["note"] for row in rows] == [False, True]
+    assert ["images that it is scored on" in row["note"] for row in rows] == [False, True]
 
 
 @pytest.mark.parametrize(

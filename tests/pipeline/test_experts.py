@@ -111,10 +111,10 @@ def test_a_training_goes_on_in_the_precision_in_which_it_began(tmp_path: Path) -
         if metrics["epoch"] == 1:
             raise Stopped
 
-    auto = expert_loop.WholeSetTrainer
+    real = expert_loop.WholeSetTrainer
     with pytest.MonkeyPatch.context() as on_another_machine:
         on_another_machine.setattr(
-            expert_loop, "WholeSetTrainer", lambda *given, **named: auto(*given, **{**named, "precision": "bfloat16"})
+            expert_loop, "WholeSetTrainer", lambda *given, **named: real(*given, **{**named, "precision": "bfloat16"})
         )
         with pytest.raises(Stopped):
             trained(wide, str(tmp_path), cache, report=report)
@@ -167,7 +167,10 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     refuse_others(str(begun), None, settings_of(other, cache), "convnet1")
     settings = settings_of(config, cache)
-    ExpertStore(str(begun), "convnet1", identity_of(settings)).claim(settings, None)  # killed before the manifest
+    store = ExpertStore(str(begun), "convnet1", identity_of(settings))
+    assert store.commit is None
+    store.claim(settings, "a, b")  # killed before the manifest
+    assert store.commit == "a, b"
     refuse_others(str(begun), None, settings, "convnet1")
     with pytest.raises(UserError, match=r"differing in pretrain\.batch; "):
         refuse_others(str(begun), None, settings_of(other, cache), "convnet1")

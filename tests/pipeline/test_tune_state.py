@@ -89,6 +89,11 @@ def test_a_cut_file_is_not(folder: Path) -> None:
     assert not whole(folder)
 
 
+def test_a_state_that_names_what_is_gone_is_not(folder: Path) -> None:
+    (folder / "tuner.pkl").write_bytes(b"cpipeline.storage\nof_an_older_version\n.")
+    assert not whole(folder)
+
+
 def test_a_grid_has_a_file_of_its_own(tmp_path: Path) -> None:
     write_trials(tmp_path, NEW, a="ERROR", b="PAUSED")
     assert not whole(tmp_path)
