@@ -21,6 +21,7 @@ faults: $(VENV)/.installed-test
 
 # Ratios that anyone can have again; about half an hour on two quiet cores.
 bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.benchmarks.agreement
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.evaluate
 	$(BIN)/python -m tests.benchmarks.ingest

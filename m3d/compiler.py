@@ -91,12 +91,15 @@ def alone() -> Iterator[None]:
 
 
 def failed(error: BaseException) -> bool:
-    """Whether the compiler failed, rather than the program that it compiled."""
+    """Whether the compiler failed, or the recording or replaying of a CUDA graph, rather than the program itself."""
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
-    return isinstance(error, TorchDynamoException) or type(error).__module__.startswith(
-        ("torch._inductor", "torch._dynamo")
-    )
+    if isinstance(error, TorchDynamoException) or type(error).__module__.startswith(
+        ("torch._inductor", "torch._dynamo", "triton")
+    ):
+        return True
+    text = str(error).lower()  # torch has no class of its own for these
+    return isinstance(error, RuntimeError) and any(word in text for word in ("cudagraph", "cuda graph", "captur"))
 
 
 def _compiler() -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -18,6 +18,8 @@ from m3d.train import Trainer
 
 TEST_BLOCK_PIXELS = 64 * 32 * 32
 """Pixels of test images that go through a network at once."""
+LOOKS = "looks"
+"""Name, beside a kept network's tensors, of the test accuracies that were looked at on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ def trials(
         seeds: one network each.
         compiled: whether the networks are compiled: the same code serves every seed, and later calls alike.
         best_epoch: epochs between two looks for ``Score.best_accuracy``; 0 never looks.
-        keeper: of networks under way; not used with ``best_epoch``, whose looks are not kept.
+        keeper: of networks under way, and of what was seen of them on the way.
 
     Yields:
         (seed, score of the last epoch).
@@ -158,26 +160,32 @@ def trials(
     )
     logits = trainer.logits if compiled else None
     for seed in seeds:
-        looks: list[float] = []
+        begin = keeper.load(seed) if keeper else None
+        looks = begin[1][LOOKS].tolist() if begin and best_epoch else []
 
         def look(epoch: int, looks: list[float] = looks) -> None:
             if epoch % best_epoch == 0:
                 looks.append(accuracy(trainer.network, test, precision=trainer.precision, logits=logits))
 
-        kept = None if best_epoch else keeper
+        def keep(
+            epoch: int, tensors: Callable[[], dict[str, Tensor]], seed: int = seed, looks: list[float] = looks
+        ) -> None:
+            assert keeper is not None
+            keeper.keep(seed, epoch, lambda: {**tensors(), LOOKS: torch.tensor(looks, dtype=torch.float64)})
+
         network = trainer.train(
             images,
             labels,
             config=config,
             seed=seed,
             after_epoch=look if best_epoch else None,
-            begin=kept.load(seed) if kept else None,
-            keep=partial(kept.keep, seed) if kept else None,
+            begin=begin,
+            keep=keep if keeper else None,
         )
         found = confusion(network, test, precision=trainer.precision, logits=logits)
         best = max([*looks, percent_right(found)]) if best_epoch else None
-        if kept:
-            kept.finished(seed)
+        if keeper:
+            keeper.finished(seed)
         yield seed, Score(confusion=found, best_accuracy=best)
 
 

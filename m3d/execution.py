@@ -31,8 +31,8 @@ CPU_LEAST = 4
 """Images of any size that a CPU takes at once, compiled; of views above 128 px half as many: best at 128 and 224 px."""
 CPU_EAGER_PIXELS = 2**14
 """Pixels of images of either kind that a CPU takes at once without a compiler: best at 32 px, next to it at 16 and 128 px."""
-GPU_REAL_PIXELS = 2**24
-"""Pixels of real images that a GPU takes at once: 334 images of 224 px, so that one activation stays below 2**31 numbers."""
+GPU_REAL_PIXELS = 2**24 - 1
+"""Pixels of real images that a GPU takes at once: 334 images of 224 px, so that 128 channels of them stay below 2**31 numbers."""
 GPU_SHARE = 0.5
 """Part of a GPU's memory that the activations of one block may take, by the count of what is kept."""
 

@@ -106,7 +106,7 @@ class Trainer:
             images, labels, config, seed: as for ``m3d.train``.
             after_epoch: called with the epochs that are done, the network in evaluation mode.
             begin: epochs that are done and what ``keep`` was given after them, to go on from there to the same network.
-            keep: called after every epoch with the epochs that are done and a function that gives all tensors to go on with.
+            keep: called after every epoch, after ``after_epoch``, with the epochs that are done and a function that gives all tensors to go on with.
         """
         network, device, count = self.network, self.device, len(images)
         labels = labels.to(device)
@@ -122,8 +122,9 @@ class Trainer:
         for epoch in range(begin[0] if begin else 0, config.epochs):
             order = torch.randperm(count, generator=random)
             for rows in order.split(config.batch):
-                chosen = rows.to(device)
-                numbers = torch.rand(len(rows), augmentation.slots(), generator=random).to(device)
+                # Copies of a few KB need not wait for the device, whose queue would run empty.
+                chosen = rows.to(device, non_blocking=True)
+                numbers = torch.rand(len(rows), augmentation.slots(), generator=random).to(device, non_blocking=True)
                 drawn = augmentation.draw_from(config.augment, numbers, self.side, self.side)
                 batch = augmentation.apply(images[chosen][:, None], drawn, config.augment)[:, 0]
                 with convolutions(self.precision, device):
@@ -132,12 +133,12 @@ class Trainer:
                     loss.backward()
                 optimiser.step()
             schedule.step()
-            if keep is not None:
-                keep(epoch + 1, lambda: _all_tensors(network, optimiser, random))
             if after_epoch is not None:
                 network.eval()
                 after_epoch(epoch + 1)
                 network.train()
+            if keep is not None:
+                keep(epoch + 1, lambda: _all_tensors(network, optimiser, random))
         return network.eval()
 
 
@@ -187,7 +188,7 @@ def _loss(
     drawn = draw_cutmix(len(batch), batch.shape[-2], batch.shape[-1], config, random)
     if drawn is None:
         return F.cross_entropy(logits_of(batch), labels)
-    partner, (top, bottom, left, right) = drawn[0].to(batch.device), drawn[1]
+    partner, (top, bottom, left, right) = drawn[0].to(batch.device, non_blocking=True), drawn[1]
     mixed = batch.clone()
     mixed[:, :, top:bottom, left:right] = batch[partner, :, top:bottom, left:right]
     share = 1 - (bottom - top) * (right - left) / (batch.shape[-2] * batch.shape[-1])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from m3d import Augment, Condense, Encoder
 from m3d.encoders import build, initialise
+from m3d.precision import convolutions
 from m3d.seeding import generator
 
 
@@ -37,7 +38,11 @@ class Published:
         self.sweeps = 0
 
     def sweep(self) -> None:
-        """One iteration: every class once."""
+        """One iteration: every class once, in float32 on a GPU too."""
+        with convolutions("float32", self.pixels.device):
+            self._sweep()
+
+    def _sweep(self) -> None:
         if self.sweeps % self.condense.iterations_per_model == 0:
             initialise(self.network, generator(0, "published", self.sweeps))
         self.sweeps += 1

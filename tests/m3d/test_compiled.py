@@ -42,7 +42,10 @@ def test_a_failing_compiler_is_told_from_a_failing_program():
     from torch._dynamo.exc import BackendCompilerFailed
 
     assert compiler.failed(BackendCompilerFailed(lambda: None, RuntimeError("no space left"), None))
+    assert compiler.failed(RuntimeError("CUDA error: operation not permitted when stream is capturing"))
+    assert compiler.failed(RuntimeError("accessing tensor output of CUDAGraphs that has been overwritten"))
     assert not compiler.failed(RuntimeError("shapes do not fit"))
+    assert not compiler.failed(ValueError("captured"))
 
 
 def test_code_is_kept_in_the_users_cache(monkeypatch, tmp_path):

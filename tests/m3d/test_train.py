@@ -295,6 +295,40 @@ def test_the_best_epoch_is_the_best_that_was_looked_at(monkeypatch):
     assert score.best_accuracy == max(80.0, score.accuracy)
 
 
+def test_what_was_looked_at_is_kept_with_the_network(monkeypatch):
+    class Once:
+        """Is interrupted after the fourth epoch."""
+
+        held: tuple[int, dict[str, torch.Tensor]] | None = None
+
+        def load(self, seed):
+            return self.held
+
+        def keep(self, seed, epoch, tensors):
+            if epoch == 4 and self.held is None:
+                self.held = (epoch, tensors())
+                raise KeyboardInterrupt
+
+        def finished(self, seed):
+            pass
+
+    module, looked = importlib.import_module("m3d.evaluator"), []
+    told = {2: 101.0, 4: 102.0, 6: 5.0}
+    monkeypatch.setattr(module, "accuracy", lambda *_, **__: told[looked.append(1) or 2 * len(looked)])
+    config, keeper = replace(QUIET, epochs=7), Once()
+
+    def score():
+        ((_, found),) = trials(
+            "convnet1", *easy_training(), held_out(), config=config, seeds=(0,), best_epoch=2, keeper=keeper
+        )
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        score()
+    assert score().best_accuracy == 102.0  # of the epoch that was kept, looked at before
+    assert len(looked) == 3
+
+
 def test_protocol_imagenet():
     config = training_of(Evaluate(protocol="imagenet"))
     assert (config.cutmix_probability, config.batch, config.learning_rate) == (1.0, 64, 0.01)

@@ -107,7 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results", **folder, help="docs/results, or --work for another schedule or with --best-epoch, when not given"
     )
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="stop after so many, and what is being compiled; the same command goes on",
+    )
     parser.add_argument(
         "--iterations", type=int, default=PUBLISHED_SCHEDULE[0], help="more go on from fewer (%(default)s)"
     )
@@ -117,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="look at the test accuracy every N epochs as well; such a network is not kept half-way",
+        help="look at the test accuracy every N epochs as well",
     )
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--commit", required=True, help="of this code, as the results say it")

@@ -3,10 +3,10 @@
 import json
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,9 +27,12 @@ from m3d import (
     training_of,
 )
 from m3d.compiler import failed
+from m3d.config import CompilerError
 from m3d.device_names import device_name
 from tests.reproduce.cells import Cell, OutOfTimeError
 from tests.reproduce.packed import Images
+
+T = TypeVar("T")
 
 CHECKPOINT_S = 20.0
 PUBLISHED_SCHEDULE = (10_000, 1000)
@@ -87,16 +90,24 @@ def condense(task: Task) -> Made:
 
     Raises:
         OutOfTimeError: the time is over; the checkpoint is written.
-        ConfigError: the checkpoint is of more iterations, or in another precision.
+        ConfigError: the checkpoint is of more iterations, or in another precision, or a compiler that was asked for failed.
     """
+    return despite_compiler(task, _condensed)
+
+
+def despite_compiler(task: Task, run: Callable[[Task], T]) -> T:
+    """``run(task)``, and once more without the compiler, from what is kept, where that fails and the task leaves it open."""
     try:
-        return _condensed(task)
+        return run(task)
     except Exception as error:
-        if task.condense.compile != "auto" or not failed(error):
+        if not failed(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if task.condense.compile != "auto":
+            raise CompilerError(f"--compile: the compiler failed ({reason}); use --compile off") from None
         print(f"{task.cell.name}: goes on without the compiler, which failed: {reason}", flush=True)
-        return _condensed(replace(task, condense=replace(task.condense, compile="off")))
+        eager = {"condense": replace(task.condense, compile="off"), "evaluate": replace(task.evaluate, compile="off")}
+        return run(replace(task, **eager))
 
 
 def condenser_of(task: Task) -> Condenser:
@@ -132,6 +143,8 @@ def _condensed(task: Task) -> Made:
             origins.append(origin)
     before = passed
     if condenser.execution.compiled and state.iteration < iterations:
+        if time.monotonic() >= task.ends:
+            raise OutOfTimeError
         condenser.warm_up(state)
     began = saved = time.monotonic()
     for step in iterate(condenser, state):

@@ -95,8 +95,10 @@ def test_an_evaluation_goes_on_network_by_network(parts: Path, monkeypatch: pyte
         assert row["accuracies"] == [1.0, *before["accuracies"][1:]]
 
 
-def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert call(parts, monkeypatch, "--epochs", "30", work="whole") == 0
+@pytest.mark.parametrize("every", [0, 5])
+def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    asked = ("--epochs", "30", "--best-epoch", str(every))
+    assert call(parts, monkeypatch, *asked, work="whole") == 0
     keep, load_kept, begun = alone_rows.Keeper.keep, alone_rows.Keeper.load, []
 
     def cut(self: alone_rows.Keeper, seed: int, epoch: int, tensors: Any) -> None:
@@ -110,8 +112,8 @@ def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(alone_rows.Keeper, "keep", cut)
     monkeypatch.setattr(alone_rows.Keeper, "load", noted)
-    assert call(parts, monkeypatch, "--epochs", "30") == 0
-    assert call(parts, monkeypatch, "--epochs", "30", "--commit", "def") == 0
+    assert call(parts, monkeypatch, *asked) == 0
+    assert call(parts, monkeypatch, *asked, "--commit", "def") == 0
     assert begun == [(1, 7)]
     found = found_in(parts)
     assert found["commit"] == {"condensed": "abc", "evaluated": "abc, def"}
@@ -120,9 +122,9 @@ def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.Monkey
     assert made == [["abc"], ["abc", "def"], ["def"], ["def"], ["def"]]
     assert found["origins"]["condensed"][0]["precision"] == "float32"
     assert found["versions"]["torch"] == torch.__version__
-    assert [row["accuracies"] for row in found["rows"]] == [
-        row["accuracies"] for row in found_in(parts, "whole")["rows"]
-    ]
+    for row, whole in zip(found["rows"], found_in(parts, "whole")["rows"], strict=True):
+        assert row["accuracies"] == whole["accuracies"]
+        assert row.get("best_epoch_compatibility") == whole.get("best_epoch_compatibility")
 
 
 def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> None:
@@ -226,6 +228,45 @@ def test_a_compiler_that_fails_is_done_without(
     monkeypatch.setattr(alone_cell, "_condensed", fails)
     assert call(parts, monkeypatch) == 0
     assert "goes on without the compiler, which failed" in capsys.readouterr().out
+    assert call(parts, monkeypatch, "--compile", "off") == 0
+    monkeypatch.setattr(alone_cell, "_condensed", lambda task: fails(replace(task, condense=Condense())))
+    assert call(parts, monkeypatch, "--compile", "on") == 2
+    assert "--compile: the compiler failed (backend=" in capsys.readouterr().out
+
+
+def test_a_compiler_that_fails_in_an_evaluation_is_tried_once(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(parts, monkeypatch, "--epochs", "30", work="whole") == 0
+    network, tried = alone_rows._network, []
+
+    def fails(name: str, task: alone_cell.Task, made: alone_cell.Made, seed: int, kept: Path) -> dict[str, Any]:
+        tried.append((name, seed, task.evaluate.compile))
+        if task.evaluate.compile == "auto" and seed == 2:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return network(name, task, made, seed, kept)
+
+    monkeypatch.setattr(alone_rows, "_network", fails)
+    assert call(parts, monkeypatch, "--epochs", "30") == 0
+    assert "goes on without the compiler, which failed: operation not" in capsys.readouterr().out
+    assert tried[:5] == [
+        ("condensed", 0, "auto"),
+        ("condensed", 1, "auto"),
+        *(("condensed", 2, how) for how in ("auto", "off")),
+        ("condensed", 3, "off"),
+    ]
+    assert [how for _, _, how in tried].count("auto") == 3
+    assert [row["accuracies"] for row in found_in(parts)["rows"]] == [
+        row["accuracies"] for row in found_in(parts, "whole")["rows"]
+    ]
+
+
+def test_nothing_is_compiled_when_the_time_is_over(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("m3d.Condenser.warm_up", lambda *_: pytest.fail("compiles"))
+    assert call(parts, monkeypatch, "--compile", "on", "--minutes", "0") == 0
+    assert "the time is over; the same command goes on" in capsys.readouterr().out
 
 
 def test_an_unknown_cell_is_said(
