@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ REPEATS = 3
 TRAINED = 64
 """Images of a training batch, all classes together."""
 CPU = torch.device("cpu")
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Way:
     """How something is computed."""
 
     device: torch.device = CPU
-    precision: str = "float32"
+    precision: Precision = "float32"
     compiled: bool = False
 
     def __str__(self) -> str:
@@ -69,7 +70,9 @@ def main() -> int:
 def ways() -> list[Way]:
     """What this machine can do besides the reference."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precisions = ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
+    precisions: tuple[Precision, ...] = (
+        ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
+    )
     every = [Way(device=device, precision=name, compiled=compiled) for name in precisions for compiled in (False, True)]
     return [way for way in every if way != Way()]
 
