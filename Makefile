@@ -19,7 +19,7 @@ test-slow: $(VENV)/.installed-test
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 
-# Ratios that anyone can have again; about half an hour on two quiet cores.
+# Whether this machine computes what it should, then ratios that anyone can have again; about half an hour on two quiet cores.
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmarks.agreement
 	$(BIN)/python -m tests.benchmarks.step

@@ -18,6 +18,9 @@ SHAPES = 64
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
+GRAPH_ERRORS = ("cudagraph", "cuda graph", "stream is captur", "during capture", "graph capture")
+"""Of which one is in the message, in small letters, when a CUDA graph cannot be recorded or replayed."""
+
 LOCK_S = 300.0
 """Seconds to wait for another process that compiles."""
 
@@ -94,12 +97,20 @@ def failed(error: BaseException) -> bool:
     """Whether the compiler failed, or the recording or replaying of a CUDA graph, rather than the program itself."""
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
+    if isinstance(error, torch.OutOfMemoryError):  # whose text counts what CUDA graphs hold
+        return False
     if isinstance(error, TorchDynamoException) or type(error).__module__.startswith(
         ("torch._inductor", "torch._dynamo", "triton")
     ):
         return True
     text = str(error).lower()  # torch has no class of its own for these
-    return isinstance(error, RuntimeError) and any(word in text for word in ("cudagraph", "cuda graph", "captur"))
+    return isinstance(error, RuntimeError) and any(words in text for words in GRAPH_ERRORS)
+
+
+def reason(error: BaseException) -> str:
+    """Why the compiler failed, in a line: of what went wrong inside it, where it says that."""
+    told = str(getattr(error, "inner_exception", None) or error)
+    return next((line.strip() for line in told.splitlines() if line.strip()), type(error).__name__)
 
 
 def _compiler() -> str | None:

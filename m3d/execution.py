@@ -160,8 +160,7 @@ def with_compiler(
         if not compiled or not compiler.failed(error):
             raise
         if wanted == "on":
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise CompilerError(f"{key}: the compiler failed ({reason}); use {key}=off") from None
+            raise CompilerError(f"{key}: the compiler failed ({compiler.reason(error)}); use {key}=off") from None
         return run(False)
 
 

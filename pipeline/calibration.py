@@ -104,7 +104,7 @@ def condense_speed(
 def evaluate_speed(
     config: RunConfig, shards: ShardPlan, architecture: str, per_class: int, threads: int, networks: int
 ) -> tuple[float, float]:
-    """Trains and scores on made-up images for a few batches: seconds of a whole network, and of the first epoch and scoring, in which it compiles.
+    """Trains and scores on made-up images for a few batches: seconds of a whole network, and of what comes first, in which it compiles.
 
     Args:
         config, shards, architecture: what is evaluated.

@@ -18,7 +18,7 @@ from m3d.execution import compiles
 from m3d.whole_set import Part, RowImages, WholeSetTrainer, weights_of
 from pipeline.class_cache import ClassCache
 from pipeline.config import RunConfig
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError
 from pipeline.expert_store import Checkpoint, ExpertStore
 
 TELL_EVERY_S = 1.0
@@ -143,7 +143,7 @@ def _epoch(trainer: WholeSetTrainer, epoch: int, after_step: Callable[[int], Non
     except Exception as error:
         if not trainer.compiled or not compiler.failed(error):
             raise
-        raise UserError(f"the compiler failed ({first_line(error)}); use pretrain.compile=off") from None
+        raise UserError(f"the compiler failed ({compiler.reason(error)}); use pretrain.compile=off") from None
 
 
 def _agreed(read: Callable[[], Any], part: Part) -> Any:

@@ -1,6 +1,6 @@
 """Networks that are being trained: what an interrupted evaluation goes on with. No Ray here.
 
-OUT/networks/KEY-SEED.safetensors    weights, momentum and random state after some epochs; goes with the last epoch
+OUT/networks/KEY-SEED.safetensors    weights, momentum, random state and what was looked at after some epochs; goes with the last epoch
 """
 
 import json

@@ -135,10 +135,10 @@ class GroupWorker:
             return replace(halved, note=note)
         if execution.compiled and compiler.failed(error) and self.task.config.condense.compile == "auto":
             return replace(
-                execution, compiled=False, note=f"goes on without the compiler, which failed: {first_line(error)}"
+                execution, compiled=False, note=f"goes on without the compiler, which failed: {compiler.reason(error)}"
             )
         if execution.compiled and compiler.failed(error):
-            raise UserError(f"the compiler failed ({first_line(error)}); use condense.compile=off") from error
+            raise UserError(f"the compiler failed ({compiler.reason(error)}); use condense.compile=off") from error
         if isinstance(error, MemoryError | RuntimeError) and _of_the_device(error):
             raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
         raise error

@@ -1,8 +1,12 @@
 """The check of a machine says when what it computes is wrong."""
 
+import json
+import sys
+
 import pytest
 import torch
 
+from tests.benchmarks import agreement
 from tests.benchmarks.agreement import Size, Way, compare, condensing, differences, training
 
 SIZE = Size(classes=2, images=64, images_per_class=2, side=16)
@@ -13,6 +17,7 @@ def test_only_rounding_agrees(compute):
     losses, slopes = compute(SIZE, Way())
     assert differences((losses, slopes), (losses * (1 + 1e-6), slopes * (1 + 1e-6)), "float32")["agrees"]
     assert not differences((losses, slopes), (losses * 1.01, slopes), "float32")["agrees"]
+    assert not differences((losses, slopes), (losses, slopes * 1.1), "bfloat16")["agrees"]
     wrong = slopes.clone()
     wrong[-1] = wrong[-1].roll(1)  # of one class alone
     assert not differences((losses, slopes), (losses, wrong), "bfloat16")["agrees"]
@@ -22,4 +27,23 @@ def test_only_rounding_agrees(compute):
 def test_bfloat16_agrees_with_float32():
     found = list(compare(SIZE, [Way(precision="bfloat16")]))
     assert [one["of"] for one in found] == ["condense", "train"]
-    assert all(one["loss"] > 0 and one["cosine"] < 1 and one["agrees"] for one in found)
+    assert all(one["loss"] > 0 and one["gradient"] > 0 and one["agrees"] for one in found)
+
+
+@pytest.mark.parametrize(("most", "code"), [(0.06, 0), (1e-9, 1)])
+def test_the_exit_code_says_whether_all_agree(monkeypatch, capsys, most, code):
+    monkeypatch.setattr(agreement, "Size", lambda: SIZE)
+    monkeypatch.setattr(agreement, "ways", lambda: [Way(precision="bfloat16"), Way()])
+    monkeypatch.setitem(agreement.MOST_GRADIENT, "bfloat16", most)
+    monkeypatch.setattr(sys, "argv", ["agreement", "--json"])
+    assert agreement.main() == code
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["agrees"] for line in lines] == [not code, not code, True, True]
+
+
+def test_nothing_is_compiled_where_there_is_no_compiler(monkeypatch, capsys):
+    monkeypatch.setattr("m3d.compiler.missing", lambda device: "C compiler")
+    assert not any(way.compiled for way in agreement.ways())
+    assert "nothing is compiled: this machine has no C compiler" in capsys.readouterr().err
+    monkeypatch.setattr("m3d.compiler.missing", lambda device: None)
+    assert any(way.compiled for way in agreement.ways())

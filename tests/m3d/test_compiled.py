@@ -45,6 +45,11 @@ def test_a_failing_compiler_is_told_from_a_failing_program():
     assert compiler.failed(RuntimeError("CUDA error: operation not permitted when stream is capturing"))
     assert compiler.failed(RuntimeError("accessing tensor output of CUDAGraphs that has been overwritten"))
     assert not compiler.failed(RuntimeError("shapes do not fit"))
+    memory = "CUDA out of memory. Of it 1.00 GiB is allocated in private pools (e.g., CUDA Graphs)"
+    assert not compiler.failed(torch.OutOfMemoryError(memory))
+    assert compiler.reason(BackendCompilerFailed(lambda: None, RuntimeError("no space left"), None)) == "no space left"
+    assert compiler.reason(RuntimeError("\n  one \n two")) == "one"
+    assert compiler.reason(RuntimeError()) == "RuntimeError"
     assert not compiler.failed(ValueError("captured"))
 
 

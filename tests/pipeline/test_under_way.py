@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from m3d import trials
@@ -46,12 +47,13 @@ def test_a_damaged_one_does_not_count(tmp_path: Path) -> None:
     assert kept.load(0) is None
 
 
-def test_trials_go_on_with_what_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [0, 2])
+def test_trials_go_on_with_what_is_kept(tmp_path: Path, every: int) -> None:
     config = replace(QUIET, epochs=6)
-    ((_, expected),) = trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,))
+    ((_, expected),) = trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,), best_epoch=every)
     kept = UnderWay(str(tmp_path), "key", every_s=0)
     kept.finished = lambda seed: None  # as if it had been killed after the last epoch but before it was scored
-    list(trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,), keeper=kept))
+    list(trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,), best_epoch=every, keeper=kept))
     asked: list[int] = []
 
     class Spy(UnderWay):
@@ -59,7 +61,10 @@ def test_trials_go_on_with_what_is_kept(tmp_path: Path) -> None:
             asked.append(epoch)
 
     again = Spy(str(tmp_path), "key")
-    ((_, found),) = trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,), keeper=again)
+    ((_, found),) = trials(
+        "convnet1", *easy_training(), held_out(), config=config, seeds=(4,), best_epoch=every, keeper=again
+    )
     assert asked == []  # all epochs were done
     assert torch.equal(found.confusion, expected.confusion)
+    assert found.best_accuracy == expected.best_accuracy
     assert list((tmp_path / "networks").iterdir()) == []

@@ -144,7 +144,7 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     compiled = replace(EXECUTION, compiled=True, real_block=63)
     if choice == "on":
-        with pytest.raises(UserError, match=r"the compiler failed \(.*condense\.compile=off"):
+        with pytest.raises(UserError, match=r"the compiler failed \(no space left\).*condense\.compile=off"):
             list(worker.condense(0, compiled))
         return
     events = list(worker.condense(0, compiled))

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after so many, and what is being compiled; the same command goes on",
+        help="stop after so many, once what is being compiled is; the same command goes on",
     )
     parser.add_argument(
         "--iterations", type=int, default=PUBLISHED_SCHEDULE[0], help="more go on from fewer (%(default)s)"

@@ -23,10 +23,10 @@ from m3d import (
     Evaluate,
     Kernel,
     Outcome,
+    compiler,
     iterate,
     training_of,
 )
-from m3d.compiler import failed
 from m3d.config import CompilerError
 from m3d.device_names import device_name
 from tests.reproduce.cells import Cell, OutOfTimeError
@@ -89,7 +89,7 @@ def condense(task: Task) -> Made:
     """The condensed set, without the compiler where that fails and the task leaves it open.
 
     Raises:
-        OutOfTimeError: the time is over; the checkpoint is written.
+        OutOfTimeError: the time is over; what was computed is in the checkpoint.
         ConfigError: the checkpoint is of more iterations, or in another precision, or a compiler that was asked for failed.
     """
     return despite_compiler(task, _condensed)
@@ -100,14 +100,15 @@ def despite_compiler(task: Task, run: Callable[[Task], T]) -> T:
     try:
         return run(task)
     except Exception as error:
-        if not failed(error):
+        if task.condense.compile == "off" or not compiler.failed(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if task.condense.compile != "auto":
+        reason = compiler.reason(error)
+        if task.condense.compile == "on":
             raise CompilerError(f"--compile: the compiler failed ({reason}); use --compile off") from None
-        print(f"{task.cell.name}: goes on without the compiler, which failed: {reason}", flush=True)
-        eager = {"condense": replace(task.condense, compile="off"), "evaluate": replace(task.evaluate, compile="off")}
-        return run(replace(task, **eager))
+    # Only here, where the error no longer holds what it was raised in, and with it a GPU's memory.
+    print(f"{task.cell.name}: goes on without the compiler, which failed: {reason}", flush=True)
+    eager = {"condense": replace(task.condense, compile="off"), "evaluate": replace(task.evaluate, compile="off")}
+    return run(replace(task, **eager))
 
 
 def condenser_of(task: Task) -> Condenser:
