@@ -17,7 +17,7 @@ def test_only_rounding_agrees(compute):
     losses, slopes = compute(SIZE, Way())
     assert differences((losses, slopes), (losses * (1 + 1e-6), slopes * (1 + 1e-6)), "float32")["agrees"]
     assert not differences((losses, slopes), (losses * 1.01, slopes), "float32")["agrees"]
-    assert not differences((losses, slopes), (losses, slopes * 1.1), "bfloat16")["agrees"]
+    assert not differences((losses, slopes), (losses, slopes * 1.2), "bfloat16")["agrees"]
     wrong = slopes.clone()
     wrong[-1] = wrong[-1].roll(1)  # of one class alone
     assert not differences((losses, slopes), (losses, wrong), "bfloat16")["agrees"]
@@ -30,7 +30,7 @@ def test_bfloat16_agrees_with_float32():
     assert all(one["loss"] > 0 and one["gradient"] > 0 and one["agrees"] for one in found)
 
 
-@pytest.mark.parametrize(("most", "code"), [(0.06, 0), (1e-9, 1)])
+@pytest.mark.parametrize(("most", "code"), [(0.1, 0), (1e-9, 1)])
 def test_the_exit_code_says_whether_all_agree(monkeypatch, capsys, most, code):
     monkeypatch.setattr(agreement, "Size", lambda: SIZE)
     monkeypatch.setattr(agreement, "ways", lambda: [Way(precision="bfloat16"), Way()])
