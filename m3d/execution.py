@@ -161,7 +161,7 @@ def with_compiler(
             raise
         if wanted == "on":
             raise CompilerError(f"{key}: the compiler failed ({compiler.reason(error)}); use {key}=off") from None
-        return run(False)
+    return run(False)  # only here, where the error no longer holds what it was raised in, and with it a GPU's memory
 
 
 def require_compiler(device: torch.device, key: str = "condense.compile") -> None:
