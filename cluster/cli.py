@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import follow, job, local, package, profile, words
-from cluster.connect import address_of, asking, connect
 from cluster.errors import ClusterError
-from cluster.interrupt import decide
-from cluster.listing import described, table
+from cluster.jobs import command_line, follow, job, profile, upload
+from cluster.jobs.client import address_of, asking, connect
+from cluster.jobs.follow import decide
+from cluster.jobs.listing import described, table
+from cluster.local import lifecycle
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
+
 
 FOLDER = f"/tmp/m3d-local-{os.getuid()}" if hasattr(os, "getuid") else "m3d-local"
 EPILOG = """\
@@ -105,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = _command(commands, "submit", "submit a command of the pipeline as a job and follow it", _submit)
     command.usage = "python -m cluster submit [options] -- COMMAND ..."
-    command.epilog = f"The command after -- is one of {', '.join(words.COMMANDS)}, with its options."
+    command.epilog = f"The command after -- is one of {', '.join(command_line.COMMANDS)}, with its options."
     _add_address(command)
     command.add_argument(
         "--profile", metavar="FILE", help="YAML file: what this cluster needs besides; see docs/cluster.md"
@@ -147,10 +149,10 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
 
 def _submit(given: argparse.Namespace) -> int:
     held = profile.read(given.profile, os.environ) if given.profile else profile.Profile()
-    words.check(given.words, os.environ)
+    command_line.check(given.words, os.environ)
     address = address_of(given.address, held.address, os.environ)
-    root = package.project()
-    size = package.check_size(root) if held.upload else 0
+    root = upload.project()
+    size = upload.check_size(root) if held.upload else 0
     made = job.make(held, given.words, os.environ, root)
     if given.dry_run:
         print(job.command_line(made, address))
@@ -218,7 +220,7 @@ def _client(given: argparse.Namespace) -> "tuple[JobSubmissionClient, str]":
 
 def _up(given: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was begun is ended
-    cluster = local.up(given.nodes, given.cpus, given.gpus, Path(given.folder).absolute(), os.environ)
+    cluster = lifecycle.up(given.nodes, given.cpus, given.gpus, Path(given.folder).absolute(), os.environ)
     cpus, gpus = sum(node.cpus for node in cluster.nodes), sum(node.gpus for node in cluster.nodes)
     held = f"{cpus} CPUs" + (f", {gpus} logical GPUs" if gpus else "")
     print(f"{_count(len(cluster.nodes), 'node', 'is', 'are')} up ({held}); jobs and dashboard at", file=sys.stderr)
@@ -227,7 +229,7 @@ def _up(given: argparse.Namespace) -> int:
 
 
 def _down(given: argparse.Namespace) -> int:
-    cluster = local.down(Path(given.folder).absolute())
+    cluster = lifecycle.down(Path(given.folder).absolute())
     stopped = "nothing was running" if cluster is None else _count(len(cluster.nodes), "node", "is", "are") + " stopped"
     print(f"{given.folder}: {stopped}")
     return 0

@@ -7,21 +7,21 @@ Five lines in a notebook::
     train_images, train_labels = condensed.views()
 """
 
-from m3d.class_images import ClassImages
 from m3d.condenser import Condenser
 from m3d.config import Augment, Condense, ConfigError, Encoder, Evaluate, Kernel, Train
-from m3d.ensemble import train_together
-from m3d.evaluator import Score, TestSet, accuracy, confusion, train_and_score, trials, trials_together
 from m3d.formation import decode, mosaic
-from m3d.image_parts import ImageParts
+from m3d.images.class_images import ClassImages
+from m3d.images.image_parts import ImageParts
+from m3d.images.streamed_images import StreamedImages
 from m3d.loop import NotFiniteError, Step, condense, iterate, moments
 from m3d.mmd import mmd2
-from m3d.protocols import PROTOCOLS, imagenet_epochs, training_of
 from m3d.shapes import ShapeError
 from m3d.start import images_needed, starting_images
 from m3d.state import Condensed, CondenseState, Outcome, standardise
-from m3d.streamed_images import StreamedImages
-from m3d.train import Trainer, train
+from m3d.training.ensemble import train_together
+from m3d.training.protocols import PROTOCOLS, imagenet_epochs, training_of
+from m3d.training.scoring import Score, TestSet, accuracy, confusion, train_and_score, trials, trials_together
+from m3d.training.trainer import Trainer, train
 
 __all__ = [
     "Augment",

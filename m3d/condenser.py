@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from m3d.augment import numbers_of
-from m3d.class_images import ClassImages
+from m3d.backend.execution import Execution, choose
+from m3d.backend.precision import convolutions
 from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel
 from m3d.encoders.registry import check_name
-from m3d.execution import Execution, choose
 from m3d.formation import cut, tile_sides
+from m3d.images.class_images import ClassImages
 from m3d.kernels import kernel_named
 from m3d.passes import block_size, blocks, passes
-from m3d.precision import convolutions
 from m3d.seeding import uniforms
 from m3d.shapes import Float, ShapeError
 from m3d.start import starting_images

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from m3d.class_images import ClassImages
 from m3d.condenser import Condenser
 from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel
+from m3d.images.class_images import ClassImages
 from m3d.state import Condensed, CondenseState, Outcome
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from m3d import augment as augmentation
-from m3d.compiler import compiled
+from m3d.backend.compiler import compiled
+from m3d.backend.execution import Execution
+from m3d.backend.precision import encoding
 from m3d.config import Augment, Encoder, Kernel
 from m3d.encoders import Network, build, initialise
 from m3d.encoders.registry import is_residual
-from m3d.execution import Execution
 from m3d.formation import enlarge
 from m3d.mmd import mmd2
-from m3d.precision import encoding
 from m3d.seeding import generator
 
 

@@ -28,6 +28,7 @@ else:
 
         Float = Int = UInt8 = _Unchecked
 
+
 __all__ = ["Float", "Int", "ShapeError", "UInt8"]
 
 

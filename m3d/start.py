@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from m3d.class_images import ClassImages
 from m3d.config import Condense
 from m3d.formation import mosaic
+from m3d.images.class_images import ClassImages
 from m3d.seeding import generator
 from m3d.shapes import Float
 

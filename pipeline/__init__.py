@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.shard_reader import CondensedDataset, load_condensed
+    from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
 
 __all__ = ["CondensedDataset", "load_condensed"]
 
@@ -29,7 +29,7 @@ _refuse_a_stranger()
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from pipeline import shard_reader
+        from pipeline.formats import condensed_reader
 
-        return getattr(shard_reader, name)
+        return getattr(condensed_reader, name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

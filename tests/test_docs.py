@@ -19,11 +19,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pipeline import cli, commands, presets
-from pipeline.config import RunConfig
-from pipeline.settings import known_keys, to_dict, with_settings
-from tests.pipeline.runs import small_config
-from tests.pipeline.test_evaluate import condensed_run
+from pipeline.cli import commands
+from pipeline.cli.parser import _parser
+from pipeline.config import presets
+from pipeline.config.parsing import known_keys, to_dict, with_settings
+from pipeline.config.run_config import RunConfig
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.runs import small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README, SETTINGS, CLI = ROOT / "README.md", ROOT / "docs" / "configuration.md", ROOT / "docs" / "cli.md"
@@ -87,7 +89,7 @@ def section(page: Path, title: str) -> str:
 
 def helps() -> dict[str, str]:
     """The help of the program and of every command, as wide as COLUMNS says."""
-    parser = cli._parser()
+    parser = _parser()
     (held,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     parsers = {"python -m pipeline": parser, **{f"python -m pipeline {name}": p for name, p in held.choices.items()}}
     return {command: made.format_help().strip() for command, made in parsers.items()}
@@ -229,7 +231,7 @@ def _run(block: str) -> dict[str, Any]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_parse(page: Path) -> None:
     for arguments in commands_of(page):
-        given = cli._parser().parse_args(arguments)
+        given = _parser().parse_args(arguments)
         if given.action in (commands.evaluate, commands.compare, commands.report, commands.verify) or getattr(
             given, "config", None
         ):

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, Trainer, compiler
-from m3d.precision import convolutions
+from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, Trainer
+from m3d.backend import compiler
+from m3d.backend.precision import convolutions
 
 MOST_GRADIENT = {"float32": 5e-3, "tf32": 0.03, "bfloat16": 0.1}
 """How long the difference of a gradient and the reference's may be, relative to the latter; per class for the pixels."""

@@ -13,9 +13,8 @@ import time
 import torch
 
 from m3d import Augment, ClassImages, Condense, Condenser, CondenseState, Encoder, Kernel
-from pipeline.config import Resources
-from pipeline.group_checkpoints import Checkpoints
-from pipeline.ledger import Ledger
+from pipeline.condense.group_store import Checkpoints, Ledger
+from pipeline.config.run_config import Resources
 
 SLICE_S = 10.0
 

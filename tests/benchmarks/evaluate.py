@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from m3d import Evaluate, TestSet, train_and_score, training_of
-from m3d.precision import resolve
+from m3d.backend.precision import resolve
 
 ARCHITECTURE = "convnet3"
 GRAPH_EPOCHS = 3

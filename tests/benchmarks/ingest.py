@@ -21,12 +21,13 @@ from typing import Any
 
 import psutil
 
-from pipeline import presets, ray_setup
-from pipeline.config import RunConfig
-from pipeline.decode_image import pixels
-from pipeline.prepare import prepare
-from pipeline.settings import with_settings
-from tests.pipeline.made import encoded, smooth
+from pipeline.config import presets
+from pipeline.config.parsing import with_settings
+from pipeline.config.run_config import RunConfig
+from pipeline.data.decode_image import pixels
+from pipeline.data.prepare import prepare
+from pipeline.runtime import session
+from tests.pipeline.support.images import encoded, smooth
 
 CLASSES = 20
 SIDE = 128
@@ -60,7 +61,7 @@ def measure(data: str | None, images: int, rounds: int, folder: Path) -> dict[st
         presets.preset("cifar10_ipc1"),
         [f"data.path={json.dumps(str(folder / 'images'))}", "data.source=image_folder", f"data.image_size={SIDE}"],
     )
-    ray_setup.start(config.resources)
+    session.start(config.resources)
     _prepared_s(config, folder / "warm", 0)  # starts the workers
     cores = len(os.sched_getaffinity(0))
     shares = [[str(path) for path in paths[i::cores]] for i in range(cores)]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from m3d import Augment, Condense, Encoder
+from m3d.backend.precision import convolutions
 from m3d.encoders import build, initialise
-from m3d.precision import convolutions
 from m3d.seeding import generator
 
 

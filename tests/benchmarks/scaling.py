@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 
 from m3d import ClassImages, Condenser, iterate
-from pipeline.class_cache import ClassCache
-from pipeline.config import RunConfig
-from pipeline.ray_setup import MALLOC
-from pipeline.settings import from_dict
+from pipeline.config.parsing import from_dict
+from pipeline.config.run_config import RunConfig
+from pipeline.data.prepared_dataset import ClassCache
+from pipeline.runtime.session import MALLOC
 
 CLASSES, IMAGES = 10, 200
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel
-from m3d.compiler import compiled
+from m3d.backend.compiler import compiled
+from m3d.backend.precision import convolutions, encoding
 from m3d.passes import block_size
-from m3d.precision import convolutions, encoding
 from tests.benchmarks.published import Published
 
 ROUNDS = 3

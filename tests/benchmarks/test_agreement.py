@@ -42,8 +42,8 @@ def test_the_exit_code_says_whether_all_agree(monkeypatch, capsys, most, code):
 
 
 def test_nothing_is_compiled_where_there_is_no_compiler(monkeypatch, capsys):
-    monkeypatch.setattr("m3d.compiler.missing", lambda device: "C compiler")
+    monkeypatch.setattr("m3d.backend.compiler.missing", lambda device: "C compiler")
     assert not any(way.compiled for way in agreement.ways())
     assert "nothing is compiled: this machine has no C compiler" in capsys.readouterr().err
-    monkeypatch.setattr("m3d.compiler.missing", lambda device: None)
+    monkeypatch.setattr("m3d.backend.compiler.missing", lambda device: None)
     assert any(way.compiled for way in agreement.ways())

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import local, local_state, package
 from cluster.cli import main
 from cluster.errors import ClusterError
-from cluster.local_state import LocalCluster, save
+from cluster.jobs import upload
+from cluster.local import lifecycle, state
+from cluster.local.state import LocalCluster, save
 from tests.cluster.conftest import ROOT, cluster, one_line
 
 RUN = ["run", "--preset", "digits_ipc1", "--out", "/shared/a"]
@@ -64,16 +65,16 @@ def test_a_damaged_state_is_said(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_other_things_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(local, "LONGEST", 1000)
+    monkeypatch.setattr(lifecycle, "LONGEST", 1000)
     (tmp_path / "src").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ClusterError, match=r"holds other things \((src|notes\.txt)\); choose an empty folder"):
-        local.up(1, 1, 0, tmp_path, {})
-    assert local.down(tmp_path) is None
+        lifecycle.up(1, 1, 0, tmp_path, {})
+    assert lifecycle.down(tmp_path) is None
     assert {path.name for path in tmp_path.iterdir()} == {"src", "notes.txt", ".lock"}
     (tmp_path.parent / "link").symlink_to(tmp_path)
     with pytest.raises(ClusterError, match="is a link"):
-        local.up(1, 1, 0, tmp_path.parent / "link", {})
+        lifecycle.up(1, 1, 0, tmp_path.parent / "link", {})
 
 
 def test_what_is_ended_is_only_what_was_written_here(tmp_path: Path) -> None:
@@ -82,15 +83,15 @@ def test_what_is_ended_is_only_what_was_written_here(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "head.log").write_text("x")
     (tmp_path / "other.log").write_text("x")
-    assert local.down(tmp_path) is not None
+    assert lifecycle.down(tmp_path) is not None
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "other.log", ".lock"}
 
 
 def test_a_node_that_does_not_start_is_said_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    monkeypatch.setattr(local, "LONGEST", 1000)
-    with pytest.raises(local.ClusterError, match=r"head: it ended \(it said nothing\); look into"):
-        local.up(1, 1, 0, tmp_path, {})
+    monkeypatch.setattr(lifecycle, "LONGEST", 1000)
+    with pytest.raises(lifecycle.ClusterError, match=r"head: it ended \(it said nothing\); look into"):
+        lifecycle.up(1, 1, 0, tmp_path, {})
     assert not (tmp_path / "cluster.json").exists()
 
 
@@ -99,24 +100,24 @@ def test_a_node_that_does_not_start_is_said_and_leaves_nothing(monkeypatch: pyte
 def test_a_node_that_does_not_start_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: int, which: str
 ) -> None:
-    left, mine = [failures], local_state.started_at(os.getpid()) or ""
+    left, mine = [failures], state.started_at(os.getpid()) or ""
 
-    def started(name: str, *others: object) -> local_state.LocalNode:
+    def started(name: str, *others: object) -> state.LocalNode:
         if name == which and left[0]:
             left[0] -= 1
-            raise local.ClusterError(f"{name}: it ended (the machine is busy)")
+            raise lifecycle.ClusterError(f"{name}: it ended (the machine is busy)")
         held = {"metrics_port": 1, "cpus": 1, "gpus": 0, "first_gpu": 0}
-        return local_state.LocalNode(name=name, pid=os.getpid(), started=mine, **held)
+        return state.LocalNode(name=name, pid=os.getpid(), started=mine, **held)
 
-    monkeypatch.setattr(local, "LONGEST", 1000)
-    monkeypatch.setattr(local, "started", started)
-    monkeypatch.setattr(local, "answers", lambda address: True)
-    monkeypatch.setattr(local, "end", lambda find, patience_s: set())  # they are all this process
-    if failures < local.START_ATTEMPTS:
-        assert [node.name for node in local.up(2, 1, 0, tmp_path, {}).nodes] == ["head", "node1"]
+    monkeypatch.setattr(lifecycle, "LONGEST", 1000)
+    monkeypatch.setattr(lifecycle, "started", started)
+    monkeypatch.setattr(lifecycle, "answers", lambda address: True)
+    monkeypatch.setattr(lifecycle, "end", lambda find, patience_s: set())  # they are all this process
+    if failures < lifecycle.START_ATTEMPTS:
+        assert [node.name for node in lifecycle.up(2, 1, 0, tmp_path, {}).nodes] == ["head", "node1"]
         return
-    with pytest.raises(local.ClusterError, match=f"{which}: it ended"):
-        local.up(2, 1, 0, tmp_path, {})
+    with pytest.raises(lifecycle.ClusterError, match=f"{which}: it ended"):
+        lifecycle.up(2, 1, 0, tmp_path, {})
 
 
 def test_help_does_not_import_ray() -> None:
@@ -129,7 +130,7 @@ def test_help_does_not_import_ray() -> None:
 
 def test_cluster_imports_only_the_standard_library_yaml_and_the_job_client() -> None:
     allowed = {*sys.stdlib_module_names, "cluster", "yaml"}
-    for path in sorted((ROOT / "cluster").glob("*.py")):
+    for path in sorted((ROOT / "cluster").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -139,7 +140,7 @@ def test_cluster_imports_only_the_standard_library_yaml_and_the_job_client() -> 
 
 def test_commands_of_a_job_are_those_of_the_pipeline() -> None:
     # The words are free, but a command that neither is nor is planned would mislead.
-    from cluster.words import COMMANDS
+    from cluster.jobs.command_line import COMMANDS
 
     told = (ROOT / "pipeline" / "cli.py").read_text()
     planned = {"pretrain", "tune"}
@@ -147,7 +148,7 @@ def test_commands_of_a_job_are_those_of_the_pipeline() -> None:
 
 
 def test_the_package_is_that_of_this_checkout() -> None:
-    assert package.project() == ROOT
+    assert upload.project() == ROOT
 
 
 def test_a_command_without_the_two_dashes_is_said() -> None:

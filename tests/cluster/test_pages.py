@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli, profile, words
-from pipeline import cli as pipeline_cli
-from pipeline import commands
-from pipeline.metrics import NAMES, OF_A_GROUP
+from cluster import cli
+from cluster.jobs import command_line, profile
+from pipeline.cli import commands
+from pipeline.cli.parser import _parser
+from pipeline.observability.prometheus import NAMES, OF_A_GROUP
 from tests.test_docs import PAGES, ROOT, blocks, inline_code
 
 PAGE = ROOT / "docs" / "cluster.md"
@@ -29,8 +30,8 @@ def test_commands_parse(page: Path) -> None:
         given = cli._parser().parse_args(before)
         assert (after is not None) == (given.action is cli._submit), arguments
         if after is not None:
-            words.check(after, {})
-            commands.configuration(pipeline_cli._parser().parse_args(after))
+            command_line.check(after, {})
+            commands.configuration(_parser().parse_args(after))
 
 
 def test_there_are_commands_to_parse() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.record import commit
+from pipeline.formats.provenance import commit
 from tests.faults.trial import KINDS, PHASES, Outcome, run_trial, undisturbed
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, s3
-from pipeline.ray_setup import MALLOC
-from tests.pipeline.made import write_folder
-from tests.pipeline.s3_service import Proxy, Service, environment
+from pipeline.cli.main import main
+from pipeline.runtime.session import MALLOC
+from pipeline.storage import s3
+from tests.pipeline.support.images import write_folder
+from tests.pipeline.support.s3_service import Proxy, Service, environment
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +81,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Told]]:
 
     def run(*arguments: str) -> Told:
         capsys.readouterr()
-        code = cli.main(arguments)
+        code = main(arguments)
         said = capsys.readouterr()
         return code, said.err.splitlines(), said.out
 

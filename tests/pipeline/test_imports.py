@@ -45,7 +45,7 @@ def test_importing_pipeline_imports_nothing_large() -> None:
 
 
 def test_help_does_not_import_ray() -> None:
-    code = "from pipeline.cli import main\nimport contextlib, io\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['run', '--help'])"
+    code = "from pipeline.cli.main import main\nimport contextlib, io\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['run', '--help'])"
     assert imported_by(code) <= {"torch"}  # with m3d.config
 
 

@@ -23,12 +23,12 @@ from m3d import (
     Evaluate,
     Kernel,
     Outcome,
-    compiler,
     iterate,
     training_of,
 )
+from m3d.backend import compiler
+from m3d.backend.device_names import device_name
 from m3d.config import CompilerError
-from m3d.device_names import device_name
 from tests.reproduce.cells import Cell, OutOfTimeError
 from tests.reproduce.packed import Images
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from m3d import standardise, training_of, trials
-from m3d.execution import compiles, training_flops
-from m3d.precision import resolve
+from m3d.backend.execution import compiles, training_flops
+from m3d.backend.precision import resolve
 from m3d.seeding import derive
 from tests.reproduce.alone_cell import CHECKPOINT_S, Made, Task, despite_compiler, replace_file
 from tests.reproduce.cells import OutOfTimeError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.runs import prepared, small_config
+from tests.pipeline.support.runs import prepared, small_config
 from tests.reproduce import pack
 
 

@@ -14,13 +14,15 @@ from typing import Any
 
 from m3d import training_of
 from pipeline import storage
-from pipeline.config import RunConfig
-from pipeline.ledger import Ledger, read_run
-from pipeline.presets import preset
-from pipeline.record import METHOD, versions
-from pipeline.results import read_rows
-from pipeline.scores import known, scores
-from pipeline.settings import differing_keys, from_dict, to_dict, with_settings
+from pipeline.condense.group_store import Ledger
+from pipeline.condense.manifest import METHOD
+from pipeline.config.parsing import differing_keys, from_dict, to_dict, with_settings
+from pipeline.config.presets import preset
+from pipeline.config.run_config import RunConfig
+from pipeline.evaluate.dd_ranking import known, scores
+from pipeline.evaluate.results import read_rows
+from pipeline.formats.provenance import versions
+from pipeline.formats.run_record import read_run
 from tests.reproduce.cells import Cell, OutOfTimeError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"

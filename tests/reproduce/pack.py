@@ -9,10 +9,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from pipeline.class_cache import ClassCache
+from pipeline.config.parsing import from_dict
+from pipeline.data.prepared_dataset import ClassCache
 from pipeline.errors import UserError
-from pipeline.ledger import read_run
-from pipeline.settings import from_dict
+from pipeline.formats.run_record import read_run
 from tests.reproduce.alone_cell import replace_file
 from tests.reproduce.packed import checksum
 

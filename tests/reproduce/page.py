@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.intervals import estimate
-from pipeline.result_tables import span
-from pipeline.scores import scores
+from pipeline.evaluate.dd_ranking import scores
+from pipeline.evaluate.intervals import estimate
+from pipeline.evaluate.tables import span
 from tests.reproduce.cells import BASELINES, CELLS, PUBLISHED
 from tests.reproduce.measure import RESULTS
 

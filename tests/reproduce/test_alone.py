@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from m3d import Condense, Condenser, CondenseState
-from pipeline.image_sets import training_set
-from pipeline.presets import preset
-from tests.pipeline.runs import prepared, small_config
+from pipeline.config.presets import preset
+from pipeline.evaluate.training_sets import training_set
+from tests.pipeline.support.runs import prepared, small_config
 from tests.reproduce import alone, alone_cell, alone_rows
 from tests.reproduce.cells import CELLS, OutOfTimeError
 from tests.reproduce.packed import load

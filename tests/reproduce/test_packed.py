@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.pipeline.runs import prepared, small_config
+from tests.pipeline.support.runs import prepared, small_config
 from tests.reproduce import pack
 from tests.reproduce.packed import PartsError, load
 from tests.reproduce.test_reproduce import small_run

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import cli
-from pipeline.presets import PRESETS
-from pipeline.record import new_record, write_record
-from pipeline.results import Scored, row_of, write_rows
-from pipeline.settings import with_settings
-from pipeline.shard_reader import read_manifest
-from tests.pipeline.runs import placement_of, small_config
-from tests.pipeline.test_evaluate import condensed_run
+from pipeline.cli.parser import _parser
+from pipeline.condense.manifest import new_record
+from pipeline.config.parsing import with_settings
+from pipeline.config.presets import PRESETS
+from pipeline.evaluate.results import Scored, row_of, write_rows
+from pipeline.formats.condensed_reader import read_manifest
+from pipeline.formats.run_record import write_record
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.runs import placement_of, small_config
 from tests.reproduce import __main__ as tool
 from tests.reproduce import measure
 from tests.reproduce.cells import CELLS, PUBLISHED, Cell, OutOfTimeError
@@ -51,7 +52,7 @@ def test_a_result_says_how_to_have_it_again(path: Path) -> None:
         assert len(row.get("accuracies", row["seeds"])) == len(row["seeds"])
     assert not re.search(r'"[^"]*(/tmp|/home|/root|/work)', path.read_text())
     for command in held["commands"]:
-        cli._parser().parse_args(command.split()[3:])
+        _parser().parse_args(command.split()[3:])
 
 
 def test_cells_can_be_configured() -> None:

@@ -1,0 +1,1 @@
+"""Ray jobs: submit, list, follow and stop them."""

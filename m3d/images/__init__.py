@@ -1,0 +1,1 @@
+"""Where the real images of a class are held, and how batches of them are drawn."""

@@ -1,0 +1,1 @@
+"""Networks trained on images: the evaluation of a condensed set, and trajectories on the whole set."""

@@ -1,0 +1,1 @@
+"""Class shards in, a committed condensed set out, on Ray actors."""

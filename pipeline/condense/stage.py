@@ -1,0 +1,125 @@
+"""The condense stage: class shards in, a committed condensed set out."""
+
+from m3d.backend.execution import Execution
+from pipeline import storage
+from pipeline.condense.driver import drive
+from pipeline.condense.group_store import Ledger
+from pipeline.condense.manifest import _run_name, condensed_manifest, identity, new_record, shard_metadata
+from pipeline.condense.monitor import _Watch
+from pipeline.condense.task import GroupTask
+from pipeline.config.run_config import RunConfig
+from pipeline.data.prepared_dataset import ClassCache
+from pipeline.errors import FailedError, UserError, first_line
+from pipeline.formats.run_record import RunRecord, add_commit, read_run, write_record
+from pipeline.observability.progress import Display, say
+from pipeline.runtime import nodes, session
+from pipeline.runtime.placement import Placement, capacity, does_not_fit, fits, smallest_gpu, stored_placement
+
+
+def condense(config: RunConfig, out: str, cache_folder: str) -> None:
+    """Condenses all classes and commits the set; goes on where an earlier call of the same run ended.
+
+    Args:
+        config: of the run.
+        out: the run's folder, absolute.
+        cache_folder: class shards, as ``prepare`` returned it.
+
+    Raises:
+        UserError: no node that can hold an actor, or a loss that is not finite.
+        FailedError: a group failed for another reason; the others are finished.
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
+    cache = ClassCache(cache_folder, config.data)
+    session.start(config.resources)
+    record = read_run(out)
+    placement = _placement(config, len(cache.classes), record)
+    if record is None:
+        record = new_record(config, cache, placement)
+        write_record(out, record)
+    ledger = Ledger(out, identity(record))
+    ledger.sweep()
+    todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
+    if todo and add_commit(record):
+        write_record(out, record)
+    _say_plan(config, placement, todo)
+    if todo:
+        failed = _drive(config, out, cache, record, placement, todo)
+        if failed:
+            _raise(failed, len(placement.groups))
+    ledger.commit(len(placement.groups), condensed_manifest(config, cache, record))
+    say(
+        f"condensed set: {len(cache.classes)} classes x {config.condense.images_per_class} images in {storage.join(out, 'condensed')}"
+    )
+
+
+def _drive(
+    config: RunConfig, out: str, cache: ClassCache, record: RunRecord, placement: Placement, todo: list[int]
+) -> dict[int, BaseException]:
+    decided = record["resolved"]["execution"]
+    task = GroupTask(
+        config=config,
+        out=out,
+        cache=cache.folder,
+        groups=placement.groups,
+        identity=identity(record),
+        threads=placement.threads,
+        metadata=shard_metadata(config, cache, record),
+        execution=Execution.from_dict(decided) if decided else None,
+        share=-(-len(cache.classes) // placement.actors),
+        gpu_share=min(1.0, placement.gpus_per_actor),
+        neighbours=_neighbours(placement),
+        gpu_memory=smallest_gpu(nodes.measured_nodes(config.resources)) if placement.gpus_per_actor else 0.0,
+        run=_run_name(out, record),
+    )
+    iterations = config.condense.iterations
+    with Display("condense", len(placement.groups) * iterations) as display:
+        watch = _Watch(display, placement, todo, iterations, out, record)
+        grow = (
+            None
+            if config.resources.actors
+            else lambda: capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes())
+        )
+        try:
+            return drive(task, todo, placement, config.resources, watch, capacity=grow)
+        finally:
+            watch.scalars.close()
+
+
+def _neighbours(placement: Placement) -> int:
+    """Actors that one node may hold at a time."""
+    most = max(capacity(placement.cpus_per_actor, placement.gpus_per_actor, [node]) for node in nodes.nodes())
+    return max(1, min(most, placement.actors))
+
+
+def _placement(config: RunConfig, classes: int, record: RunRecord | None) -> Placement:
+    placement = nodes.placement(config, classes)
+    if record is None:
+        return placement
+    placement = stored_placement(record["resolved"]["placement"], placement, config.resources)
+    if not fits(placement, nodes.nodes()) and not nodes.autoscales():
+        raise does_not_fit(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes())
+    wanted = config.resources.classes_per_group
+    if wanted and wanted != max(map(len, placement.groups)):
+        say(f"resources.classes_per_group={wanted} is not used: this run's groups were decided when it began")
+    return placement
+
+
+def _say_plan(config: RunConfig, placement: Placement, todo: list[int]) -> None:
+    groups = len(placement.groups)
+    before = f", {groups - len(todo)} of them finished before" if len(todo) < groups else ""
+    each = f"{placement.cpus_per_actor:g} CPUs" + (
+        f" and {placement.gpus_per_actor:g} GPUs" if placement.gpus_per_actor else ""
+    )
+    sizes = max(map(len, placement.groups))
+    say(
+        f"condense: {groups} groups of up to {sizes} classes{before}, {config.condense.iterations} iterations, on {placement.actors} actors with {each} each"
+    )
+
+
+def _raise(failed: dict[int, BaseException], groups: int) -> None:
+    mistakes = [error for error in failed.values() if isinstance(error, UserError)]
+    first = mistakes[0] if mistakes else next(iter(failed.values()))
+    told = (
+        f"{first_line(first)} ({len(failed)} of {groups} groups failed; the same command takes up only what is missing)"
+    )
+    raise (UserError if mistakes else FailedError)(told) from first

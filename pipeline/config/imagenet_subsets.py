@@ -1,0 +1,51 @@
+"""The named subsets of ImageNet."""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import resources
+
+from pipeline.errors import UserError, nearest
+
+
+def names() -> list[str]:
+    """Names of the subsets."""
+    return list(_lists())
+
+
+def subset(name: str) -> tuple[tuple[str, str], ...]:
+    """WordNet id and name of each class of a subset, in label order.
+
+    Raises:
+        UserError: no subset is called so; the message has those that may be meant.
+    """
+    asked = _plain(name)
+    for known, classes in _lists().items():
+        if _plain(known) == asked:
+            return classes
+    choices = [known for known in _lists() if asked and asked in _plain(known)]
+    if choices:
+        raise UserError(f"data.subset: given {name!r}, which may be {' or '.join(choices)}; give one of them")
+    raise UserError(f"data.subset: given {name!r}, allowed: {', '.join(_lists())}{nearest(name, _lists())}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+@lru_cache(maxsize=1)
+def _lists() -> dict[str, tuple[tuple[str, str], ...]]:
+    text = resources.files("pipeline.config").joinpath("imagenet_subsets.json").read_text(encoding="utf-8")
+    return {name: tuple((wnid, title) for wnid, title in held["classes"]) for name, held in json.loads(text).items()}
+
+
+@lru_cache(maxsize=1)
+def _titles() -> dict[str, str]:
+    """Name of every class of the lists; the first list that has it decides."""
+    found: dict[str, str] = {}
+    pairs: Iterable[tuple[str, str]] = (pair for classes in _lists().values() for pair in classes)
+    for wnid, title in pairs:
+        if title:
+            found.setdefault(wnid, title)
+    return found

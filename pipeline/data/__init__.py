@@ -1,0 +1,1 @@
+"""Sources in, class shards out, and their reader."""

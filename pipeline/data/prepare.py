@@ -1,0 +1,147 @@
+"""The prepare stage: class shards of a source, decoded once, by Ray tasks."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import ray
+
+from m3d import images_needed
+from pipeline import storage
+from pipeline.config.run_config import Data, RunConfig
+from pipeline.data.shard_builder import make_shards
+from pipeline.data.shard_manifest import PreparedManifest, finish
+from pipeline.data.shard_plan import ShardPlan, chunks, plan_shards, unfinished
+from pipeline.data.sources import open_source
+from pipeline.errors import UserError, listed
+from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.observability.progress import Display, say
+from pipeline.runtime import nodes, session
+from pipeline.runtime.tasks import result, results
+from pipeline.storage import s3
+from pipeline.storage.documents import parsed
+
+
+def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
+    """Raises UserError where a class has fewer training images than ``needed``, naming the smallest.
+
+    Args:
+        counts: training images by class name.
+        needed: by every class, after a part was held out for validation.
+        validation_fraction: that part.
+        why: where the number comes from.
+    """
+    kept = {name: count - round(count * validation_fraction) for name, count in counts.items()}
+    name, count = min(kept.items(), key=lambda item: item[1])
+    if count < needed:
+        raise UserError(
+            f"class {name!r}: has {count} training images, needed {needed} ({why}); lower condense.images_per_class "
+            "or condense.factor, set condense.start=random or noise, or leave the class out with data.classes"
+        )
+
+
+TASKS_PER_CPU = 2
+LEFT_BEHIND_S = 86_400.0
+"""Age of a half-written shard from which on its writer counts as dead: one that lives may be silent for long."""
+
+
+def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
+    """Makes the class shards that a run needs, unless they are there; returns their folder.
+
+    Args:
+        config: of the run; only ``data`` matters for the pixels.
+        out: the run's folder; the shards are below it unless ``data.cache`` names another place.
+        condensing: refuse, before anything is decoded, classes with fewer images than condensing needs.
+
+    Raises:
+        UserError: what ``plan_shards`` and ``make_shards`` say of the source.
+    """
+    if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
+        open_source(config.data)  # the nodes will be this machine: what is wrong with the path can be said at once
+    session.start(config.resources)
+    cache = storage.absolute(config.data.cache or storage.join(out, "class-shards"))
+    data = absolute_path(config.data)
+    plan: ShardPlan = result(_plan.remote(data, cache), "prepare")
+    if condensing:
+        require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
+        nodes.placement(config, len(plan.names))  # refuses what no node can hold before anything is decoded
+    path = storage.join(plan.folder, MANIFEST)
+    if storage.exists(path):
+        manifest = parsed(PreparedManifest, storage.read_json(path), path)
+        say(f"class shards: {_described(manifest)}, reused from {plan.folder}")
+        if condensing:
+            require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
+        return plan.folder
+    manifest = _decode(plan)
+    say(f"class shards: {_described(manifest)}, written to {plan.folder}")
+    _say_skipped(manifest)
+    if condensing:
+        require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
+    if plan.cut:
+        say(
+            f"no test split in the source: {data.test_fraction:.0%} of every class was cut from train (data.split_seed={data.split_seed})"
+        )
+    return plan.folder
+
+
+def require_images(config: RunConfig, counts: dict[str, int]) -> None:
+    """Raises UserError where a class has too few training images for the starting images or the baselines."""
+    condense = config.condense
+    why = f"images_per_class {condense.images_per_class}"
+    if condense.start == "mix":
+        why += f" x factor {condense.factor}^2 for condense.start=mix"
+    needed = max(images_needed(condense), condense.images_per_class)
+    require_per_class(counts, needed, config.data.validation_fraction, why)
+
+
+def absolute_path(data: Data) -> Data:
+    """The settings with a path that means the same in every process."""
+    return data if data.path is None else replace(data, path=storage.absolute(data.path))
+
+
+@ray.remote(num_cpus=1, max_retries=2)
+def _plan(data: Data, cache: str) -> ShardPlan:
+    return plan_shards(data, cache)
+
+
+@ray.remote(num_cpus=1, max_retries=2)
+def _make(plan: ShardPlan, labels: list[int], threads: int) -> tuple[int, int]:
+    """Images decoded, and requests to the storage that were sent again."""
+    before = s3.retries()
+    return make_shards(plan, labels, threads), s3.retries() - before
+
+
+def _decode(plan: ShardPlan) -> PreparedManifest:
+    storage.sweep(plan.folder, LEFT_BEHIND_S)
+    labels = unfinished(plan)
+    cpus = max(1, int(sum(node.cpus for node in nodes.nodes())))
+    parts = chunks(plan, labels, cpus * TASKS_PER_CPU, len(nodes.nodes()))
+    # Fewer classes than CPUs: the tasks decode with several threads each.
+    largest = max(int(node.cpus) for node in nodes.nodes())
+    threads = max(1, min(cpus // max(1, len(parts)), largest))
+    task = _make.options(num_cpus=threads)
+    total = sum(sum(held) for held in plan.counts.values())
+    done = total - sum(held[label] for held in plan.counts.values() for label in labels)
+    with Display("prepare", total) as display:
+        display.start_at(done)
+        for index, made in results(
+            [partial(task.remote, plan, part, threads) for part in parts], max(1, cpus // threads), "prepare"
+        ):
+            if index >= 0:
+                done += made[0]
+                s3.add_retries(made[1])
+            display.update(done, f"{done} of {total} images")
+    return finish(plan)
+
+
+def _described(manifest: PreparedManifest) -> str:
+    counts = {split: sum(entry[split]["rows"] for entry in manifest["classes"]) for split in ("train", "test")}
+    channels, height, width = manifest["shape"]
+    return f"{counts['train']} train and {counts['test']} test images of {len(manifest['classes'])} classes, {channels}x{height}x{width}"
+
+
+def _say_skipped(manifest: PreparedManifest) -> None:
+    bad = [line for entry in manifest["classes"] for split in ("train", "test") for line in entry[split]["bad"]]
+    if bad:
+        say(f"{len(bad)} images could not be decoded and were skipped: {listed(bad, most=20)}")

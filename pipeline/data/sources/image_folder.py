@@ -1,0 +1,81 @@
+"""Folders of images: PATH/train/CLASS/*.jpg and PATH/test (or val)/CLASS/*.jpg, or PATH/CLASS/*.jpg alone."""
+
+from collections.abc import Collection, Iterator
+from functools import cached_property
+
+from pipeline import storage
+from pipeline.config.run_config import Data
+from pipeline.data.sources.file_layout import prefer_test, root_of, split_of
+from pipeline.data.sources.protocol import Item, Known, SourceIndex, fingerprint
+from pipeline.errors import UserError
+from pipeline.storage.files import REQUESTS, File, files_in, in_threads, read_ahead
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class ImageFolder:
+    """One folder per class and split; classes in the order of their names, images by relative path."""
+
+    def __init__(self, data: Data, known: Known | None = None) -> None:
+        self.root = root_of(data, "a folder of class folders")
+        self._known = known
+        self._listed: dict[tuple[str, str], list[File]] = {}
+
+    def index(self) -> SourceIndex:
+        held = {split: self._all(split) for split in self._folders}
+        names = tuple(sorted(name for name, files in held["train"].items() if files))
+        if not names:
+            raise UserError(
+                f"{self._folders['train']}: holds no images in class folders; "
+                f"expected CLASS/*.{{{','.join(e[1:] for e in EXTENSIONS[:3])},...}}"
+            )
+        described = [
+            f"{split}/{name}/{file.name}:{file.state}"
+            for split, files in held.items()
+            for name in names
+            for file in files.get(name, ())
+        ]
+        return SourceIndex(
+            class_names=names,
+            counts={split: tuple(len(files.get(name, ())) for name in names) for split, files in held.items()},
+            fingerprint=fingerprint("image_folder", *described),
+        )
+
+    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+        names = self._known.class_names if self._known else self.index().class_names
+        for label, name in enumerate(names):
+            if label not in labels:
+                continue
+            folder = storage.join(self._folders[split], name)
+            for file, content in read_ahead(
+                self._files(split, name), lambda file, at=folder: storage.join(at, file.name)
+            ):
+                where = storage.join(folder, file.name)
+                path = where.removeprefix(self.root).lstrip("/")
+                yield Item(label=label, path=path, content=content, where=where)
+
+    @cached_property
+    def _folders(self) -> dict[str, str]:
+        # A split holds class folders; a folder of images that is called "train" is a class.
+        named = [name for name in storage.folders_below(self.root) if split_of(name)]
+        inner = [name for name in named if storage.folders_below(storage.join(self.root, name))]
+        trains = [name for name in inner if split_of(name) == "train"]
+        if not trains:
+            return {"train": self.root}
+        tests = prefer_test(inner)
+        return {
+            split: storage.join(self.root, names[0]) for split, names in (("train", trains), ("test", tests)) if names
+        }
+
+    def _all(self, split: str) -> dict[str, list[File]]:
+        folder = self._folders[split]
+        names = [name for name in storage.folders_below(folder) if not name.startswith(".")]
+        threads = 1 if storage.is_local(folder) else REQUESTS
+        return dict(in_threads(names, lambda name: self._files(split, name), threads))
+
+    def _files(self, split: str, name: str) -> list[File]:
+        if (split, name) not in self._listed:
+            folder = storage.join(self._folders[split], name)
+            there = not storage.is_local(folder) or storage.is_folder(folder)
+            self._listed[split, name] = files_in(folder, EXTENSIONS) if there else []
+        return self._listed[split, name]

@@ -1,0 +1,74 @@
+"""torchvision's small data sets from a local root: MNIST, FashionMNIST, SVHN, CIFAR10, CIFAR100."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.run_config import Data
+from pipeline.data.sources.protocol import Item, SourceIndex, fingerprint
+from pipeline.errors import UserError, nearest
+
+NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
+
+
+class TorchvisionSet:
+    """Pixels and labels of a data set that torchvision reads whole; a few hundred megabytes at most."""
+
+    def __init__(self, data: Data) -> None:
+        if data.name not in NAMES:
+            near = nearest(data.name or "", NAMES)
+            raise UserError(
+                f"data.name: given {data.name!r}, allowed with data.source=torchvision: {', '.join(NAMES)}{near}"
+            )
+        if data.path is None:
+            raise UserError(
+                f"data.path: not given, needed for data.source=torchvision; pass --data ROOT of {data.name} (data.download=true fetches it)"
+            )
+        self.name, self.root, self.download = data.name, data.path, data.download
+
+    def index(self) -> SourceIndex:
+        counted = {split: Counter(self._load(split)[1].tolist()) for split in ("train", "test")}
+        names = self._load("train")[2]
+        return SourceIndex(
+            class_names=names,
+            counts={split: tuple(found[i] for i in range(len(names))) for split, found in counted.items()},
+            fingerprint=fingerprint("torchvision", self.name, *(_digest(self._load(split)) for split in counted)),
+        )
+
+    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+        pixels, targets, _ = self._load(split)
+        for i in np.flatnonzero(np.isin(targets, list(labels))):
+            yield Item(label=int(targets[i]), path=f"{self.name}/{split}[{i}]", content=pixels[i])
+
+    def _load(self, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        return _load(self.name, self.root, self.download, split)
+
+
+def _digest(held: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> str:
+    content = hashlib.sha256(held[0].tobytes())
+    content.update(held[1].tobytes())
+    return content.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, root: str, download: bool, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    from torchvision import datasets
+
+    arguments: dict[str, Any] = {"split": split} if name == "SVHN" else {"train": split == "train"}
+    try:
+        held = getattr(datasets, name)(root, download=download, **arguments)
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        advice = "see the message" if download else "data.download=true fetches it"
+        raise UserError(
+            f"{root}: {name} was not found or is damaged there ({str(error).splitlines()[0]}); {advice}"
+        ) from None
+    pixels = np.asarray(held.data)
+    if name == "SVHN":
+        pixels = pixels.transpose(0, 2, 3, 1)
+    targets = np.asarray(held.labels if name == "SVHN" else held.targets)
+    names = tuple(map(str, getattr(held, "classes", range(10))))
+    return pixels, targets, names

@@ -1,0 +1,1 @@
+"""Accuracy: networks trained on condensed sets and on their baselines."""

@@ -1,0 +1,1 @@
+"""What stages leave each other, readable without Ray."""

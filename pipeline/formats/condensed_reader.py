@@ -1,0 +1,218 @@
+"""Reads condensed sets, without Ray: the manifest, its shards with their checksums, and a torch Dataset."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from typing_extensions import TypedDict
+
+from m3d import Condensed
+from pipeline import storage
+from pipeline.errors import UserError, listed
+from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
+from pipeline.storage.documents import _STRICT, parsed
+
+
+class ClassEntry(TypedDict):
+    """A class of a condensed set."""
+
+    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    label: int
+    name: str
+    wnid: str
+
+
+class ShardEntry(TypedDict):
+    """A file with what it must hold."""
+
+    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    file: str
+    rows: int
+    sha256: str
+
+
+class CondensedManifest(TypedDict):
+    """condensed/manifest.json."""
+
+    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    format_version: int
+    shards: list[ShardEntry]
+    classes: list[ClassEntry]
+    images_per_class: int
+    factor: int
+    shape: tuple[int, int, int]
+    mean: list[float]
+    std: list[float]
+    checksum: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondensedShard:
+    """One shard's content."""
+
+    images: np.ndarray
+    """float32 in [0, 1], shape [n, C, H, W]."""
+    labels: np.ndarray
+    names: list[str]
+    ipc_index: np.ndarray
+    metadata: dict[str, Any]
+
+
+class CondensedDataset(Dataset[tuple[Tensor, int]]):
+    """A condensed set as training images: map-style, in memory, in class order.
+
+    ``images`` float32 [n, C, H, W] and ``labels`` int64 [n] hold it whole; ``class_names``, ``mean`` and
+    ``std`` say what they are; ``stored`` is the set before decoding.
+    """
+
+    def __init__(self, stored: Condensed, class_names: list[str], *, decode: bool, normalise: bool) -> None:
+        self.stored, self.class_names, self.mean, self.std = stored, class_names, stored.mean, stored.std
+        kept = (
+            stored
+            if decode
+            else Condensed(
+                images_KSCHW=stored.images_KSCHW, class_ids=stored.class_ids, factor=1, mean=stored.mean, std=stored.std
+            )
+        )
+        self.images, self.labels = kept.views(normalise=normalise)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The image [C, H, W] and its label."""
+        return self.images[index], int(self.labels[index])
+
+
+def load_condensed(path: str, *, decode: bool = True, normalise: bool = True) -> CondensedDataset:
+    """A condensed set as a torch Dataset; needs no Ray.
+
+    Args:
+        path: a run's folder, or the folder that holds manifest.json and the shards.
+        decode: every tile of the stored images as a full-size image (factor**2 each); otherwise stored images.
+        normalise: (image - mean) / std, what networks were matched and evaluated on; otherwise [0, 1].
+
+    Raises:
+        UserError: no manifest, or a shard that is missing or whose checksum is off.
+    """
+    folder = condensed_folder(path)
+    manifest = read_manifest(folder)
+    shards = [read_shard(storage.join(folder, entry["file"]), entry) for entry in manifest["shards"]]
+    if any(list(shard.images.shape[1:]) != list(manifest["shape"]) for shard in shards):
+        raise UserError(
+            f"{folder}: a shard holds images of another shape than the manifest's {list(manifest['shape'])}"
+        )
+    images = torch.from_numpy(np.concatenate([shard.images for shard in shards]))
+    labels = np.concatenate([shard.labels for shard in shards])
+    classes, stored = len(manifest["classes"]), manifest["images_per_class"]
+    order = np.lexsort((np.concatenate([shard.ipc_index for shard in shards]), labels))
+    if not np.array_equal(labels[order], np.repeat(np.arange(classes), stored)):
+        raise UserError(
+            f"{folder}: does not hold {stored} images of each of {classes} classes; run `python -m pipeline run` again"
+        )
+    condensed = Condensed(
+        images_KSCHW=images[torch.from_numpy(order)].view(classes, stored, *images.shape[1:]),
+        class_ids=tuple(range(classes)),
+        factor=manifest["factor"],
+        mean=tuple(manifest["mean"]),
+        std=tuple(manifest["std"]),
+    )
+    names = [entry["name"] for entry in manifest["classes"]]
+    return CondensedDataset(condensed, names, decode=decode, normalise=normalise)
+
+
+def condensed_folder(path: str) -> str:
+    """The folder of the shards: ``path`` itself, or ``path/condensed`` of a run."""
+    path = storage.absolute(path)
+    inner = storage.join(path, "condensed")
+    if storage.exists(storage.join(path, MANIFEST)):
+        return path
+    if storage.exists(storage.join(inner, MANIFEST)):
+        return inner
+    if not storage.exists(path):
+        raise UserError(f"{path}: does not exist")
+    raise UserError(
+        f"{path}: holds no finished condensed set (no {MANIFEST}); finish it with `python -m pipeline condense`"
+    )
+
+
+def read_manifest(folder: str) -> CondensedManifest:
+    """The manifest of a condensed set. Raises UserError where it is damaged or of a newer format."""
+    path = storage.join(folder, MANIFEST)
+    value = storage.read_json(path)
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{path}: has format {version}, this version reads {FORMAT_VERSION}; update m3d-condense")
+    manifest = parsed(CondensedManifest, value, path)
+    channels = manifest["shape"][0]
+    sound = {
+        "classes": [entry["label"] for entry in manifest["classes"]] == list(range(len(manifest["classes"]))),
+        "shards": len(manifest["shards"]) > 0 and all("/" not in entry["file"] for entry in manifest["shards"]),
+        "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
+        "factor": 1 <= manifest["factor"] <= 16,
+        "shape": all(1 <= side <= 2**16 for side in manifest["shape"]),
+        "mean": len(manifest["mean"]) == channels,
+        "std": len(manifest["std"]) == channels and all(value > 0 for value in manifest["std"]),
+    }
+    wrong = [key for key, holds in sound.items() if not holds]
+    if wrong:
+        raise UserError(f"{path}: is damaged: {listed(wrong)} cannot be right; restore it or condense again")
+    return manifest
+
+
+def read_shard(path: str, entry: ShardEntry) -> CondensedShard:
+    """One shard, checked against its entry of the manifest (``rows`` and ``sha256``)."""
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: is named by the manifest but does not exist; run the same command again") from None
+    if storage.sha256(data) != entry["sha256"]:
+        raise UserError(
+            f"{path}: its checksum is not the manifest's, the file is damaged; restore it, or delete {MANIFEST} and run the same command again"
+        )
+    table = parse_shard(data, path)
+    if table.num_rows != entry["rows"]:
+        raise UserError(f"{path}: has {table.num_rows} rows, the manifest says {entry['rows']}")
+    return shard_of(table, path)
+
+
+def shard_of(table: pa.Table, path: str) -> CondensedShard:
+    """The content of a condensed shard's table. Raises UserError where it has other columns than it must."""
+    kinds = {"label": pa.int64(), "wnid": pa.string(), "class_name": pa.string(), "ipc_index": pa.int32()}
+    image = table.schema.field("image").type if "image" in table.column_names else pa.null()
+    tensor = isinstance(image, pa.FixedShapeTensorType) and image.value_type == pa.float32() and len(image.shape) == 3
+    wrong = [
+        name for name, kind in kinds.items() if name not in table.column_names or table.schema.field(name).type != kind
+    ]
+    if wrong or not tensor or any(table.column(name).null_count for name in ("image", *kinds)):
+        raise UserError(
+            f"{path}: is not a condensed shard (columns {listed(f'{f.name}: {f.type}' for f in table.schema)})"
+        )
+    try:
+        metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+    except (KeyError, ValueError):
+        raise UserError(
+            f"{path}: lacks the metadata {METADATA_KEY.decode()!r}; it was not written by this program"
+        ) from None
+    return CondensedShard(
+        images=table.column("image").combine_chunks().to_numpy_ndarray(),
+        labels=table.column("label").to_numpy(),
+        names=table.column("class_name").to_pylist(),
+        ipc_index=table.column("ipc_index").to_numpy(),
+        metadata=metadata,
+    )
+
+
+def parse_shard(data: bytes | memoryview, path: str) -> pa.Table:
+    """The table of an Arrow file. Raises UserError where it is none."""
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: is not a whole Arrow file ({error})") from None
+    return table

@@ -1,0 +1,1 @@
+"""Networks trained on the whole training set, on Ray Train."""

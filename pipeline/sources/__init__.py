@@ -1,6 +1,0 @@
-"""Sources of labelled images: one file per kind, one protocol."""
-
-from pipeline.sources.protocol import Item, Source, SourceIndex
-from pipeline.sources.registry import open_source
-
-__all__ = ["Item", "Source", "SourceIndex", "open_source"]

@@ -1,0 +1,1 @@
+"""Stages in order: run, plan, verify and report."""

@@ -1,0 +1,350 @@
+"""The files that bring up real clusters: each against its own schema or linter, and against this project."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+
+from pipeline.cli import commands
+from pipeline.cli.parser import _parser
+from tests.cluster.conftest import ROOT
+from tests.cluster.deploy import kuberay
+
+FILES = ROOT / "cluster" / "deploy"
+MANIFESTS = ("raycluster.yaml", "rayjob.yaml")
+DRAIN_S = 30
+"""Seconds that Ray drains a node that is asked to end."""
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pinned_ray() -> str:
+    (found,) = [re.search(r"==([\d.]+)", one) for one in project()["dependencies"] if one.startswith("ray[")]
+    assert found
+    return found[1]
+
+
+def image_tag() -> str:
+    return f":{project()['version']}-ray{pinned_ray()}"
+
+
+def loaded(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FILES / name).read_text())
+
+
+# KubeRay
+
+
+def manifest(name: str) -> dict[str, Any]:
+    return loaded(f"kuberay/{name}")
+
+
+def cluster_spec(found: dict[str, Any]) -> dict[str, Any]:
+    return found["spec"].get("rayClusterSpec", found["spec"])
+
+
+def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_have_the_fields_of_kuberay(name: str) -> None:
+    found = manifest(name)
+    jsonschema.validate(found, kuberay.schema(found["kind"]))
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+@pytest.mark.skipif("KUBERAY_CRDS" not in os.environ, reason="KUBERAY_CRDS names no folder with KubeRay's CRDs")
+def test_manifests_fit_the_crds(name: str) -> None:
+    found = manifest(name)
+    path = Path(os.environ["KUBERAY_CRDS"], f"ray.io_{found['kind'].lower()}s.yaml")
+    (version,) = [one for one in yaml.safe_load(path.read_text())["spec"]["versions"] if one["name"] == "v1"]
+    jsonschema.validate(found, _closed(version["schema"]["openAPIV3Schema"]))
+
+
+def _closed(schema: Any) -> Any:
+    """A CRD's schema, in which unknown keys are errors, as the API server's pruning would drop them in silence."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _closed(value) for key, value in schema.items()}
+    if schema.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+        made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        made.setdefault("additionalProperties", False)
+    if isinstance(made.get("properties"), dict) and {"apiVersion", "kind", "spec"} <= set(made["properties"]):
+        made["properties"]["metadata"] = {"type": "object"}
+    return made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec: spec.update(rayVerison="2.60.0"),
+        lambda spec: spec["workerGroupSpecs"][0].update(minReplica=0),
+        lambda spec: spec["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}),
+        lambda spec: spec["workerGroupSpecs"][0]["template"]["spec"]["containers"][0].update(resource={}),
+        lambda spec: spec["workerGroupSpecs"][0]["template"]["spec"].pop("containers"),
+    ],
+)
+def test_typing_errors_are_found(change: Any) -> None:
+    found = copy.deepcopy(manifest("rayjob.yaml"))
+    change(cluster_spec(found))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, kuberay.schema("RayJob"))
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_run_this_project(name: str) -> None:
+    spec = cluster_spec(manifest(name))
+    assert spec["rayVersion"] == pinned_ray() == ray.__version__
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    for pod in pods(spec):
+        (container,) = pod["containers"]
+        assert container["image"].endswith(image_tag())
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["nodeSelector"]
+        mounted = {one["name"] for one in container.get("volumeMounts", [])}
+        assert mounted == {one["name"] for one in pod.get("volumes", [])}
+    for group, pod in zip(spec["workerGroupSpecs"], pods(spec)[1:], strict=True):
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert pod["terminationGracePeriodSeconds"] > DRAIN_S
+        assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        assert any(one["key"] == "nvidia.com/gpu" for one in pod["tolerations"])
+        assert any(one.get("emptyDir", {}).get("medium") == "Memory" for one in pod["volumes"])
+    assert spec["enableInTreeAutoscaling"] is True
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_hold_no_secrets(name: str) -> None:
+    def walk(node: Any, path: str = "") -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{path}.{key}")
+        elif isinstance(node, list):
+            for one in node:
+                walk(one, path)
+        else:
+            secret = re.search(r"secret|password|token|access_key", path, re.IGNORECASE)
+            assert not secret or re.search(r"(secretKeyRef|secretRef)\.(name|key|optional)$", path), path
+
+    walk(manifest(name)["spec"])
+
+
+def test_the_head_of_a_cluster_that_stays_is_fault_tolerant() -> None:
+    options = manifest("raycluster.yaml")["spec"]["gcsFaultToleranceOptions"]
+    assert options["redisAddress"]
+    assert "valueFrom" in options["redisPassword"]
+
+
+def test_the_entrypoint_parses() -> None:
+    spec = manifest("rayjob.yaml")["spec"]
+    words = spec["entrypoint"].split()
+    assert words[:3] == ["python", "-m", "pipeline"]
+    given = _parser().parse_args(words[3:])
+    assert given.out.startswith("s3://")
+    commands.configuration(given)
+    assert spec["backoffLimit"] > 0
+    assert yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
+
+
+# The cluster launcher
+
+
+def launcher_schema() -> dict[str, Any]:
+    return json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+
+
+def test_the_launcher_file_fits_the_schema_of_ray() -> None:
+    jsonschema.validate(loaded("aws.yaml"), launcher_schema())
+
+
+@pytest.mark.parametrize("place", [[], ["available_node_types", "gpu"], ["docker"]])
+def test_the_schema_of_ray_finds_typing_errors(place: list[str]) -> None:
+    found: Any = loaded("aws.yaml")
+    node = found
+    for key in place:
+        node = node[key]
+    node["max_worker"] = 3
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, launcher_schema())
+
+
+def test_the_launcher_takes_the_file() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(loaded("aws.yaml")))
+
+
+def test_the_launcher_file_runs_this_project() -> None:
+    found = loaded("aws.yaml")
+    head, gpu = (found["available_node_types"][name] for name in (found["head_node_type"], "gpu"))
+    assert found["docker"]["image"].endswith(image_tag())
+    assert head["resources"]["CPU"] == 0
+    assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert gpu["min_workers"] == 0
+    assert all(one["node_config"]["IamInstanceProfile"] for one in (head, gpu))
+    starts = [found[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
+    assert all(one.startswith("RAY_AUTH_MODE=token ray start") for one in starts)
+
+
+# The image
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    assert found, f"{name} is not installed: pip install --editable '.[test]'"
+    return found
+
+
+def test_the_dockerfile_is_clean() -> None:
+    done = subprocess.run(
+        [tool("hadolint"), "--no-color", str(FILES / "Dockerfile")], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
+    text = (FILES / "Dockerfile").read_text()
+    (base,) = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert re.fullmatch(r"nvidia/cuda:\d+\.\d+\.\d+-runtime-ubuntu\d+\.\d+", base)
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000"
+    assert "g++" in text
+    for source in re.findall(r"^COPY \S+ (.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in source.split())
+
+
+def test_every_dependency_is_pinned() -> None:
+    held = dict(line.split("==") for line in (FILES / "constraints.txt").read_text().splitlines() if "==" in line)
+    names = [re.split(r"[\[<>=]", one)[0].replace("_", "-").lower() for one in project()["dependencies"]]
+    assert [name for name in names if name not in held] == []
+    assert held["ray"] == pinned_ray()
+
+
+# Slurm
+
+
+def test_the_slurm_script_is_clean() -> None:
+    done = subprocess.run([tool("shellcheck"), str(FILES / "slurm.sbatch")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+STUBS = {
+    "scontrol": 'printf "gpu-a\\ngpu-b\\ngpu-c\\n"',
+    "ray": 'exit "${RAY_STATUS:-0}"',
+    "srun": r'case "$*" in *hostname*) echo "10.0.0.1 fe80::1";; *) echo "srun $*" >> "$CALLS"; trap "kill \$!; exit 0" TERM; sleep 60 & wait;; esac',
+    "run-python": r"""
+if [ "$1" = -c ]; then printf secret-of-this-run; exit; fi
+trap 'kill $! 2> /dev/null; exit 130' TERM
+until [ "$(grep -c ^srun "$CALLS")" = 2 ]; do sleep 0.02; done
+echo "python $* at $RAY_ADDRESS" >> "$CALLS"
+echo "mode $RAY_AUTH_MODE, token $(cat "$RAY_AUTH_TOKEN_PATH")" >> "$CALLS"
+sleep "${SLEEP:-0}" &
+wait
+exit "${CODE:-0}"
+""",
+}
+
+
+def slurm(folder: Path, *arguments: str, **more: str) -> tuple["subprocess.Popen[str]", Path]:
+    """Starts the script in the middle of programs that only write down how they are called."""
+    (folder / "bin").mkdir()
+    for name, text in STUBS.items():
+        (folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    calls = folder / "calls"
+    calls.touch()
+    environment = {
+        "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "CALLS": str(calls),
+        "M3D_PYTHON": "run-python",
+        "M3D_WAIT_S": "5",
+        "SLURM_JOB_ID": "123456",
+        "SLURM_JOB_NODELIST": "gpu-[a-c]",
+        "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_CPUS_PER_TASK": "8",
+        "SLURM_GPUS_ON_NODE": "4",
+        **more,
+    }
+    process = subprocess.Popen(
+        ["bash", str(FILES / "slurm.sbatch"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={key: value for key, value in environment.items() if value},
+    )
+    return process, calls
+
+
+def test_slurm_starts_a_raylet_per_node_and_one_driver(tmp_path: Path) -> None:
+    process, calls = slurm(tmp_path, "run", "--out", "/shared/my run", CODE="7")
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (7, "")
+    told = calls.read_text().splitlines()
+    start = "ray start --block --num-cpus=8 --num-gpus=4 --disable-usage-stats"
+    head = (
+        f"srun --overlap --nodes=1 --ntasks=1 --nodelist=gpu-a {start} --head --node-ip-address=10.0.0.1 --port=23456"
+    )
+    workers = (
+        f"srun --overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 --exclude=gpu-a {start} --address=10.0.0.1:23456"
+    )
+    driver = "python -m pipeline run --set resources.actors=12 --out /shared/my run --set resources.wait_s=5 at 10.0.0.1:23456"
+    assert sorted(told) == sorted([head, workers, driver, "mode token, token secret-of-this-run"])
+    assert list(tmp_path.glob(".m3d-*")) == []
+
+
+def test_slurm_passes_the_end_of_its_time_on_to_the_driver(tmp_path: Path) -> None:
+    import time
+
+    process, calls = slurm(tmp_path, "run", SLEEP="60")
+    ends = time.monotonic() + 30
+    while "mode token" not in calls.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert list(tmp_path.glob(".m3d-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "code", "told"),
+    [
+        ([], {}, 2, "error: nothing to run; write the command after the script"),
+        (["run"], {"SLURM_CPUS_PER_TASK": ""}, 2, "error: SLURM_CPUS_PER_TASK is not set; start this with sbatch"),
+        (
+            ["run"],
+            {"RAY_STATUS": "1", "M3D_WAIT_S": "1"},
+            1,
+            "error: Ray does not start on gpu-a within 1 s; see above",
+        ),
+    ],
+)
+def test_slurm_says_what_is_wrong(
+    tmp_path: Path, arguments: list[str], more: dict[str, str], code: int, told: str
+) -> None:
+    process, _ = slurm(tmp_path, *arguments, **more)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert len(said.splitlines()) == 1
+    assert said.startswith(told)

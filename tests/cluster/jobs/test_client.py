@@ -1,0 +1,130 @@
+"""Everything that can go wrong on the way to a job server is one line."""
+
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from cluster.errors import ClusterError
+from cluster.jobs import client
+from cluster.jobs.client import address_of
+from cluster.local import ports
+from tests.cluster.conftest import TIMEOUT_S, cluster, one_line
+
+TOKEN = "correct-horse-battery-staple"
+
+
+@pytest.mark.parametrize(
+    ("given", "profile", "environment", "address"),
+    [
+        ("http://a:1", "http://b:2", {"RAY_API_SERVER_ADDRESS": "http://c:3"}, "http://a:1"),
+        (None, "http://b:2", {"RAY_API_SERVER_ADDRESS": "http://c:3"}, "http://b:2"),
+        (None, None, {"RAY_API_SERVER_ADDRESS": "http://c:3", "RAY_ADDRESS": "http://d:4"}, "http://c:3"),
+        (None, None, {"RAY_ADDRESS": "https://d:4/"}, "https://d:4"),
+    ],
+)
+def test_the_nearest_address_counts(given: str, profile: str, environment: dict[str, str], address: str) -> None:
+    assert address_of(given, profile, environment) == address
+
+
+@pytest.mark.parametrize(
+    "given", ["ray://head:10001", "head:6379", "http://me:word@head:8265", "http://head:8265/jobs"]
+)
+def test_an_address_of_another_kind_is_refused(given: str) -> None:
+    with pytest.raises(ClusterError, match="is not that of a job server; give http://HOST:PORT") as caught:
+        address_of(given, None, {})
+    assert "word" not in str(caught.value)
+
+
+def test_no_address_is_said() -> None:
+    with pytest.raises(ClusterError, match=r"--address: not given; name the cluster's job server"):
+        address_of(None, None, {"RAY_ADDRESS": "10.0.0.1:6379"})
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{one.getsockname()[1]}"
+        told = one_line(cluster("submit", "--address", address, "--", "run", "--out", "/shared/a"))
+    assert told.startswith(f"error: {address}: nobody listens there (Connection refused); check that the cluster is up")
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TIMEOUT_S", 0.3)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        with pytest.raises(ClusterError, match="no answer in time"):
+            client.connect(f"http://127.0.0.1:{one.getsockname()[1]}")
+
+
+def test_a_port_of_another_protocol() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+
+        def answer() -> None:
+            with one.accept()[0] as other:
+                other.sendall(b"\x00\x00\x12\x04 no HTTP, as the port that nodes join\n")
+                other.recv(1000)
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"http://127.0.0.1:{one.getsockname()[1]}"
+        assert not ports.answers(address)
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(ClusterError, match="is no job server of Ray"):
+            client.connect(address)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, None), (200, b"<html>"), (200, ["a"]), (500, None)])
+def test_a_server_of_another_kind(server: Callable[..., str], status: int, body: object) -> None:
+    with pytest.raises(ClusterError, match="is no job server of Ray"):
+        client.connect(server(status, body))
+
+
+def test_another_version(server: Callable[..., str]) -> None:
+    address = server(200, {"version": "4", "ray_version": "2.40.0"})
+    told = one_line(cluster("list", "--address", address))
+    assert told.startswith(f"error: {address}: runs Ray 2.40.0, here is 2.60.0; use the environment")
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "told"),
+    [
+        (401, {}, "wants a token, and none was given; set RAY_AUTH_MODE=token"),
+        (403, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}, "refuses the token; set RAY_AUTH_MODE=token"),
+    ],
+)
+def test_a_refused_token_is_said_and_not_shown(
+    server: Callable[..., str], status: int, more: dict[str, str], told: str
+) -> None:
+    address = server(status, None)
+    done = cluster("submit", "--address", address, "--", "run", "--out", "/shared/a", timeout=TIMEOUT_S, **more)
+    assert one_line(done).startswith(f"error: {address}: {told}")
+    assert TOKEN not in done.stdout + done.stderr
+
+
+class AuthenticationError(Exception): ...
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (AuthenticationError("Authentication failed: Forbidden"), "refuses the token"),
+        (AuthenticationError("Authentication required: Unauthorized"), "wants a token"),
+        (
+            RuntimeError("Request failed with status code 404: Job x does not exist."),
+            "job-1: is no job of http://head:1",
+        ),
+        (RuntimeError("Request failed with status code 413: too large"), "refuses the upload as too large"),
+        (
+            RuntimeError("Request failed with status code 500: Traceback\n x"),
+            "http://head:1: answered 500: Traceback; see",
+        ),
+        (ConnectionError("broken"), "nobody listens there"),
+    ],
+)
+def test_what_a_client_raises_becomes_one_line(error: Exception, told: str) -> None:
+    with pytest.raises(ClusterError) as caught, client.asking("http://head:1", "job-1"):
+        raise error
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,72 @@
+"""The command of a job: what is refused before anything is sent."""
+
+import pytest
+
+from cluster.errors import ClusterError
+from cluster.jobs.command_line import check, entrypoint, out_of
+
+RUN = ["run", "--preset", "digits_ipc1", "--out", "/shared/demo"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        RUN,
+        ["evaluate", "s3://bucket/runs/a", "--set", "evaluate.seeds=5"],
+        ["plan", "--preset", "digits_ipc1"],
+        ["tune", "--preset", "digits_ipc10", "--out", "/shared/search"],
+        ["pretrain", "--preset", "digits_ipc10", "--out", "/shared/experts"],
+    ],
+)
+def test_what_is_meant_is_taken(words: list[str]) -> None:
+    check(words, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "nothing to run"),
+        (["rnu"], "did you mean 'run'?"),
+        (["verify", "/a"], "is no command for a job; allowed: run, prepare"),
+        (["run", "--out", "runs/demo"], "--out runs/demo: is relative"),
+        (["run", "--out=runs/demo"], "--out runs/demo: is relative"),
+        (["run", "--out", "/a", "--data", "photos"], "--data photos: is relative"),
+        (["run", "--out", "/a", "--config", "run.json"], "--config run.json: is relative"),
+        (["evaluate", "runs/demo"], "evaluate runs/demo: is relative"),
+        (["run", "--out", "https://me:word@host/a"], "word 3 after --: holds a URL with a user name or password"),
+        (["run", "--out", "/a", "--set", "x=AKIAIOSFODNN7EXAMPLE"], "word 5 after --: holds an AWS access key"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        check(words, {})
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_value_of_a_secret_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ClusterError, match="the value of AWS_SECRET_ACCESS_KEY") as caught:
+        check([*RUN, "--set", "data.name=hunter2hunter2"], {"AWS_SECRET_ACCESS_KEY": "hunter2hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_path_to_a_token_is_no_secret() -> None:
+    check(RUN, {"RAY_AUTH_TOKEN_PATH": "/shared/demo"})
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (RUN, "/shared/demo"),
+        (["run", "--out=s3://b/c"], "s3://b/c"),
+        (["evaluate", "/runs/a"], "/runs/a"),
+        (["plan", "--data", "/d"], ""),
+    ],
+)
+def test_the_folder_of_a_command(words: list[str], out: str) -> None:
+    assert out_of(words) == out
+
+
+def test_words_stay_words_in_a_shell() -> None:
+    made = entrypoint("/opt/my venv/bin/python", ["run", "--set", "data.classes=a b"])
+    assert made == "'/opt/my venv/bin/python' -m pipeline run --set 'data.classes=a b'"

@@ -1,0 +1,162 @@
+"""Following a job, against a client that is none."""
+
+import io
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster.errors import ClusterError, NoSuchJobError
+from cluster.jobs import follow, listing
+
+ADDRESS = "http://head:8265"
+
+
+def known(status: str, code: int | None = None, message: str = "") -> Any:
+    return SimpleNamespace(
+        status=status,
+        driver_exit_code=code,
+        message=message,
+        submission_id="m3d-run-a-1",
+        job_id=None,
+        start_time=1_700_000_000_000,
+        end_time=1_700_000_012_400,
+        metadata={"command": "run", "out": "/shared/a"},
+    )
+
+
+class Client:
+    """Plays back connections, each a list of chunks with an error or nothing at its end, and states of the job."""
+
+    def __init__(self, connections: list[list[Any]], states: list[Any]) -> None:
+        self.connections, self.states, self.stopped = connections, states, False
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        for chunk in self.connections.pop(0) if self.connections else []:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
+
+    def get_job_info(self, job: str) -> Any:
+        found = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def stop_job(self, job: str) -> bool:
+        self.stopped = True
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PAUSE_S", 0.0)
+
+
+def followed(client: Client) -> tuple[Any, str]:
+    to = io.StringIO()
+    found = follow.follow(client, ADDRESS, "job-1", to)  # pyright: ignore[reportArgumentType]
+    return found, to.getvalue()
+
+
+def test_output_is_printed_until_the_end() -> None:
+    found, text = followed(Client([["one\n", "two\n"]], [known("SUCCEEDED", 0)]))
+    assert (text, follow.exit_code(found)) == ("one\ntwo\n", 0)
+
+
+def test_a_broken_connection_goes_on_where_it_broke() -> None:
+    broken = RuntimeError("WebSocket connection closed unexpectedly")
+    client = Client(
+        [["one\ntw", broken], ["one\ntwo\nthr", broken], ["one\n", "two\nthree\n"]],
+        [known("RUNNING"), ConnectionError("gone for a moment"), known("SUCCEEDED", 0)],
+    )
+    assert followed(client)[1] == "one\ntwo\nthree\n"
+
+
+def test_a_job_whose_output_breaks_off_at_its_end_is_ended() -> None:
+    client = Client([["one\n", RuntimeError("closed")]], [known("FAILED", 3)])
+    found, text = followed(client)
+    assert (text, follow.exit_code(found)) == ("one\n", 3)
+
+
+def test_a_cluster_that_is_gone_is_said() -> None:
+    with pytest.raises(ClusterError, match="nobody listens there"):
+        followed(Client([["one\n", OSError("closed")]], [OSError("refused")]))
+
+
+def test_a_job_that_nobody_knows() -> None:
+    with pytest.raises(NoSuchJobError, match=r"job-1: is no job of http://head:8265"):
+        followed(
+            Client([[RuntimeError("404")]], [RuntimeError("Request failed with status code 404: Job does not exist")])
+        )
+
+
+def test_an_output_that_never_comes_ends() -> None:
+    with pytest.raises(ClusterError, match="its output cannot be followed"):
+        followed(Client([], [known("RUNNING")]))
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "told"),
+    [
+        (known("SUCCEEDED", 0), 0, "succeeded"),
+        (known("FAILED", 2), 2, "failed with exit code 2; its last lines say why"),
+        (known("FAILED", -9), 137, "failed with exit code 137; its last lines say why"),
+        (known("FAILED", None, "setup failed\nno module x"), 1, "failed before it ran: no module x"),
+        (known("FAILED", None), 1, "failed before it ran: no reason given"),
+        (known("STOPPED", 130), 130, "was stopped; the same command goes on where it ended"),
+    ],
+)
+def test_the_end_of_a_job_is_an_exit_code_and_a_line(found: Any, code: int, told: str) -> None:
+    assert (follow.exit_code(found), follow.ended(found)) == (code, told)
+
+
+def test_a_stop_waits_for_the_end() -> None:
+    client = Client([], [known("RUNNING"), known("RUNNING"), known("STOPPED", 130)])
+    found = follow.stop(client, ADDRESS, "job-1")  # pyright: ignore[reportArgumentType]
+    assert client.stopped
+    assert follow.status_of(found) == "STOPPED"
+
+
+def test_a_stop_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "STOP_S", 0.0)
+    with pytest.raises(ClusterError, match=r"job-1: is still RUNNING after 0 s"):
+        follow.stop(Client([], [known("RUNNING")]), ADDRESS, "job-1")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("flag", "terminal", "answer", "stopped"),
+    [
+        (True, False, "", True),
+        (False, False, "", False),
+        (False, True, "s\n", True),
+        (False, True, "\n", False),
+        (False, True, "l\n", False),
+    ],
+)
+def test_an_interrupt_stops_the_job_or_leaves_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flag: bool,
+    terminal: bool,
+    answer: str,
+    stopped: bool,
+) -> None:
+    typed = io.StringIO(answer)
+    monkeypatch.setattr(typed, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stdin", typed)
+    client = Client([], [known("STOPPED", 130)])
+    assert follow.decide(client, ADDRESS, "job-1", flag) == 130  # pyright: ignore[reportArgumentType]
+    assert client.stopped is stopped
+    told = capsys.readouterr().err
+    assert ("was stopped" if stopped else "goes on; follow it with") in told
+
+
+def test_jobs_are_listed() -> None:
+    assert listing.described(known("FAILED", 2)).startswith("job m3d-run-a-1: FAILED, exit code 2, began ")
+    rows = listing.table([known("RUNNING"), known("SUCCEEDED", 0)]).splitlines()
+    assert rows[0].split() == list(listing.COLUMNS)
+    assert [row.split()[1] for row in rows[1:]] == ["RUNNING", "SUCCEEDED"]
+    assert rows[1].endswith("12 s  run      /shared/a")
+    assert listing.table([]) == "no jobs"

@@ -1,0 +1,344 @@
+"""Jobs on real clusters of several nodes on this machine."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.local import lifecycle, state
+from pipeline.observability.prometheus import NAMES
+from tests.cluster.conftest import ROOT, TIMEOUT_S, cluster, environment, local_cluster, one_line
+from tests.pipeline.support.runs import condensed_bytes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SETTINGS = {
+    "data.image_size": 8,
+    "encoder.name": "convnet2",
+    "encoder.width": 8,
+    "condense.batch_real": 32,
+    "condense.compile": "off",
+    "condense.precision": "float32",
+    "condense.log_every": 10,
+    "evaluate.architectures": "convnet1",
+    "evaluate.epochs": 2,
+    "evaluate.seeds": 1,
+    "evaluate.compile": "off",
+    "resources.classes_per_group": 1,
+    "resources.cpus_per_actor": 1,
+    "resources.checkpoint_every": 50,
+}
+ITERATIONS = 1000
+"""So many that ten groups outlast the start of the last actor by far, on a busy machine as well."""
+TOKEN = "correct-horse-battery-staple"
+
+
+def words(command: str, out: Path, iterations: int = ITERATIONS, **settings: Any) -> list[str]:
+    held = {
+        **SETTINGS,
+        "condense.iterations": iterations,
+        **{key.replace("__", "."): value for key, value in settings.items()},
+    }
+    flags = [part for key, value in held.items() for part in ("--set", f"{key}={value}")]
+    return [command, "--preset", "digits_ipc10", *flags, "--out", str(out)]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def events(out: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in lines(out / "events.jsonl") if event["event"] == kind]
+
+
+def until(holds: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
+    """What ``holds`` gives, as soon as it is true."""
+    ends = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < ends, f"{what} did not happen within {seconds:g} s"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[tuple[str, Path]]:
+    """Three nodes of one CPU each."""
+    with local_cluster("--nodes", "3", "--cpus", "1", RAY_metrics_report_interval_ms="1000") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The condensed shards of a run without a cluster, of the same settings."""
+    out = tmp_path_factory.mktemp("local") / "run"
+    command = [sys.executable, "-m", "pipeline", *words("condense", out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=TIMEOUT_S, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = condensed_bytes(out)
+    assert len(found) == 10
+    return found
+
+
+@contextlib.contextmanager
+def submitted(address: str, *arguments: str, **more: str) -> "Iterator[subprocess.Popen[str]]":
+    """A ``submit`` that runs beside the test."""
+    command = [sys.executable, "-m", "cluster", "submit", "--address", address, *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more), cwd="/tmp"
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def test_a_run_spreads_over_the_nodes_and_gives_the_bytes_of_a_local_one(
+    three: tuple[str, Path], expected: list[bytes], tmp_path: Path
+) -> None:
+    address, _ = three
+    done = cluster("submit", "--address", address, "--", *words("run", tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    assert re.fullmatch(rf"job m3d-run-out-[0-9a-f]{{8}}: submitted to {address}, 0\.\d MiB of code", said[0])
+    assert said[-1] == f"{said[0].split(':')[0]}: succeeded"
+    assert any("condense: 10 groups of up to 1 classes" in line for line in said)
+    finished = events(tmp_path / "out", "done")
+    assert sorted(event["group"] for event in finished) == list(range(10))
+    assert len({event["node"] for event in finished}) == 3
+    assert condensed_bytes(tmp_path / "out") == expected
+    # What ran is what was sent, not what the nodes have: it is no checkout.
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["commit"] is None
+    assert (tmp_path / "out" / "report.html").exists()
+
+    job = said[0].split()[1].rstrip(":")
+    assert f"job {job}: SUCCEEDED" in cluster("status", "--address", address, job).stdout
+    assert "report.html" in cluster("logs", "--address", address, job).stdout
+    listed = cluster("list", "--address", address).stdout.splitlines()
+    assert any(line.startswith(f"{job}  SUCCEEDED") for line in listed)
+    again = cluster("submit", "--address", address, "--", *words("run", tmp_path / "out"))
+    assert again.returncode == 0
+    assert f"job {job}-2: submitted" in again.stdout
+    assert "nothing to do" in again.stdout
+    assert one_line(cluster("status", "--address", address, "no-such-job")).startswith(
+        f"error: no-such-job: is no job of {address}; python -m cluster list shows them"
+    )
+
+
+def test_a_job_that_fails_gives_its_exit_code(three: tuple[str, Path], tmp_path: Path) -> None:
+    address, _ = three
+    done = cluster("submit", "--address", address, "--", "evaluate", str(tmp_path / "nothing"))
+    assert one_line(done).endswith("failed with exit code 2; its last lines say why")
+    assert "error: " in done.stdout
+
+
+def test_a_running_job_is_measured_and_stopped(
+    three: tuple[str, Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    address, folder = three
+    out = tmp_path / "out"
+    asked = words("condense", out, 100_000, resources__checkpoint_every=200)
+    done = cluster("submit", "--address", address, "--no-wait", "--", *asked)
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.split()[1].rstrip(":")
+    request.addfinalizer(lambda: cluster("stop", "--address", address, job))  # else it would take the others' CPUs
+    until(lambda: list((out / "checkpoints").glob("*.safetensors")), "the first checkpoint")
+
+    exported = {f"ray_{name}" + ("_total" if name == "m3d_retries" else "") for name in NAMES}
+    held = state.load(folder)
+    assert held
+    actor = until(lambda: [pid for pid in state.processes(held) if "ray::group" in title(pid)], "an actor")[0]
+    os.kill(actor, signal.SIGKILL)  # so that there is something to begin again
+    rate = "ray_m3d_iterations_per_second"  # 0 until the first iterations are told
+    found = until(
+        lambda: (m := scraped(held)).keys() >= exported and max(m[rate].values()) > 0 and m, "all metrics, and a rate"
+    )
+    run = json.loads((out / "events.jsonl").read_text().splitlines()[0])["run"]
+    assert run.startswith("out-")
+    assert all(f'run="{run}"' in labels for name in exported for labels in found[name])
+    assert set(found["ray_m3d_groups"].values()) == {10.0}
+    assert max(found["ray_m3d_retries_total"].values()) >= 1
+    assert all('group="' in labels for labels in found["ray_m3d_loss"])
+
+    twice = cluster("submit", "--address", address, "--no-wait", "--", *asked)
+    assert f"job {job}: this command runs already at {address}; it is not started twice" in twice.stdout
+    stopped = cluster("stop", "--address", address, job)
+    assert stopped.returncode == 0
+    assert stopped.stdout == f"job {job}: was stopped; the same command goes on where it ended\n"
+    assert not (out / "lease.json").exists()  # it ended by itself, and saved
+    assert "had ended before (STOPPED)" in cluster("stop", "--address", address, job).stdout
+    followed = cluster("logs", "--address", address, "--follow", job)
+    assert one_line(followed, 130).endswith("was stopped; the same command goes on where it ended")
+    assert "interrupted: checkpoints are saved" in followed.stdout
+
+
+def title(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def scraped(held: state.LocalCluster) -> dict[str, dict[str, float]]:
+    """Metrics of all nodes by name, with their labels and values."""
+    found: dict[str, dict[str, float]] = {}
+    for node in held.living().nodes:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{node.metrics_port}/metrics", timeout=5) as answer,
+        ):
+            for line in answer.read().decode().splitlines():
+                if match := re.fullmatch(r"(ray_m3d_\w+)\{(.*)\} (\S+)", line):
+                    found.setdefault(match[1], {})[match[2]] = float(match[3])
+    return found
+
+
+def test_an_interrupt_leaves_the_job_or_stops_it(three: tuple[str, Path], tmp_path: Path) -> None:
+    address, _ = three
+    out = tmp_path / "out"
+    asked = words("condense", out, 100_000)
+    with submitted(address, "--", *asked) as process:
+        until(lambda: list((out / "checkpoints").glob("*.safetensors")), "the first checkpoint")
+        process.send_signal(signal.SIGINT)
+        said, told = process.communicate(timeout=90)
+    job = said.split()[1].rstrip(":")
+    assert process.returncode == 130
+    assert told.splitlines()[-1].startswith(f"job {job}: goes on; follow it with: python -m cluster logs")
+    assert "RUNNING" in cluster("status", "--address", address, job).stdout
+
+    with submitted(address, "--stop-on-interrupt", "--", *asked) as process:
+        assert process.stdout
+        assert "it is not started twice" in process.stdout.readline()
+        process.stdout.readline()  # of the job: it is followed
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == f"job {job}: was stopped; the same command goes on where it ended"
+
+
+def test_plain_ray_job_submit_works_and_so_does_the_line_of_dry_run(three: tuple[str, Path], tmp_path: Path) -> None:
+    address, _ = three
+    binaries = str(Path(sys.executable).parent)
+    more = environment(PATH=f"{binaries}:{os.environ['PATH']}")
+    plain = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", "-m", "pipeline"]
+    done = subprocess.run(
+        [*plain, *words("condense", tmp_path / "plain", 5)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=more,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "plain" / "condensed" / "manifest.json").exists()
+    dry = cluster("submit", "--address", address, "--dry-run", "--", *words("prepare", tmp_path / "dry"))
+    done = subprocess.run(
+        dry.stdout, shell=True, capture_output=True, text=True, cwd=tmp_path, env=more, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((tmp_path / "dry" / "class-shards").glob("*/manifest.json"))
+
+
+def test_a_node_dies_and_another_joins(three: tuple[str, Path], expected: list[bytes], tmp_path: Path) -> None:
+    address, folder = three
+    out = tmp_path / "out"
+    with submitted(address, "--", *words("condense", out)) as process:
+        until(lambda: len({event["node"] for event in events(out, "ready")}) == 3, "three actors")
+        until(lambda: list((out / "checkpoints").glob("*.safetensors")), "the first checkpoint")
+        held = state.load(folder)
+        assert held
+        before = {event["node"] for event in events(out, "ready")}
+        lifecycle.remove(held, held.nodes[-1], folder)
+        until(lambda: any(event["group"] is None for event in events(out, "lost")), "a lost actor")
+        with still(held):  # or the others might be through before the new node is there
+            more = cluster("up-local", "--folder", str(folder), "--nodes", "3", "--cpus", "1")
+            assert (more.returncode, more.stdout.strip()) == (0, address), more.stderr
+            until(lambda: {event["node"] for event in events(out, "ready")} - before, "an actor on the new node")
+        said, told = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, said + told
+    assert "an actor was lost" in said
+    assert "[state-dump]" not in said  # Ray's own account of a dead node has pages
+    assert condensed_bytes(out) == expected
+    joined = {event["node"] for event in events(out, "done")} - before
+    assert len(joined) == 1
+
+
+@contextlib.contextmanager
+def still(held: state.LocalCluster) -> Iterator[None]:
+    """Holds the actors of the living nodes."""
+    named = ("ray::group", "ray::CondenseActor")
+    actors = [pid for pid in state.processes(held) if any(name in title(pid) for name in named)]
+    assert actors
+    for pid in actors:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in actors:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def gpus() -> Iterator[tuple[str, Path]]:
+    """Two nodes of two CPUs and two logical GPUs each, that want a token."""
+    with local_cluster(
+        "--nodes", "2", "--cpus", "2", "--gpus", "2", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN
+    ) as started:
+        yield started
+
+
+def test_every_gpu_has_one_actor_and_the_token_is_asked_for(gpus: tuple[str, Path], tmp_path: Path) -> None:
+    address, _ = gpus
+    # Long enough that the slowest of four actors is there before the work is gone.
+    asked = words("condense", tmp_path / "out", 800, resources__classes_per_group=2)
+    wrong = cluster("submit", "--address", address, "--", *asked, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="wrong" * 4)
+    assert one_line(wrong).startswith(f"error: {address}: refuses the token; set RAY_AUTH_MODE=token")
+    assert "wrong" * 4 not in wrong.stdout + wrong.stderr
+    none = cluster("submit", "--address", address, "--", *asked)
+    assert one_line(none).startswith(f"error: {address}: wants a token, and none was given")
+
+    done = cluster("submit", "--address", address, "--", *asked, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on 4 actors with 1 CPUs and 1 GPUs each" in done.stdout
+    ready = events(tmp_path / "out", "ready")
+    assert len(ready) == 4
+    assert all(event["gpus"] == [event["visible"]] for event in ready)
+    assert len({event["visible"] for event in ready}) == 4
+    assert sorted(map(len, _by_node(ready).values())) == [2, 2]
+    kept = "".join(path.read_text() for path in (tmp_path / "out").glob("*.json*"))
+    job = done.stdout.split()[1].rstrip(":")
+    shown = cluster("logs", "--address", address, job, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+    assert "condensed set" in shown.stdout
+    assert TOKEN not in kept + shown.stdout + done.stdout + done.stderr
+
+
+def _by_node(ready: list[dict[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for event in ready:
+        found.setdefault(event["node"], []).append(event["visible"])
+    return found
+
+
+def test_two_clusters_live_side_by_side_and_each_is_stopped_alone(three: tuple[str, Path]) -> None:
+    with local_cluster("--nodes", "1") as (other, beside):
+        held = state.load(beside)
+        assert held
+        assert len(held.living().nodes) == 1
+        repeated = cluster("up-local", "--folder", str(beside), "--nodes", "1")
+        assert repeated.stdout.strip() == other
+        done = cluster("down-local", "--folder", str(beside))
+        assert done.stdout == f"{beside}: 1 node is stopped\n"
+        assert state.processes(held) == set()
+        assert "nobody listens there" in one_line(cluster("list", "--address", other))
+    assert cluster("list", "--address", three[0]).returncode == 0

@@ -1,0 +1,69 @@
+"""Profiles."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import ClusterError
+from cluster.jobs.profile import Profile, read
+
+
+def test_an_empty_profile_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert read(str(path), {}) == Profile()
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text(
+        "address: http://head:8265\npython: /opt/venv/bin/python\nupload: false\npip: [m3d-condense==0.1.0]\n"
+        "env: {AWS_REGION: eu-west-1}\nentrypoint_num_cpus: 1\nentrypoint_num_gpus: 0.5\nentrypoint_memory: 1000000\n"
+        "entrypoint_resources: {head: 0.1}\nmetadata: {team: vision}\n"
+    )
+    found = read(str(path), {})
+    assert (found.address, found.python, found.upload) == ("http://head:8265", "/opt/venv/bin/python", False)
+    assert (found.pip, found.env, found.metadata) == (
+        ["m3d-condense==0.1.0"],
+        {"AWS_REGION": "eu-west-1"},
+        {"team": "vision"},
+    )
+    assert (found.entrypoint_num_cpus, found.entrypoint_num_gpus, found.entrypoint_memory) == (1, 0.5, 1000000)
+    assert found.entrypoint_resources == {"head": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("pyton: python3", "unknown key 'pyton'; allowed: address,"),
+        ("pyton: python3", "did you mean 'python'?"),
+        ("- a\n- b", "given list, needed keys with values"),
+        ("upload: 1", "upload: given int, needed true or false"),
+        ("env: {A: 1}", "env: given dict, needed names with texts; quote numbers"),
+        ("pip: numpy", "pip: given str, needed a list of texts"),
+        ("entrypoint_num_cpus: true", "entrypoint_num_cpus: given bool, needed a number"),
+        ("entrypoint_num_cpus: -1", "entrypoint_num_cpus: given -1, allowed: a number from 0"),
+        ("entrypoint_memory: 0", "entrypoint_memory: given 0, allowed: bytes, from 1"),
+        ("a: [", "is not valid YAML"),
+        ("env: {AWS_SECRET_ACCESS_KEY: abc}", "env: AWS_SECRET_ACCESS_KEY is a secret by its name"),
+        ("env: {RAY_AUTH_TOKEN: abc}", "env: RAY_AUTH_TOKEN is a secret by its name"),
+        ("env: {PROXY: 'http://me:word@proxy'}", "env: PROXY: holds a URL with a user name"),
+        ("metadata: {password: abc}", "metadata: password is a secret by its name"),
+        ("pip: ['https://me:word@index/m3d.whl']", "pip: holds a URL with a user name"),
+    ],
+)
+def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ClusterError) as caught:
+        read(str(path), {})
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(f"--profile {path}")
+    assert "\n" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+    assert "word@" not in str(caught.value)
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="cannot be read"):
+        read(str(tmp_path / "none.yaml"), {})

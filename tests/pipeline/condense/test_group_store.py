@@ -1,0 +1,147 @@
+"""Checkpoints, markers and the commit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m3d import CondenseState
+from pipeline.condense.group_store import Ledger
+from pipeline.errors import FailedError, UserError
+from pipeline.formats.condense_checkpoint import snapshot
+from pipeline.formats.condensed_writer import condensed_shard
+from pipeline.formats.run_record import read_run, refuse_another
+
+CLASSES = [{"label": 0, "wnid": "", "name": "a"}, {"label": 1, "wnid": "", "name": "b"}]
+
+
+def state(iteration: int = 7) -> CondenseState:
+    made = torch.Generator().manual_seed(iteration)
+    shape = (2, 3, 1, 4, 4)
+    return CondenseState(
+        pixels_KSCHW=torch.rand(shape, generator=made),
+        momentum_KSCHW=torch.rand(shape, generator=made),
+        iteration=iteration,
+        broken_K=torch.tensor([-1, 5]),
+    )
+
+
+def shard_bytes(value: float = 0.5) -> memoryview:
+    return condensed_shard(np.full((2, 1, 1, 4, 4), value, np.float32), CLASSES, {"seed": 0})
+
+
+def test_checkpoint_comes_back(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.save_checkpoint(3, state())
+    back = ledger.load_checkpoint(3)
+    assert back is not None
+    assert back.iteration == 7
+    for name in ("pixels_KSCHW", "momentum_KSCHW", "broken_K"):
+        assert torch.equal(getattr(back, name), getattr(state(), name))
+
+
+def test_checkpoint_of_another_identity_or_group_is_none(tmp_path: Path) -> None:
+    Ledger(str(tmp_path), "id").save_checkpoint(3, state())
+    assert Ledger(str(tmp_path), "other").load_checkpoint(3) is None
+    assert Ledger(str(tmp_path), "id").load_checkpoint(2) is None
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_damaged_checkpoint_is_not_used(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    ledger = Ledger(str(folder), "id")
+    ledger.save_checkpoint(0, state())
+    path = folder / "checkpoints" / "group-00000.safetensors"
+    whole = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        whole = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    else:
+        # The header and the tensors alike: half of the flips fall into the first 400 bytes.
+        last = data.draw(st.sampled_from([400, len(whole) - 1]))
+        whole[data.draw(st.integers(0, last))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(whole)
+    back = ledger.load_checkpoint(0)
+    if back is not None:  # a flip in the header's padding changes nothing
+        assert back.iteration == 7
+        assert torch.equal(back.pixels_KSCHW, state().pixels_KSCHW)
+        assert torch.equal(back.momentum_KSCHW, state().momentum_KSCHW)
+        assert torch.equal(back.broken_K, state().broken_K)
+
+
+def test_snapshot_is_a_copy() -> None:
+    original = state()
+    copied = snapshot(original)
+    original.pixels_KSCHW.zero_()
+    assert float(copied.pixels_KSCHW.sum()) > 0
+
+
+def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.save_checkpoint(0, state())
+    ledger.finish_group(0, shard_bytes(), 2)
+    assert ledger.finished(0)
+    assert not Ledger(str(tmp_path), "other").finished(0)
+    assert ledger.load_checkpoint(0) is None
+
+
+def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import storage
+
+    ledger, written = Ledger(str(tmp_path), "id"), []
+    for group in range(2):
+        ledger.finish_group(group, shard_bytes(group / 2), 2)
+    original = storage.write_bytes
+    monkeypatch.setattr(
+        storage, "write_bytes", lambda path, data: (written.append(Path(path).name), original(path, data))
+    )
+    ledger.commit(2, {})
+    assert written == ["shard-00000.arrow", "shard-00001.arrow", "manifest.json"]
+
+
+def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.finish_group(0, shard_bytes(), 2)
+    path = tmp_path / "checkpoints" / "group-00000.shard.arrow"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(FailedError, match="groups 0 are not what was written; run the same command again"):
+        ledger.commit(1, {})
+    assert not ledger.committed()
+    assert not ledger.finished(0)
+
+
+def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), "id")
+    ledger.finish_group(0, shard_bytes(), 2)
+    described = {
+        "images_per_class": 1,
+        "factor": 1,
+        "shape": [1, 4, 4],
+        "mean": [0.5],
+        "std": [0.5],
+        "classes": CLASSES,
+    }
+    ledger.commit(1, described)
+    assert ledger.committed()
+    assert not ledger.finished(0)  # its shard has moved: without the set it must be made again
+    (tmp_path / "condensed" / "shard-00000.arrow").unlink()
+    assert not ledger.committed()
+
+
+def test_read_run(tmp_path: Path) -> None:
+    assert read_run(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json: is damaged"):
+        read_run(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_run(str(tmp_path))
+
+
+def test_refuse_another_names_the_keys() -> None:
+    refuse_another("out", [])
+    with pytest.raises(UserError, match=r"condense\.factor, seed"):
+        refuse_another("out", ["condense.factor", "seed"])

@@ -1,0 +1,38 @@
+"""The condense stage: what it does with a run's record."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.condense.stage import condense
+from pipeline.formats import provenance
+from pipeline.formats.provenance import joined
+from pipeline.formats.run_record import read_run
+from tests.pipeline.support.runs import prepared, small_config
+
+
+def test_commits_are_named_once_in_their_order() -> None:
+    assert joined(None, None) is None
+    assert joined(None, "b") == joined("b", None) == "b"
+    assert joined("a", "b") == joined("a, b", "b") == "a, b"
+    assert joined("a", "a-dirty") == "a, a-dirty"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_record_names_every_commit_that_had_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(iterations=2)
+    cache = prepared(config, tmp_path)
+
+    def run_at(commit: str) -> str:
+        monkeypatch.setattr(provenance, "commit", lambda: commit)
+        condense(config, str(tmp_path), cache.folder)
+        held = read_run(str(tmp_path))
+        assert held is not None
+        return held.get("commit") or ""
+
+    assert run_at("a") == "a"
+    manifest = (tmp_path / "condensed" / "manifest.json").read_bytes()
+    assert run_at("b") == "a, b"
+    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == manifest
+    assert json.loads((tmp_path / "config.json").read_text())["commit"] == "a, b"

@@ -1,0 +1,141 @@
+"""Several condensed sets in one table, and condensed sets that have left their run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.condense.manifest import new_record
+from pipeline.evaluate.intervals import estimate
+from pipeline.formats.condensed_reader import load_condensed
+from pipeline.formats.run_record import write_record
+from tests.pipeline.conftest import Told
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.runs import placement_of, small_config
+
+Call = Callable[..., Told]
+SHORT = ("--architectures", "convnet1", "--seeds", "2", "--set", "evaluate.epochs=2")
+
+
+def made(out: Path, *settings: str) -> Path:
+    """A whole run of the small digits, without an evaluation."""
+    config = small_config(*settings, iterations=3)
+    cache = condensed_run(config, out)
+    write_record(str(out), new_record(config, cache, placement_of(config)))
+    return out
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_compare(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A path with what rich would take for markup.
+    first, second = made(tmp_path / "a[/b]"), made(tmp_path / "b", "seed=1")
+    stored = load_condensed(str(second), decode=False, normalise=False)
+    torch.save([stored.images, stored.labels], tmp_path / "c.pt")
+    given = (str(first), str(second / "condensed"), f"{tmp_path / 'c.pt'}:idc:factor=2")
+    code, errors, _ = call("compare", *given, *SHORT, "--out", str(tmp_path / "out"))
+    assert (code, errors) == (0, [])
+    held = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    rows = held["results"]
+    assert held["compared_with"] == str(first)
+    assert [row["set"] for row in rows] == list(given)
+    assert rows[1]["accuracies"] == rows[2]["accuracies"]  # the same set, ours and as a file of theirs
+    assert rows[0]["difference"] is None
+    expected = [b - a for a, b in zip(rows[0]["accuracies"], rows[1]["accuracies"], strict=True)]
+    assert rows[1]["difference"] == pytest.approx(sum(expected) / 2)
+    assert rows[1]["images_per_class"] == 1
+    assert rows[1]["training"] == rows[0]["training"]
+    assert rows[1]["difference_interval95"] == list(estimate(expected).interval or ())
+    assert rows[2]["difference"] == rows[1]["difference"]
+    monkeypatch.setattr("pipeline.evaluate.scoring.results", lambda *_: pytest.fail("networks are trained again"))
+    again = call("compare", *given, *SHORT, "--out", str(tmp_path / "out"))
+    assert again[0] == 0
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == held
+    assert not (first / "evaluation.json").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_evaluate_takes_a_condensed_set_alone_and_the_one_of_a_run(call: Call, tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    code, errors, _ = call("evaluate", str(run / "condensed"), *SHORT, "--sets", "condensed,class_mean")
+    assert (code, errors) == (0, [])
+    inner = json.loads((run / "evaluation.json").read_text())["results"]
+    assert [row["set"] for row in inner] == ["condensed", "class_mean"]
+
+    alone = shutil.copytree(run / "condensed", tmp_path / "elsewhere")
+    code, errors, _ = call("evaluate", str(alone), *SHORT, "--sets", "condensed,class_mean")
+    assert (code, errors) == (0, [])
+    outer = json.loads((alone / "evaluation.json").read_text())["results"]
+    assert [row["accuracies"] for row in outer] == [row["accuracies"] for row in inner]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["A"], ["one set", "two or more"]),
+        (["x.pt:idc", "y.pt:dc"], ["--preset"]),
+        (["x.pt:idc", "y.pt:dc", "--preset", "digits_ipc1"], ["--out"]),
+        (["x.pt:idc", "y.pt:dc", "--data", "/data"], ["--data", "--preset"]),
+        (["A", "B", "--set", "condense.iterations=3"], ["compare only takes", "condense.iterations"]),
+        (["A", "B", "--seeds", "0"], ["evaluate.seeds", "given 0"]),
+        (["A", "B", "--architectures", "resnet81"], ["resnet81", "resnet18"]),
+        (["A", "absent"], ["absent", "does not exist"]),
+        (["A", "x.pt"], ["x.pt:idc:factor=2"]),
+        (["A", "A", "--set", "evaluate.labels=soft"], ["evaluate.labels", "the sets' own labels"]),
+    ],
+)
+def test_mistakes(call: Call, tmp_path: Path, ray_cluster: None, arguments: list[str], parts: list[str]) -> None:
+    run = str(made(tmp_path / "run"))
+    code, errors, _ = call("compare", *[run if one in ("A", "B") else one for one in arguments])
+    assert code == 2
+    assert len(errors) == 1
+    assert all(part in errors[0] for part in parts), errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_sets_of_other_data_are_refused(call: Call, tmp_path: Path, ray_cluster: None) -> None:
+    first, second = made(tmp_path / "a"), made(tmp_path / "b", "data.classes=3,2,1,0")
+    code, errors, _ = call("compare", str(first), str(second))
+    assert code == 2
+    assert "named otherwise" in errors[0]
+
+
+def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_path: Path, ray_cluster: None) -> None:
+    held_out = ("data.validation_fraction=0.2",)
+    first, second = made(tmp_path / "a", *held_out), made(tmp_path / "b", *held_out, "data.split_seed=1")
+    validation = ("--set", "evaluate.on=validation")
+    code, errors, _ = call("compare", str(first), str(second), *SHORT, *validation)
+    assert code == 2
+    assert "made with data.test_fraction=0.2, data.validation_fraction=0.2, data.split_seed=1, but" in errors[0]
+    code, errors, _ = call("compare", str(first), str(second), *SHORT)
+    assert code == 2  # the digits' test images are cut from the others by the same seed
+    assert "made with data.test_fraction=0.2, data.split_seed=1, but" in errors[0]
+    stored = load_condensed(str(second), decode=False, normalise=False)
+    torch.save([stored.images, stored.labels], tmp_path / "c.pt")
+    file = f"{tmp_path / 'c.pt'}:idc:factor=2"
+    code, errors, _ = call("compare", str(first), file, *SHORT, *validation, "--out", str(tmp_path / "out"))
+    assert (code, errors) == (0, [])
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["results"]
+    assert ["images that it is scored on" in row["note"] for row in rows] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--sets", "kcenter"], ["kcenter", "k_center"]),
+        (["--sets", ""], ["condensed, random"]),
+        (["--data", "/data"], ["--data", "keeps its own"]),
+        (["--protocol", "icd"], ["evaluate.protocol", "icd"]),
+        (["--architectures", "convnet1,convnet5"], ["evaluate.architectures: convnet5 needs", "32 px"]),
+    ],
+)
+def test_mistakes_of_evaluate(
+    call: Call, tmp_path: Path, ray_cluster: None, arguments: list[str], parts: list[str]
+) -> None:
+    run = made(tmp_path / "run")
+    code, errors, _ = call("evaluate", str(run), *arguments)
+    assert code == 2
+    assert all(part in errors[0] for part in parts), errors[0]
+    assert not (run / "evaluation.json").exists()

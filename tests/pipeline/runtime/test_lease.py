@@ -1,0 +1,156 @@
+"""One driver per run."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.runtime.lease import Lease, host_name, started_at
+
+HOLD = """
+import sys, time
+from pipeline.lease import Lease
+with Lease(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+def entry(out: Path) -> dict[str, Any]:
+    return json.loads((out / "lease.json").read_text())
+
+
+def write(out: Path, **changes: Any) -> None:
+    mine = {"pid": os.getpid(), "started": started_at(os.getpid())}
+    held = {"host": "elsewhere", **mine, "token": "t", "heartbeat": time.time(), "beats": 0}
+    out.mkdir(exist_ok=True)
+    (out / "lease.json").write_text(json.dumps({**held, **changes}))
+
+
+def test_it_goes_with_its_driver_and_leaves_no_empty_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with Lease(str(out)):
+        assert entry(out)["pid"] == os.getpid()
+    assert not out.exists()
+
+
+def test_it_leaves_what_the_run_wrote(tmp_path: Path) -> None:
+    with Lease(str(tmp_path)):
+        (tmp_path / "result").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_it_goes_when_the_run_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Lease(str(tmp_path)):
+        raise ZeroDivisionError
+    with Lease(str(tmp_path)):
+        pass
+
+
+def test_a_second_driver_is_refused_while_the_first_lives_and_takes_over_when_it_is_killed(tmp_path: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"in use by process {first.pid} on ") as refused, Lease(str(tmp_path)):
+            pass
+        assert len(str(refused.value).splitlines()) == 1
+        first.kill()
+        first.wait(timeout=30)
+        began = time.monotonic()
+        with Lease(str(tmp_path)):
+            assert entry(tmp_path)["pid"] == os.getpid()
+        assert time.monotonic() - began < 10  # at once, not after the heartbeat's 30 seconds
+    finally:
+        first.kill()
+        assert first.stdout is not None
+        first.stdout.close()
+        first.wait(timeout=30)
+
+
+def test_a_process_id_that_was_given_to_another_process_does_not_hold(tmp_path: Path) -> None:
+    write(tmp_path, host=host_name(), started="1")
+    with Lease(str(tmp_path)):
+        assert entry(tmp_path)["token"] != "t"
+
+
+def test_another_host_whose_heartbeat_stands_still_is_waited_for_and_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    began = time.monotonic()
+    with Lease(str(tmp_path), stale_s=1.0, beat_s=0.1):
+        assert entry(tmp_path)["token"] != "t"
+    assert time.monotonic() - began > 0.8
+    said = capsys.readouterr().out
+    assert "waiting" in said
+    assert "taking over" in said
+
+
+def test_another_host_whose_heartbeat_is_old_is_watched_for_three_beats(tmp_path: Path) -> None:
+    write(tmp_path, heartbeat=time.time() - 3600)
+    began = time.monotonic()
+    with Lease(str(tmp_path), stale_s=30.0, beat_s=0.1):
+        pass
+    assert 0.3 <= time.monotonic() - began < 10
+
+
+def test_another_host_whose_clock_is_behind_is_not_robbed(tmp_path: Path) -> None:
+    write(tmp_path, heartbeat=time.time() - 3600)
+    beat = threading.Timer(0.3, lambda: write(tmp_path, heartbeat=time.time() - 3600, beats=1))
+    beat.start()
+    try:
+        with pytest.raises(UserError, match="on elsewhere"), Lease(str(tmp_path), beat_s=0.5):
+            pass
+    finally:
+        beat.join(timeout=10)
+
+
+def test_a_zombie_does_not_hold(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    ends = time.monotonic() + 30
+    while started_at(child.pid) is not None:  # it ends, but nobody has asked for its exit code
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    write(tmp_path, host=host_name(), pid=child.pid, started="1")
+    with Lease(str(tmp_path)):
+        pass
+    child.wait(timeout=30)
+
+
+def test_another_host_whose_heartbeat_moves_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    beat = threading.Timer(0.5, lambda: write(tmp_path, beats=1))
+    beat.start()
+    try:
+        with pytest.raises(UserError, match="on elsewhere"), Lease(str(tmp_path), stale_s=20.0):
+            pass
+    finally:
+        beat.join(timeout=10)
+
+
+def test_the_heartbeat_moves(tmp_path: Path) -> None:
+    with Lease(str(tmp_path), beat_s=0.05):
+        ends = time.monotonic() + 20
+        while entry(tmp_path)["beats"] < 2:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+
+
+def test_a_damaged_lease_is_no_lease(tmp_path: Path) -> None:
+    (tmp_path / "lease.json").write_text('{"host"')
+    with Lease(str(tmp_path)):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), Lease(str(tmp_path / "file" / "run")):
+        pass

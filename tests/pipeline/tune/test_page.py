@@ -1,0 +1,117 @@
+"""The page of a search: every picture is there, of every kind of trial, and nothing is fetched from elsewhere."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.tune.page import write_page
+from pipeline.tune.plots import (
+    heat_map,
+    importance,
+    learning_curves,
+    lowest_shown,
+    parallel_coordinates,
+    position,
+    ticks,
+)
+from pipeline.tune.space import Domain
+from tests.pipeline.support.runs import small_config
+from tests.pipeline.support.searches import made_search
+
+ROW = {"configuration": "winner", "validation": [90.0, 91.0], "test": [88.0, 89.0], "classes": 4, "iterations": 9}
+
+
+def page_of(folder: Path, *, rows: bool = True) -> str:
+    """The page of the made-up search."""
+    held, space = made_search()
+    write_page(str(folder / "tune.html"), small_config(), held, space, [ROW] if rows else [])
+    return (folder / "tune.html").read_text()
+
+
+def test_the_page_is_whole_and_on_its_own(tmp_path: Path) -> None:
+    page = page_of(tmp_path)
+    assert page.count("<svg") == page.count("</svg>") == 4
+    assert page.count("<h2>") == 9
+    assert "88.5 ± 0.5" in page
+    assert "the loss is not finite" in page
+    assert "7 trials: 3 finished, 2 stopped early, 2 failed" in page
+    fetched = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
+    assert all(target.startswith("data:") for target in fetched)
+
+
+def test_without_the_test_set_the_page_does_not_speak_of_it(tmp_path: Path) -> None:
+    assert "On the test set" not in page_of(tmp_path, rows=False)
+
+
+def test_a_search_of_one_list_has_no_heat_map() -> None:
+    held, space = made_search()
+    listed = replace(space, domains={"kernel.name": space.domains["kernel.name"]})
+    assert heat_map(held, listed) == ""
+    assert parallel_coordinates(held, listed) == ""
+
+
+def test_pictures_of_a_search_with_a_single_trial() -> None:
+    held, space = made_search()
+    alone = replace(held, trials=held.trials[:1])
+    assert heat_map(alone, space) == ""
+    assert importance(alone, space) == {}
+    assert "<svg" in learning_curves(alone)
+    assert "<svg" in parallel_coordinates(alone, space)
+
+
+def test_importance_finds_what_decides() -> None:
+    held, space = made_search()
+    trials = [trial for trial in held.trials if trial.rungs] * 4
+    varied = [
+        replace(
+            trial,
+            key=f"k{i}",
+            values={**space.start, "condense.learning_rate": 0.05 + 0.4 * i, "kernel.scales": (1, 3, 5, 7)[i % 4]},
+            rungs=(replace(trial.rungs[0], accuracies=(10.0 + 3 * i, 11.0 + 3 * i)),),
+        )
+        for i, trial in enumerate(trials)
+    ]
+    found = importance(replace(held, trials=tuple(varied)), space)
+    assert max(found, key=lambda key: found[key]) == "condense.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("domain", "value", "expected"),
+    [
+        (Domain(kind="loguniform", low=0.1, high=10), 1.0, 0.5),
+        (Domain(kind="uniform", low=2, high=4), 2.5, 0.25),
+        (Domain(kind="choice", values=(5, 1, 3)), 3, 0.5),
+        (Domain(kind="choice", values=("b", "a")), "b", 0.0),
+        (Domain(kind="choice", values=("b",)), "b", 0.5),
+    ],
+)
+def test_places_on_an_axis(domain: Domain, value: object, expected: float) -> None:
+    assert position(domain, value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "lowest"),
+    [([90.0, 91.0, 92.0], 90.0), ([10.0, 90.0, 91.0, 93.0], 85.5), ([10.0, 93.0, 93.0], 10.0), ([50.0], 50.0)],
+)
+def test_trials_that_came_to_nothing_do_not_take_up_the_scale(accuracies: list[float], lowest: float) -> None:
+    assert lowest_shown(accuracies) == lowest
+
+
+def test_a_scale_says_who_lies_below_it() -> None:
+    held, space = made_search()
+    shown = [replace(t, rungs=(replace(t.rungs[0], accuracies=(92.0, 93.0, 94.0)),)) for t in held.trials[4:5] * 6]
+    trials = (*held.trials, *(replace(trial, key=f"more{number}") for number, trial in enumerate(shown)))
+    svg = learning_curves(replace(held, trials=trials))
+    # The sixth was not measured, the fourth and the seventh ended at 31 and 61.
+    assert f"2 of {len(trials) - 1} trials ended below this scale" in svg
+    assert "below this scale" not in learning_curves(replace(held, trials=held.trials[:3]))
+    assert heat_map(replace(held, trials=trials), space)
+
+
+def test_ticks_of_a_logarithmic_axis() -> None:
+    places, labels = ticks(Domain(kind="loguniform", low=0.03, high=10.0))
+    assert labels == ["0.03", "0.1", "1", "10"]
+    assert places == sorted(places)
+    assert (places[0], places[-1]) == (0, 1)

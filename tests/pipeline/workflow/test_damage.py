@@ -1,0 +1,140 @@
+"""Damaged files of every kind: a clear error, never a traceback, never a wrong set accepted."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.cli.main import main
+from pipeline.condense.manifest import new_record
+from pipeline.data.prepared_dataset import ClassCache
+from pipeline.errors import UserError
+from pipeline.formats.condensed_reader import load_condensed
+from pipeline.formats.run_record import check_same_run, write_record
+from pipeline.workflow.run import stored_config
+from pipeline.workflow.verify import verify
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.runs import placement_of, small_config
+
+FILES = ("config.json", "condensed/manifest.json", "condensed/shard-00000.arrow", "evaluation.json")
+ODD: list[Any] = [None, -1, 10**30, 1e308, "text", [], {}, [[[]]], True, "../../etc/passwd"]
+CONFIG = small_config(iterations=2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("whole")
+    cache = condensed_run(CONFIG, folder)
+    write_record(str(folder), new_record(CONFIG, cache, placement_of(CONFIG)))
+    (folder / "evaluation.json").write_text('{"results": [{"set": "condensed", "mean": 50.0}]}')
+    return folder
+
+
+def damaged(whole: Path, name: str, data: st.DataObject) -> Path:
+    """A copy of the run in which one file is cut short, has flipped bits, or says something else."""
+    copy = whole.parent / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(whole, copy)
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    kind = data.draw(st.sampled_from(["cut", "flip", *(["value"] if name.endswith(".json") else [])]))
+    if kind == "cut":
+        path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    elif kind == "flip":
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+    else:
+        path.write_text(json.dumps(_odd(json.loads(content), data)))
+    return copy
+
+
+def _odd(value: Any, data: st.DataObject) -> Any:
+    """The document with one value somewhere in it replaced or removed."""
+    holder = value
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        if not keys:
+            return data.draw(st.sampled_from(ODD))
+        key = data.draw(st.sampled_from(keys))
+        if isinstance(holder[key], dict | list) and holder[key] and data.draw(st.booleans()):
+            holder = holder[key]
+            continue
+        if data.draw(st.booleans()):
+            del holder[key]
+        else:
+            holder[key] = data.draw(st.sampled_from(ODD))
+        return value
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), name=st.sampled_from(FILES))
+def test_a_damaged_run_is_told_from_a_whole_one(whole: Path, name: str, data: st.DataObject) -> None:
+    copy = damaged(whole, name, data)
+    same = (copy / name).read_bytes() == (whole / name).read_bytes()
+    try:
+        loaded = load_condensed(str(copy))
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+        assert not same
+    else:
+        expected = load_condensed(str(whole))
+        assert torch.equal(loaded.images, expected.images)
+        assert torch.equal(loaded.labels, expected.labels)
+        assert loaded.class_names == expected.class_names
+    _, wrong = verify(str(copy))
+    if name != "evaluation.json":  # another program's content is not sealed; only its form is checked
+        assert bool(wrong) or same or _says_the_same(copy / name, whole / name)
+    try:
+        check_same_run(str(copy), _record(copy), stored_config(str(copy)))
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data(), name=st.sampled_from(FILES))
+def test_the_command_line_shows_no_traceback(
+    whole: Path, name: str, data: st.DataObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = damaged(whole, name, data)
+    for command in (["verify", str(copy)], ["show-config", "--config", str(copy / "config.json")]):
+        assert main(command) in (0, 1, 2)
+        said = capsys.readouterr()
+        assert "an error of this program" not in said.err
+        assert "Traceback" not in said.err
+        assert len(said.err.splitlines()) <= 1
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_damaged_class_shards_are_refused(whole: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["manifest.json", "train-00001.arrow"]))
+    folder = next((whole / "class-shards").iterdir())
+    copy = damaged(whole, str((folder / name).relative_to(whole)), data)
+    before = ClassCache(str(folder), CONFIG.data)
+    try:
+        images = ClassCache(str(copy / folder.relative_to(whole)), CONFIG.data).train(1)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert torch.equal(images, before.train(1))
+
+
+def _record(path: Path) -> Any:
+    from pipeline.formats.run_record import read_run
+
+    return read_run(str(path))
+
+
+def _says_the_same(a: Path, b: Path) -> bool:
+    """White space may differ."""
+    try:
+        return json.loads(a.read_bytes()) == json.loads(b.read_bytes())
+    except ValueError:
+        return False

@@ -1,0 +1,81 @@
+"""grid.png and report.html."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from m3d import Condensed
+from pipeline.condense.manifest import new_record
+from pipeline.errors import UserError
+from pipeline.evaluate.results import write_rows
+from pipeline.formats.run_record import write_record
+from pipeline.workflow.report import grid_image, is_reported, report
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.runs import placement_of, small_config
+
+
+def condensed(classes: int = 3, stored: int = 12, channels: int = 3, side: int = 8) -> Condensed:
+    levels = torch.linspace(0, 1, classes * stored).view(classes, stored, 1, 1, 1)
+    images = levels.expand(classes, stored, channels, side, side)
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    return Condensed(images_KSCHW=images, class_ids=tuple(range(classes)), factor=1, mean=zeros, std=ones)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> None:
+    picture = grid_image(condensed(channels=channels), ["a", "b", "a long name of a class"])
+    assert picture.height == 3 * (96 + 2)
+    left = picture.width - 10 * (96 + 2)
+    for row in range(3):
+        for column in range(10):
+            x, y = left + column * 98 + 48, row * 98 + 48
+            assert np.asarray(picture)[y, x, 0] == round(255 * (row * 12 + column) / 35)
+
+
+def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
+    config = small_config()
+    cache = condensed_run(config, tmp_path)
+    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
+    lines = [
+        {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"iter')
+    row = {
+        "architecture": "convnet1",
+        "protocol": "idc",
+        "on": "test",
+        "epochs": 5,
+        "mean": 61.5,
+        "std": 1.25,
+        "seeds": [0, 1],
+    }
+    write_rows(str(tmp_path), [{"set": "<condensed>", **row}])
+    matrix = {"confusion": [[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 2, 2]], "accuracies": [60.0, 63.0]}
+    best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
+    write_rows(str(tmp_path), [{"set": "condensed", **row, **matrix, **best}])
+    write_rows(str(tmp_path), [{"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]}])
+    assert not is_reported(str(tmp_path))
+    report(str(tmp_path))
+    assert is_reported(str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "61.5" in page
+    assert "49.8 to 73.2" in page
+    assert "77.7" in page
+    assert "0.205" in page  # IOR
+    assert page.count("<svg") == 2
+    assert "<svg" in page
+    assert "&lt;condensed&gt;" in page
+    assert "data:image/png;base64," in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", "")
+    assert Image.open(tmp_path / "grid.png").size[1] == 98  # four classes of one image stand side by side
+
+
+def test_report_of_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        report(str(tmp_path))

@@ -1,0 +1,177 @@
+"""``verify`` finds what is wrong and says it in sentences."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import storage
+from pipeline.cli.main import main
+from pipeline.condense.manifest import new_record
+from pipeline.errors import UserError
+from pipeline.formats.condensed_writer import condensed_shard
+from pipeline.formats.run_record import write_record
+from pipeline.pretrain.store import ExpertStore
+from pipeline.storage.documents import sealed
+from pipeline.workflow.verify import verify
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.pretrain.test_store import config_of as expert_config
+from tests.pipeline.pretrain.test_store import trained
+from tests.pipeline.support.runs import placement_of, prepared, small_config
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of four classes in two shards."""
+    config = small_config(iterations=2)
+    cache = condensed_run(config, tmp_path)
+    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
+    return tmp_path
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Changes a sealed document as its writer would have, so that only what it says is wrong."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(sealed(value)))
+
+
+def replace_shard(run: Path, **changes: Any) -> None:
+    """Another shard in place of the second, with a manifest that fits its checksum."""
+    folder = run / "condensed"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    classes = changes.get("classes", manifest["classes"][2:])
+    metadata = {
+        "mean": manifest["mean"],
+        "std": manifest["std"],
+        "factor": manifest["factor"],
+        "class_order": list("0123"),
+    }
+    images = changes.get("images", np.full((2, 1, 1, 8, 8), 0.5, np.float32))
+    data = condensed_shard(images, classes, {**metadata, **changes.get("metadata", {})})
+    (folder / "shard-00001.arrow").write_bytes(data)
+    entry = {"file": "shard-00001.arrow", "rows": images.shape[0] * images.shape[1], "sha256": storage.sha256(data)}
+    rewrite(folder / "manifest.json", lambda value: value["shards"].__setitem__(1, entry))
+
+
+def said(path: Path) -> str:
+    return "\n".join(verify(str(path))[1])
+
+
+def test_a_whole_run_and_its_set_are_right(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(str(run))[1] == []
+    assert verify(str(run / "condensed"))[1] == []
+    assert main(["verify", str(run)]) == 0
+    assert "nothing is wrong (4 classes, 2 shards, the run around them)" in capsys.readouterr().out
+
+
+def test_a_replaced_shard_that_is_right_is_right(run: Path) -> None:
+    replace_shard(run)
+    assert said(run) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"images": np.full((2, 1, 1, 8, 8), 1.5, np.float32)}, "outside 0 to 1"),
+        ({"images": np.full((2, 1, 1, 8, 8), np.nan, np.float32)}, "not finite"),
+        ({"images": np.full((2, 1, 1, 4, 4), 0.5, np.float32)}, "shape [1, 4, 4], the manifest says [1, 8, 8]"),
+        ({"images": np.full((2, 2, 1, 8, 8), 0.5, np.float32)}, "images 0 to 0 once each: 2, 3"),
+        (
+            {"images": np.full((1, 1, 1, 8, 8), 0.5, np.float32), "classes": [{"label": 2, "name": "2", "wnid": ""}]},
+            "without an image: 3",
+        ),
+        (
+            {"classes": [{"label": 2, "name": "3", "wnid": ""}, {"label": 3, "name": "2", "wnid": ""}]},
+            "not the manifest's for their labels: 2, 3",
+        ),
+        ({"metadata": {"class_order": list("3210")}}, "class order is not the manifest's"),
+        ({"metadata": {"mean": [0.9]}}, "says mean [0.9]"),
+        ({"metadata": {"factor": 3}}, "says factor 3"),
+    ],
+)
+def test_what_a_shard_holds(run: Path, changes: dict[str, Any], sentence: str) -> None:
+    replace_shard(run, **changes)
+    assert sentence in said(run)
+
+
+def test_a_damaged_shard(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "condensed" / "shard-00000.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "checksum" in said(run)
+    assert main(["verify", str(run)]) == 1
+    assert "things are wrong" in capsys.readouterr().out
+
+
+def test_a_missing_shard_and_a_stray_one(run: Path) -> None:
+    (run / "condensed" / "shard-00000.arrow").rename(run / "condensed" / "shard-00007.arrow")
+    assert "does not exist" in said(run)
+    assert "does not name: shard-00007.arrow" in said(run)
+    assert "without an image: 0, 1" in said(run)
+
+
+def test_a_run_that_was_not_finished(run: Path) -> None:
+    (run / "condensed" / "manifest.json").unlink()
+    assert "was never finished" in said(run)
+    assert "was never finished" in said(run / "condensed")
+
+
+def test_a_configuration_that_is_not_the_sets(run: Path) -> None:
+    rewrite(run / "config.json", lambda value: value["config"]["condense"].update(images_per_class=2))
+    rewrite(run / "config.json", lambda value: value["resolved"].update(classes=["a", "b", "c", "d"]))
+    assert "images_per_class 1, config.json says 2" in said(run)
+    assert "not those of config.json" in said(run)
+
+
+def test_a_damaged_class_shard(run: Path) -> None:
+    path = next((run / "class-shards").glob("*/test-00002.arrow"))
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "test-00002.arrow" in said(run)
+
+
+def test_a_manifest_changed_by_hand(run: Path) -> None:
+    path = run / "condensed" / "manifest.json"
+    path.write_text(path.read_text().replace('"factor": 2', '"factor": 1'))
+    assert "changed by hand" in said(run)
+
+
+def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a run"):
+        verify(str(tmp_path))
+    with pytest.raises(UserError, match="does not exist"):
+        verify(str(tmp_path / "nowhere"))
+
+
+def test_a_refused_training_is_nothing_wrong(run: Path) -> None:
+    experts = ExpertStore(str(run), "convnet1", "identity")
+    experts.claim({}, None)
+    assert "the networks were never finished" in said(run)
+    experts.disclaim()
+    assert said(run) == ""
+
+
+def test_snapshots_of_networks_are_compared_with_their_manifest(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = expert_config()
+    for out in (run, tmp_path / "networks"):  # beside a condensed set, and alone
+        trained(config, str(out), prepared(config, tmp_path / "prepared"))
+        assert main(["verify", str(out)]) == 0
+        assert "3 snapshots of networks)" in capsys.readouterr().out
+        path = out / "experts" / "convnet1" / "trajectory-00000" / "epoch-00003.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        assert main(["verify", str(out)]) == 1
+        assert "epoch-00003.safetensors: its checksum is not the manifest's" in capsys.readouterr().out
+        path.unlink()
+        assert "is gone, though the manifest names it" in said(out)
+        (out / "experts" / "convnet1" / "manifest.json").write_text("{")
+        assert "experts/convnet1/manifest.json" in said(out)
+        (out / "experts" / "convnet1" / "manifest.json").unlink()
+        assert "has no manifest.json: the networks were never finished; `pretrain` goes on" in said(out)
