@@ -167,10 +167,10 @@ def plan(given: argparse.Namespace) -> None:
 
 def tune(given: argparse.Namespace) -> None:
     """``tune``: a search."""
-    from pipeline.tune.stage import Wanted, run_tune
+    from pipeline.tune.stage import SearchRequest, run_tune
 
     budget = seconds_of(given.time_budget) if given.time_budget is not None else None
-    wanted = Wanted(trials=given.trials, time_budget_s=budget, space=given.space, resume=given.resume)
+    wanted = SearchRequest(trials=given.trials, time_budget_s=budget, space=given.space, resume=given.resume)
     try:
         run_tune(configuration(given), given.out, wanted)
     except KeyboardInterrupt:

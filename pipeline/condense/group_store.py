@@ -39,7 +39,7 @@ class GroupRecord(TypedDict):
     identity: str
 
 
-class Ledger:
+class GroupStore:
     """The folder of one run; ``identity`` is the checksum of all that its bytes depend on."""
 
     def __init__(self, out: str, identity: str) -> None:
@@ -149,7 +149,7 @@ def _checksum(tensors: Mapping[str, torch.Tensor], iteration: str) -> str:
 class Checkpoints:
     """Saves a group's state every so often: copied at once, written in the background, one write at a time."""
 
-    def __init__(self, ledger: Ledger, group: int, settings: Resources, iteration: int) -> None:
+    def __init__(self, ledger: GroupStore, group: int, settings: Resources, iteration: int) -> None:
         self.ledger, self.group, self.settings = ledger, group, settings
         self.saved_at, self.saved_s = iteration, time.monotonic()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")

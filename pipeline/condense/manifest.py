@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_record import RunRecord
 from pipeline.runtime.placement import Placement
@@ -22,7 +22,7 @@ METHOD = ("seed", "kernel", "augment", "encoder", "condense")
 """Sections that decide what is condensed from given images."""
 
 
-def new_record(config: RunConfig, cache: ClassCache, placement: Placement) -> RunRecord:
+def new_record(config: RunConfig, cache: PreparedDataset, placement: Placement) -> RunRecord:
     """What a new run writes to config.json. The execution is filled in when the first actor knows its device."""
     record = {
         "config": to_dict(config),
@@ -55,7 +55,7 @@ def identity(record: RunRecord) -> str:
     return storage.sha256(json.dumps(parts, sort_keys=True).encode())[:32]
 
 
-def shard_metadata(config: RunConfig, cache: ClassCache, record: RunRecord) -> dict[str, Any]:
+def shard_metadata(config: RunConfig, cache: PreparedDataset, record: RunRecord) -> dict[str, Any]:
     """What every shard says of itself. No clock and no host, so that the same run gives the same bytes."""
     mean, std = cache.moments
     return {
@@ -72,7 +72,7 @@ def shard_metadata(config: RunConfig, cache: ClassCache, record: RunRecord) -> d
     }
 
 
-def condensed_manifest(config: RunConfig, cache: ClassCache, record: RunRecord) -> dict[str, Any]:
+def condensed_manifest(config: RunConfig, cache: PreparedDataset, record: RunRecord) -> dict[str, Any]:
     """What manifest.json says besides the shards: classes in label order, how to decode and to normalise."""
     mean, std = cache.moments
     return {

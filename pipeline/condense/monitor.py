@@ -16,7 +16,7 @@ from pipeline.runtime.placement import Placement
 from pipeline.storage import s3
 
 
-class _Watch:
+class CondenseMonitor:
     """Turns events into the display, the run's log of metrics, and notes."""
 
     def __init__(

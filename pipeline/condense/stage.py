@@ -3,12 +3,12 @@
 from m3d.backend.execution import Execution
 from pipeline import storage
 from pipeline.condense.driver import drive
-from pipeline.condense.group_store import Ledger
+from pipeline.condense.group_store import GroupStore
 from pipeline.condense.manifest import _run_name, condensed_manifest, identity, new_record, shard_metadata
-from pipeline.condense.monitor import _Watch
+from pipeline.condense.monitor import CondenseMonitor
 from pipeline.condense.task import GroupTask
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.formats.run_record import RunRecord, add_commit, read_run, write_record
 from pipeline.observability.progress import Display, say
@@ -29,14 +29,14 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
         FailedError: a group failed for another reason; the others are finished.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    cache = ClassCache(cache_folder, config.data)
+    cache = PreparedDataset(cache_folder, config.data)
     session.start(config.resources)
     record = read_run(out)
     placement = _placement(config, len(cache.classes), record)
     if record is None:
         record = new_record(config, cache, placement)
         write_record(out, record)
-    ledger = Ledger(out, identity(record))
+    ledger = GroupStore(out, identity(record))
     ledger.sweep()
     todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
     if todo and add_commit(record):
@@ -53,7 +53,7 @@ def condense(config: RunConfig, out: str, cache_folder: str) -> None:
 
 
 def _drive(
-    config: RunConfig, out: str, cache: ClassCache, record: RunRecord, placement: Placement, todo: list[int]
+    config: RunConfig, out: str, cache: PreparedDataset, record: RunRecord, placement: Placement, todo: list[int]
 ) -> dict[int, BaseException]:
     decided = record["resolved"]["execution"]
     task = GroupTask(
@@ -73,7 +73,7 @@ def _drive(
     )
     iterations = config.condense.iterations
     with Display("condense", len(placement.groups) * iterations) as display:
-        watch = _Watch(display, placement, todo, iterations, out, record)
+        watch = CondenseMonitor(display, placement, todo, iterations, out, record)
         grow = (
             None
             if config.resources.actors

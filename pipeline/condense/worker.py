@@ -14,11 +14,11 @@ from m3d.backend.execution import Execution, choose
 from m3d.config import ConfigError
 from m3d.passes import passes
 from pipeline import storage
-from pipeline.condense.group_store import Checkpoints, Ledger
+from pipeline.condense.group_store import Checkpoints, GroupStore
 from pipeline.condense.memory_tier import GIB, Room, choose_room, host_memory
 from pipeline.condense.task import GroupTask
 from pipeline.data.disk_cache import folder_of, room_for_copies
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import DeviceError, UserError, first_line, listed
 from pipeline.formats.condense_checkpoint import placed
 from pipeline.formats.condensed_writer import condensed_shard
@@ -30,7 +30,7 @@ class GroupWorker:
 
     def __init__(self, task: GroupTask, device: torch.device) -> None:
         self.task, self.device = task, device
-        self.ledger = Ledger(task.out, task.identity)
+        self.ledger = GroupStore(task.out, task.identity)
         self._stop = threading.Event()
         self._room: Room | None = None
         self._told_retries = s3.retries()
@@ -61,7 +61,7 @@ class GroupWorker:
                         "condense.compile=off and another --out"
                     )
                 return task.execution
-            channels, height, width = ClassCache(task.cache, task.config.data).manifest["shape"]
+            channels, height, width = PreparedDataset(task.cache, task.config.data).manifest["shape"]
             return choose(
                 task.config.condense,
                 task.config.encoder,
@@ -77,7 +77,7 @@ class GroupWorker:
     def room(self) -> Room:
         """Where the real images of the largest group are held on this machine."""
         if self._room is None:
-            task, cache = self.task, ClassCache(self.task.cache, self.task.config.data)
+            task, cache = self.task, PreparedDataset(self.task.cache, self.task.config.data)
             gpu = self.device.type == "cuda"
             self._room = choose_room(
                 max(cache.train_bytes(group) for group in task.groups),
@@ -199,7 +199,7 @@ class GroupWorker:
 
     def _condenser(self, group: int, execution: Execution) -> tuple[Condenser, list[str]]:
         config, labels = self.task.config, self.task.groups[group]
-        cache = ClassCache(self.task.cache, config.data)
+        cache = PreparedDataset(self.task.cache, config.data)
         mean, std = cache.moments
         real = self._real(cache, labels)
         condenser = Condenser(
@@ -215,7 +215,7 @@ class GroupWorker:
         )
         return condenser, [cache.classes[label]["name"] for label in labels]
 
-    def _real(self, cache: ClassCache, labels: tuple[int, ...]) -> ClassImages:
+    def _real(self, cache: PreparedDataset, labels: tuple[int, ...]) -> ClassImages:
         place, seed = self.room().place, self.task.config.seed
         if place == "device":
             return ClassImages([cache.train_parts(label) for label in labels], labels, seed=seed, device=self.device)
@@ -235,7 +235,7 @@ class GroupWorker:
         return {"event": "progress", "iteration": state.iteration, "losses": losses}
 
     def _finish(self, group: int, condenser: Condenser, state: CondenseState) -> None:
-        cache = ClassCache(self.task.cache, self.task.config.data)
+        cache = PreparedDataset(self.task.cache, self.task.config.data)
         classes = [cache.classes[label] for label in self.task.groups[group]]
         images = condenser.result(state).images_KSCHW.numpy()
         shard = condensed_shard(images, classes, self.task.metadata)

@@ -15,7 +15,7 @@ class ClassShard:
 
     def __init__(self, path: str, shape: tuple[int, int, int]) -> None:
         """Args: where it goes, and the shape [C, H, W] of its images."""
-        self._target = storage.Writing(path)
+        self._target = storage.AtomicWriter(path)
         self._schema = class_schema(shape)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._target, "w"), self._schema)
         self._images: list[np.ndarray] = []

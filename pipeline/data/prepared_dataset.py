@@ -23,7 +23,7 @@ from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.storage.documents import SEAL, parsed
 
 
-class ClassCache:
+class PreparedDataset:
     """A folder of class shards. Only what is asked for is read, by memory map."""
 
     def __init__(self, folder: str, data: Data) -> None:

@@ -13,7 +13,7 @@ from pipeline.data.decode_image import BadImageError, pixels
 from pipeline.data.shard_manifest import ListingDocument
 from pipeline.data.shard_plan import ShardPlan, listing_path
 from pipeline.data.sources import Item, open_source
-from pipeline.data.sources.protocol import Known
+from pipeline.data.sources.protocol import SourceListing
 from pipeline.errors import UserError
 from pipeline.storage.documents import parsed, sealed
 from pipeline.storage.files import in_threads
@@ -158,12 +158,12 @@ def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[t
     return in_threads(items, decode, threads)
 
 
-def _known(plan: ShardPlan) -> Known:
+def _known(plan: ShardPlan) -> SourceListing:
     def listing(split: str, label: int) -> list[list[str | int]]:
         path = listing_path(plan.folder, split, label)
         return parsed(ListingDocument, storage.read_json(path), path)["images"]
 
-    return Known(class_names=plan.source_names, listing=listing)
+    return SourceListing(class_names=plan.source_names, listing=listing)
 
 
 def _test_rows(plan: ShardPlan, label: int) -> set[int]:

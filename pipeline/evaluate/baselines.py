@@ -20,7 +20,7 @@ from m3d.encoders import Network
 from m3d.shapes import Float, Int, UInt8
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate import feature_network
 from pipeline.storage.documents import parsed, sealed
@@ -32,7 +32,7 @@ BLOCK_PIXELS = 256 * 32 * 32
 
 
 def chosen_rows(
-    name: str, config: RunConfig, out: str, cache: ClassCache, device: torch.device | str = "cpu"
+    name: str, config: RunConfig, out: str, cache: PreparedDataset, device: torch.device | str = "cpu"
 ) -> list[Tensor]:
     """Rows of every class's training images, ``images_per_class`` each, in the order chosen; kept for the next call."""
     path = storage.join(out, "baselines", f"{name}.json")
@@ -103,7 +103,9 @@ def k_center(features: Float[Tensor, "B D"], count: int) -> Int[Tensor, " S"]:
     return torch.tensor(rows)
 
 
-def real_images(config: RunConfig, cache: ClassCache, pick: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def real_images(
+    config: RunConfig, cache: PreparedDataset, pick: Callable[[int, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
     """Normalised images and labels of a set that ``pick`` makes of a class's label and stored images, in [0, 255]."""
     mean, std = cache.moments
     parts, count = [], config.condense.images_per_class

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate.intervals import paired
-from pipeline.evaluate.results import Scored, knobs, row_of, training_for
+from pipeline.evaluate.results import Scored, row_of, training_for, training_settings
 from pipeline.evaluate.resume import Partial, key_of
 from pipeline.evaluate.scoring import Trial, blocks, score_all, share
 from pipeline.evaluate.tables import described_protocol, span
@@ -58,7 +58,7 @@ def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str
         raise UserError(
             "evaluate.labels: given 'soft', but compare trains with the sets' own labels; add --set evaluate.labels=hard"
         )
-    cache = ClassCache(cache_folder, config.data)
+    cache = PreparedDataset(cache_folder, config.data)
     candidates = [candidate(one, config, cache) for one in given]
     for one in candidates:
         if one.note:
@@ -88,7 +88,7 @@ def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str
     return rows
 
 
-def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
+def candidate(given: str, config: RunConfig, cache: PreparedDataset) -> Candidate:
     """A set by its name on the command line.
 
     Raises:
@@ -119,7 +119,7 @@ def candidate(given: str, config: RunConfig, cache: ClassCache) -> Candidate:
     return Candidate(name=given, held=held, stored=manifest["images_per_class"] * len(names))
 
 
-def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig, cache: ClassCache) -> None:
+def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig, cache: PreparedDataset) -> None:
     """Raises UserError where the images that networks are scored on are not those that the set's own run held out."""
     keys, held = _split_keys(config, cache), manifest.get("config", {}).get("data", {})
     own, asked = ({key: data.get(key) for key in keys} for data in (held, vars(config.data)))
@@ -130,7 +130,7 @@ def _refuse_seen(given: str, manifest: Mapping[str, Any], config: RunConfig, cac
         )
 
 
-def _split_keys(config: RunConfig, cache: ClassCache) -> list[str]:
+def _split_keys(config: RunConfig, cache: PreparedDataset) -> list[str]:
     """Settings of data.* that say which images the networks are scored on; none where the data have a test split of their own."""
     keys = ["test_fraction"] if cache.manifest["test_cut_from_train"] else []
     keys += ["validation_fraction"] if config.evaluate.on == "validation" else []
@@ -142,7 +142,7 @@ def _words(split: Mapping[str, Any]) -> str:
 
 
 def _scores(
-    candidates: Sequence[Candidate], config: RunConfig, cache: ClassCache, out: str | None
+    candidates: Sequence[Candidate], config: RunConfig, cache: PreparedDataset, out: str | None
 ) -> dict[tuple[int, str], dict[int, Scored]]:
     """Scores by seed of every set (by its number) and architecture."""
     training = training_for(config, len(cache.classes))
@@ -154,7 +154,7 @@ def _scores(
     for index, one in enumerate(candidates):
         stored = ray.put(one.held)  # once, not with every task
         for architecture in architectures:
-            about = {"architecture": architecture, "training": knobs(training), "on": config.evaluate.on}
+            about = {"architecture": architecture, "training": training_settings(training), "on": config.evaluate.on}
             about |= {"images": _checksum(one.held), "shards": cache.seal, "set": index}
             about |= {"held_out": [config.data.validation_fraction, config.data.split_seed]}
             key = key_of({**about, "best_epoch": config.evaluate.best_epoch})

@@ -20,8 +20,8 @@ from m3d.encoders import Network, build
 from m3d.seeding import derive, generator
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
-from pipeline.evaluate.results import knobs
+from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.evaluate.results import training_settings
 
 FILE = "feature-network.safetensors"
 IMAGES_PER_CLASS = 1000
@@ -30,7 +30,7 @@ BYTES = 4 * 2**30
 SCHEDULE = Train(epochs=10, batch=128, augment=Augment(strategy="color_crop"), milestones=(0.6, 0.8))
 
 
-def trained(config: RunConfig, out: str, cache: ClassCache, device: torch.device | str = "cpu") -> Network:
+def trained(config: RunConfig, out: str, cache: PreparedDataset, device: torch.device | str = "cpu") -> Network:
     """The feature network of a run, in evaluation mode on the device.
 
     Args:
@@ -49,21 +49,21 @@ def trained(config: RunConfig, out: str, cache: ClassCache, device: torch.device
     return network.to(device).eval()
 
 
-def fingerprint(config: RunConfig, cache: ClassCache) -> str:
+def fingerprint(config: RunConfig, cache: PreparedDataset) -> str:
     """A checksum of all that the weights follow from."""
     return storage.sha256(json.dumps(_about(config, cache), sort_keys=True).encode())[:32]
 
 
-def images_per_class(cache: ClassCache) -> int:
+def images_per_class(cache: PreparedDataset) -> int:
     """Most training images of a class."""
     channels, height, width = cache.manifest["shape"]
     return max(1, min(IMAGES_PER_CLASS, BYTES // (len(cache.classes) * channels * height * width * 4)))
 
 
-def _about(config: RunConfig, cache: ClassCache) -> dict[str, Any]:
+def _about(config: RunConfig, cache: PreparedDataset) -> dict[str, Any]:
     return {
         "architecture": config.encoder.name,
-        "training": knobs(SCHEDULE),
+        "training": training_settings(SCHEDULE),
         "images_per_class": images_per_class(cache),
         "seed": config.seed,
         "class_shards": cache.seal,
@@ -71,7 +71,7 @@ def _about(config: RunConfig, cache: ClassCache) -> dict[str, Any]:
     }
 
 
-def _train(config: RunConfig, cache: ClassCache, device: torch.device) -> Network:
+def _train(config: RunConfig, cache: PreparedDataset, device: torch.device) -> Network:
     mean, std = cache.moments
     parts, most = [], images_per_class(cache)
     for entry in cache.classes:
@@ -99,7 +99,7 @@ def _train(config: RunConfig, cache: ClassCache, device: torch.device) -> Networ
     return with_compiler(train, config.evaluate.compile, flops, device, key="evaluate.compile")
 
 
-def _stored(path: str, told: str, config: RunConfig, cache: ClassCache) -> Network | None:
+def _stored(path: str, told: str, config: RunConfig, cache: PreparedDataset) -> Network | None:
     """The network of a file, or None where there is none, it is damaged, or it is of other images."""
     try:
         data = storage.read_bytes(path)

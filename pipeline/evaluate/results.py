@@ -53,7 +53,7 @@ def training_for(config: RunConfig, classes: int) -> Train:
     return training
 
 
-def knobs(training: Train) -> dict[str, Any]:
+def training_settings(training: Train) -> dict[str, Any]:
     """Every setting of a training, as plain values."""
     return json.loads(json.dumps(dataclasses.asdict(training)))
 
@@ -92,7 +92,7 @@ def row_of(
         "epochs": training.epochs,
         "epoch": "last",
         "flip": config.evaluate.flip,
-        "training": knobs(training),
+        "training": training_settings(training),
         "images_per_class": config.condense.images_per_class,
         "images": images,
         "precision": ", ".join(sorted({one.precision for one in scored.values()})),
@@ -186,7 +186,7 @@ def _same_training(row: dict[str, Any], config: RunConfig, classes: int | None) 
         return False
     if "training" not in row:  # older rows say epochs and flip, and had no other choices
         return row.get("epochs") == training.epochs and row.get("flip") == config.evaluate.flip
-    return row["training"] == knobs(training)
+    return row["training"] == training_settings(training)
 
 
 def is_evaluated(config: RunConfig, out: str, origins: Mapping[str, str]) -> bool:

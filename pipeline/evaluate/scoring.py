@@ -14,7 +14,7 @@ from m3d.backend.precision import resolve
 from m3d.config import ConfigError, Train
 from m3d.training import ensemble
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate.results import Scored
 from pipeline.evaluate.resume import UnderWay
@@ -99,7 +99,7 @@ def score_all(
 def _require_held_out(config: RunConfig, cache_folder: str) -> None:
     """Raises UserError where networks are to be scored on a validation split without an image."""
     fraction = config.data.validation_fraction
-    rows = [entry["train"]["rows"] for entry in ClassCache(cache_folder, config.data).classes]
+    rows = [entry["train"]["rows"] for entry in PreparedDataset(cache_folder, config.data).classes]
     if config.evaluate.on == "validation" and not any(round(count * fraction) for count in rows):
         raise UserError(f"evaluate.on=validation: data.validation_fraction={fraction:g} holds out no image; use more")
 
@@ -172,7 +172,7 @@ def _trained_and_scored(trial: Trial, place: _Place) -> dict[int, Scored]:
 
 def _test_set(place: _Place, trained_on: TrainingSet) -> TestSet:
     """The test images, normalised like those that the networks are trained on."""
-    test = ClassCache(place.cache_folder, place.config.data).test_set(place.config.evaluate.on)
+    test = PreparedDataset(place.cache_folder, place.config.data).test_set(place.config.evaluate.on)
     return replace(test, mean=trained_on.mean, std=trained_on.std)
 
 

@@ -15,7 +15,7 @@ from m3d.encoders import Network
 from m3d.shapes import Float
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.pretrain import reader
 
@@ -23,7 +23,7 @@ BLOCK_PIXELS = 256 * 32 * 32
 """Pixels of images that the teacher takes at once."""
 
 
-def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
+def teacher_of(config: RunConfig, out: str, cache: PreparedDataset) -> str:
     """The checksum of the stored teacher.
 
     Raises:
@@ -36,7 +36,7 @@ def teacher_of(config: RunConfig, out: str, cache: ClassCache) -> str:
     return reader.teacher_checksum(manifest)
 
 
-def labels_of(config: RunConfig, out: str, cache: ClassCache, images: Tensor) -> Tensor:
+def labels_of(config: RunConfig, out: str, cache: PreparedDataset, images: Tensor) -> Tensor:
     """Class probabilities [n, classes] of normalised images, of the run's teacher. Raises UserError like ``teacher_of``."""
     teacher_of(config, out, cache)
     teacher = reader.feature_network(out, config.pretrain.architecture, cache)

@@ -9,11 +9,20 @@ import torch
 
 from m3d.config import ConfigError
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate.baselines import CHOSEN, chosen_rows
 from pipeline.evaluate.dd_ranking import scores
-from pipeline.evaluate.results import Scored, held_row, knobs, read_rows, row_of, set_names, training_for, write_rows
+from pipeline.evaluate.results import (
+    Scored,
+    held_row,
+    read_rows,
+    row_of,
+    set_names,
+    training_for,
+    training_settings,
+    write_rows,
+)
 from pipeline.evaluate.resume import Partial, key_of
 from pipeline.evaluate.scoring import Trial, blocks, score_all, share
 from pipeline.evaluate.soft_labels import pretrain_command, teacher_of
@@ -44,7 +53,7 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
         UserError: the row of the whole set is asked for, and ``pretrain`` has not written it.
     """
     seal = read_manifest(condensed_folder(out))[SEAL]
-    cache = ClassCache(cache_folder, config.data)
+    cache = PreparedDataset(cache_folder, config.data)
     classes = len(cache.classes)
     origins = {"condensed_set": seal, "class_shards": cache.seal}
     if config.evaluate.labels == "soft":
@@ -115,7 +124,7 @@ def _rows(
             {
                 "set": name,
                 "architecture": architecture,
-                "training": knobs(training),
+                "training": training_settings(training),
                 "on": config.evaluate.on,
                 "best_epoch": config.evaluate.best_epoch,
                 **origins,
@@ -172,7 +181,7 @@ def _choose(config: RunConfig, out: str, cache_folder: str, missing: Sequence[tu
 @ray.remote(max_retries=2)
 def _chosen(names: Sequence[str], config: RunConfig, out: str, cache_folder: str, threads: int) -> None:
     torch.set_num_threads(threads)
-    cache = ClassCache(cache_folder, config.data)
+    cache = PreparedDataset(cache_folder, config.data)
     try:
         for name in names:
             chosen_rows(name, config, out, cache, device_of_actor())

@@ -10,7 +10,7 @@ from torch import Tensor
 from m3d import ClassImages, Condensed, images_needed, standardise, starting_images
 from m3d.seeding import derive
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate.baselines import CHOSEN, chosen_rows, class_mean, real_images
 from pipeline.evaluate.soft_labels import labels_of
@@ -29,7 +29,7 @@ class TrainingSet:
     std: tuple[float, ...]
 
 
-def training_set(name: str, config: RunConfig, out: str, cache: ClassCache, seed: int) -> tuple[Tensor, Tensor]:
+def training_set(name: str, config: RunConfig, out: str, cache: PreparedDataset, seed: int) -> tuple[Tensor, Tensor]:
     """Normalised images [n, C, H, W] and labels [n] of a set.
 
     condensed: the committed set, decoded. random: images_per_class whole real images of every class,
@@ -57,7 +57,7 @@ def training_set(name: str, config: RunConfig, out: str, cache: ClassCache, seed
 
 def set_of_run(name: str, config: RunConfig, out: str, cache_folder: str, seed: int) -> TrainingSet:
     """``training_set`` with its moments: the condensed set's own, else those of the class shards in a folder."""
-    cache = ClassCache(cache_folder, config.data)
+    cache = PreparedDataset(cache_folder, config.data)
     images, labels = training_set(name, config, out, cache, seed)
     moments = cache.moments
     if name == "condensed":
@@ -77,7 +77,7 @@ def _random(run_seed: int, seed: int, count: int, label: int, images: Tensor) ->
     return images[torch.from_numpy(np.sort(random.permutation(len(images))[:count]))]
 
 
-def _mosaic(config: RunConfig, cache: ClassCache) -> tuple[Tensor, Tensor]:
+def _mosaic(config: RunConfig, cache: PreparedDataset) -> tuple[Tensor, Tensor]:
     kind = "mix" if config.condense.start == "noise" else config.condense.start
     mean, std = cache.moments
     parts = []

@@ -11,7 +11,7 @@ from m3d import accuracy
 from m3d.backend.precision import resolve
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.evaluate.results import read_rows, write_rows
 from pipeline.formats.provenance import commit, joined
 from pipeline.observability.progress import Display
@@ -25,7 +25,7 @@ SET, SCHEDULE = "whole", "pretrain"
 
 
 def whole_set_row(
-    config: RunConfig, out: str, cache: ClassCache, manifest: ExpertsManifest, shares: Shares
+    config: RunConfig, out: str, cache: PreparedDataset, manifest: ExpertsManifest, shares: Shares
 ) -> dict[str, Any]:
     """The row of the whole set: the stored one if it is of these very networks, otherwise they are scored and it is written."""
     return held(config, out, manifest) or scored(config, out, cache, manifest, shares)
@@ -37,11 +37,13 @@ def _score(
 ) -> float:
     torch.set_num_threads(threads)
     device = torch.device("cuda") if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
-    test = ClassCache(cache_folder, config.data).test_set(config.evaluate.on)
+    test = PreparedDataset(cache_folder, config.data).test_set(config.evaluate.on)
     return accuracy(trained_network(out, manifest, seed).to(device), test, precision=resolve(precision, device))
 
 
-def scored(config: RunConfig, out: str, cache: ClassCache, manifest: ExpertsManifest, shares: Shares) -> dict[str, Any]:
+def scored(
+    config: RunConfig, out: str, cache: PreparedDataset, manifest: ExpertsManifest, shares: Shares
+) -> dict[str, Any]:
     """Scores the last network of every trajectory asked for, a task each, and writes their row."""
     records = {record["seed"]: record for record in manifest["trajectories"]}
     seeds = range(config.pretrain.trajectories)

@@ -10,7 +10,7 @@ from pipeline.observability import jsonl_log
 from pipeline.observability.progress import Display
 
 
-class Watch:
+class PretrainMonitor:
     """Called with the events that came in since the last time."""
 
     def __init__(self, display: Display, out: str, pretrain: Pretrain, steps: int) -> None:

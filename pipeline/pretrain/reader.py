@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from m3d.encoders import Network, build
 from m3d.seeding import generator
 from pipeline import storage
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.storage.documents import SEAL, parsed
@@ -123,7 +123,7 @@ def trained_network(out: str, manifest: ExpertsManifest, seed: int = 0, epoch: i
     return network.eval()
 
 
-def feature_network(folder: str, architecture: str, cache: ClassCache) -> Network | None:
+def feature_network(folder: str, architecture: str, cache: PreparedDataset) -> Network | None:
     """A network trained on these very images, for features; the last snapshot of seed 0, in evaluation mode.
 
     Args:
@@ -143,7 +143,7 @@ def feature_network(folder: str, architecture: str, cache: ClassCache) -> Networ
     return trained_network(folder, manifest)
 
 
-def same_images(manifest: ExpertsManifest, cache: ClassCache) -> bool:
+def same_images(manifest: ExpertsManifest, cache: PreparedDataset) -> bool:
     """Whether the networks were trained on the images that the cache's split leaves for training."""
     settings: dict[str, Any] = manifest.get("settings", {})
     data = {key: getattr(cache.data, key) for key in ("validation_fraction", "split_seed")}

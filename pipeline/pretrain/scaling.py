@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config.run_config import Pretrain
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.runtime import nodes as ray_nodes
 from pipeline.runtime.placement import CPUS_PER_GPU, Node, capacity
@@ -51,13 +51,13 @@ def shares_of(pretrain: Pretrain, nodes: Sequence[Node]) -> Shares:
     return Shares(workers=workers, cpus=cpus, gpus=gpus)
 
 
-def steps_per_epoch(cache: ClassCache, pretrain: Pretrain) -> int:
+def steps_per_epoch(cache: PreparedDataset, pretrain: Pretrain) -> int:
     """Steps of one epoch, from the manifest alone."""
     count = training_images(cache)
     return count // min(count, pretrain.batch)
 
 
-def training_images(cache: ClassCache) -> int:
+def training_images(cache: PreparedDataset) -> int:
     """Training images of all classes, less those that are held out."""
     rows = [entry["train"]["rows"] for entry in cache.classes]
     return sum(count - round(count * cache.data.validation_fraction) for count in rows)

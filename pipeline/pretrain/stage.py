@@ -19,11 +19,11 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from m3d.training.whole_set import Part
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.formats.provenance import commit, joined, versions
 from pipeline.observability.progress import Display, say
-from pipeline.pretrain.monitor import Watch
+from pipeline.pretrain.monitor import PretrainMonitor
 from pipeline.pretrain.reader import ExpertsManifest, read_experts
 from pipeline.pretrain.scaling import Shares, shares_of, steps_per_epoch, training_images
 from pipeline.pretrain.store import ExpertStore, about, identity_of, refuse_others, settings_of
@@ -55,7 +55,7 @@ def pretrain(config: RunConfig, out: str, cache_folder: str) -> tuple[ExpertsMan
         FailedError: workers died more often than ``resources.attempts`` allows.
     """
     session.start(config.resources)
-    cache = ClassCache(cache_folder, config.data)
+    cache = PreparedDataset(cache_folder, config.data)
     settings = settings_of(config, cache)
     architecture, wanted = config.pretrain.architecture, config.pretrain.trajectories
     manifest = read_experts(out, architecture)
@@ -93,7 +93,7 @@ class _Events:
         return taken
 
 
-def _train(config: RunConfig, out: str, cache: ClassCache, store: ExpertStore, shares: Shares) -> None:
+def _train(config: RunConfig, out: str, cache: PreparedDataset, store: ExpertStore, shares: Shares) -> None:
     pretrain = config.pretrain
     each = f"{shares.cpus:g} CPUs" + (f" and {shares.gpus:g} GPUs" if shares.gpus else "")
     say(
@@ -104,7 +104,7 @@ def _train(config: RunConfig, out: str, cache: ClassCache, store: ExpertStore, s
     events = _Events.remote()
     trainer = _trainer(task, shares, config, store, events)
     with Display("pretrain", pretrain.trajectories * pretrain.epochs * steps_per_epoch(cache, pretrain)) as display:
-        watch = Watch(display, out, pretrain, steps_per_epoch(cache, pretrain))
+        watch = PretrainMonitor(display, out, pretrain, steps_per_epoch(cache, pretrain))
         fitting = _InBackground(trainer.fit)
         while not fitting.over(1.0):
             watch(_taken(events))

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from pipeline import storage
 from pipeline.config.parsing import differing_keys, to_dict
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.pretrain.reader import ExpertsManifest, SnapshotEntry, TrajectoryRecord, folder_of
@@ -45,7 +45,7 @@ class Checkpoint:
     """Resolved; empty in a checkpoint of an older version."""
 
 
-def settings_of(config: RunConfig, cache: ClassCache) -> dict[str, Any]:
+def settings_of(config: RunConfig, cache: PreparedDataset) -> dict[str, Any]:
     """All that the weights of a seed follow from: rule, split and class shards."""
     pretrain = to_dict(config)["pretrain"]
     return {
@@ -183,7 +183,7 @@ def refuse_others(out: str, manifest: ExpertsManifest | None, settings: Mapping[
         )
 
 
-def about(config: RunConfig, cache: ClassCache, settings: Mapping[str, Any]) -> dict[str, Any]:
+def about(config: RunConfig, cache: PreparedDataset, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest says besides the trajectories."""
     mean, std = cache.moments
     return {

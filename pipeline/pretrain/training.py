@@ -17,7 +17,7 @@ from m3d.backend.execution import compiles
 from m3d.config import ConfigError, Encoder
 from m3d.training.whole_set import Part, RowImages, WholeSetTrainer, weights_of
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.pretrain.store import Checkpoint, ExpertStore
 
@@ -73,7 +73,7 @@ def train_trajectories(task: ExpertTask, worker: Worker) -> None:
 
 
 def _trainer(task: ExpertTask, worker: Worker, precision: str) -> WholeSetTrainer:
-    cache, pretrain = ClassCache(task.cache, task.config.data), task.config.pretrain
+    cache, pretrain = PreparedDataset(task.cache, task.config.data), task.config.pretrain
     images = RowImages([cache.train(entry["label"]) for entry in cache.classes], worker.device)
     mean, std = cache.moments
     compiled = _compiled(task, worker, images)

@@ -1,9 +1,9 @@
 """One way to list, read and write, for local paths, s3:// and other URLs that fsspec knows.
 
-``from pipeline import storage`` gives all of it: ``storage.read_bytes``, ``storage.join``, ``storage.Writing``.
+``from pipeline import storage`` gives all of it: ``storage.read_bytes``, ``storage.join``, ``storage.AtomicWriter``.
 """
 
-from pipeline.storage.atomic_writer import Writing
+from pipeline.storage.atomic_writer import AtomicWriter
 from pipeline.storage.objects import (
     append_line,
     create,
@@ -31,7 +31,7 @@ from pipeline.storage.objects import (
 from pipeline.storage.paths import absolute, is_local, is_s3, join
 
 __all__ = [
-    "Writing",
+    "AtomicWriter",
     "absolute",
     "append_line",
     "create",

@@ -16,7 +16,7 @@ UPLOAD_LEFT_S = 24 * 3600.0
 """Age from which a file that waits to be sent counts as left by a process that was killed."""
 
 
-class Writing:
+class AtomicWriter:
     """A large object that is written piece by piece and becomes visible at once, by ``commit``.
 
     Locally the pieces go to a file beside the place, else to a temporary file that is sent when it is whole.

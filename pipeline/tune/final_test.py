@@ -10,7 +10,7 @@ import torch
 
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.observability.progress import Display
 from pipeline.runtime import nodes, session
 from pipeline.runtime.placement import Placement, capacity
@@ -48,7 +48,7 @@ def tested(
         Plain rows: configuration, validation and test accuracies per seed, classes, iterations.
     """
     if config.tune.final == "whole":
-        cache = ClassCache(task.cache, config.data)
+        cache = PreparedDataset(task.cache, config.data)
         whole = replace(
             task,
             config=replace(config, evaluate=replace(config.evaluate, on="test")),

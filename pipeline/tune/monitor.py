@@ -19,7 +19,7 @@ CLOCK = "clock.json"
 CLOCK_EVERY_S = 5.0
 
 _OPEN: list[Display] = []
-"""Displays of this process. A search that goes on has a Watch out of Tune's own files, which nobody else can reach."""
+"""Displays of this process. A search that goes on has a TuneMonitor out of Tune's own files, which nobody else can reach."""
 
 
 def close() -> None:
@@ -36,7 +36,7 @@ def search_seconds(out: str) -> float:
         return 0.0
 
 
-class Watch(Callback):
+class TuneMonitor(Callback):
     """A bar over the trials, and a line for each that ends.
 
     It is pickled with the search and made again by a search that goes on, so it holds nothing but the task; the

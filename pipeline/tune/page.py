@@ -10,7 +10,7 @@ from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.tune.plots import heat_map, importance, importance_bars, learning_curves, parallel_coordinates
-from pipeline.tune.results import Found, accuracy_text, best_config, remark, value_text
+from pipeline.tune.results import SearchResult, accuracy_text, best_config, remark, value_text
 from pipeline.tune.space import Space
 from pipeline.tune.task import measured_config
 from pipeline.tune.trial_store import Rung
@@ -19,7 +19,9 @@ COUNTED = {"finished": ("finished",), "stopped": ("stopped",), "failed": ("faile
 """What the page counts."""
 
 
-def write_page(path: str, config: RunConfig, held: Found, space: Space, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_page(
+    path: str, config: RunConfig, held: SearchResult, space: Space, rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Writes the page.
 
     Args:

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from pipeline.tune.results import Found
+from pipeline.tune.results import SearchResult
 from pipeline.tune.space import RATE, Domain, Space
 from pipeline.tune.trial_store import Trial
 
@@ -30,7 +30,7 @@ SMOOTH = 0.12
 """Width of the heat map's smoothing, as a part of the axes."""
 
 
-def heat_map(held: Found, space: Space) -> str:
+def heat_map(held: SearchResult, space: Space) -> str:
     """Accuracy against bandwidth and learning rate (or the first two ranges of the space); empty without two ranges.
 
     Between the trials, which are drawn as points, the colour is their mean with Gaussian weights by distance.
@@ -75,7 +75,7 @@ def heat_map(held: Found, space: Space) -> str:
     return _svg(figure)
 
 
-def parallel_coordinates(held: Found, space: Space) -> str:
+def parallel_coordinates(held: SearchResult, space: Space) -> str:
     """A line for each trial through its values, coloured by accuracy; the winner's is drawn bold."""
     measured = sorted((trial for trial in held.trials if trial.rungs), key=lambda trial: trial.rungs[0].mean)
     keys = list(space.domains)
@@ -109,7 +109,7 @@ def parallel_coordinates(held: Found, space: Space) -> str:
     return _svg(figure)
 
 
-def importance(held: Found, space: Space) -> dict[str, float]:
+def importance(held: SearchResult, space: Space) -> dict[str, float]:
     """How much of the accuracy's variance each setting explains, by functional ANOVA; empty for too few trials.
 
     Source: Hutter et al., "An efficient approach for assessing hyperparameter importance" (2014), as in Optuna.
@@ -157,7 +157,7 @@ def importance_bars(found: dict[str, float]) -> str:
     return _svg(figure)
 
 
-def learning_curves(held: Found) -> str:
+def learning_curves(held: SearchResult) -> str:
     """Accuracy against iterations, with standard errors; where a trial was stopped its line ends in a cross."""
     measured = [trial for trial in held.trials if trial.rungs]
     if not measured:
@@ -232,7 +232,7 @@ def _tick(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _mark(axes: Axes, held: Found, trial: Trial, x: float, y: float) -> None:
+def _mark(axes: Axes, held: SearchResult, trial: Trial, x: float, y: float) -> None:
     if held.finished and trial.key == held.winner.key:
         axes.scatter(x, y, marker="*", s=260, facecolors="none", edgecolors="crimson", linewidths=1.6, label="winner")
     if trial.key == held.given:
@@ -252,7 +252,7 @@ def _style(trial: Trial, winner: str | None, given: str) -> tuple[dict[str, Any]
     return {"color": "#a9b1bf", "linewidth": 1.0, "zorder": 2}, "stopped early"
 
 
-def _colour_bar(figure: Figure, axes: Axes, colours: ScalarMappable, held: Found) -> None:
+def _colour_bar(figure: Figure, axes: Axes, colours: ScalarMappable, held: SearchResult) -> None:
     worst = min(trial.rungs[0].mean for trial in held.trials if trial.rungs)
     below = worst < colours.get_clim()[0]
     bar = figure.colorbar(colours, ax=axes, extend="min" if below else "neither")

@@ -24,7 +24,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchResult:
     """The trials of a search, numbered from 1: the given configuration's, then the others in the order in which they began."""
 
     trials: tuple[Trial, ...]
@@ -82,16 +82,16 @@ def tied(one: Rung, other: Rung) -> bool:
     return abs(one.mean - other.mean) <= math.hypot(one.error, other.error)
 
 
-def found(task: TrialTask, start: Values, searched: Sequence[str]) -> Found:
+def found(task: TrialTask, start: Values, searched: Sequence[str]) -> SearchResult:
     """Reads the records of all trials."""
     keys = storage.folders_below(task.out)
     held = [trial for key in keys if (trial := TrialFolder(task.out, key).read()) is not None]
     given = task.key(start)
     held.sort(key=lambda trial: (trial.key != given, trial.began, trial.key))  # two trials may begin at a time
-    return Found(trials=tuple(held), given=given, searched=tuple(searched), rungs=task.rungs)
+    return SearchResult(trials=tuple(held), given=given, searched=tuple(searched), rungs=task.rungs)
 
 
-def write_trials(path: str, held: Found) -> None:
+def write_trials(path: str, held: SearchResult) -> None:
     """Writes a Parquet file with a row for each trial; the values of a setting stand in a column of its name."""
     ties = held.ties if held.finished else set()
     winner = held.winner.key if held.finished else None
@@ -137,7 +137,7 @@ def write_best(path: str, config: RunConfig, trial: Trial) -> None:
     storage.write_json(path, values)
 
 
-def table(held: Found) -> Table:
+def table(held: SearchResult) -> Table:
     """The best trials as a person reads them, and how many are left out."""
     ties = held.ties
     order = held.ordered
@@ -164,7 +164,7 @@ def table(held: Found) -> Table:
     return made
 
 
-def remark(held: Found, trial: Trial, ties: set[str]) -> str:
+def remark(held: SearchResult, trial: Trial, ties: set[str]) -> str:
     """winner, tied, stopped, failed, given."""
     winner = bool(held.finished) and trial.key == held.winner.key
     words = ["winner"] if winner else (["tied"] if trial.key in ties else [])

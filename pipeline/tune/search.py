@@ -19,8 +19,8 @@ from pipeline.runtime.devices import device_of_actor
 from pipeline.runtime.placement import Placement, capacity
 from pipeline.storage import arrow_files
 from pipeline.tune import experiment_state
-from pipeline.tune.monitor import Watch, close, search_seconds
-from pipeline.tune.results import Found, found
+from pipeline.tune.monitor import TuneMonitor, close, search_seconds
+from pipeline.tune.results import SearchResult, found
 from pipeline.tune.schedulers import BUDGET, METRIC, scheduler, told
 from pipeline.tune.space import Domain, Space
 from pipeline.tune.task import TrialTask
@@ -99,7 +99,7 @@ def search(
             storage_path=root.rsplit("/", 1)[0],
             storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=config.resources.attempts - 1),
-            callbacks=[Watch(task, trials, task.key(space.start), out), *_loggers(config, out)],
+            callbacks=[TuneMonitor(task, trials, task.key(space.start), out), *_loggers(config, out)],
             verbose=0,
         ),
     )
@@ -191,7 +191,7 @@ def _parameter(domain: Domain, searcher: str) -> Any:
     return (tune.loguniform if domain.kind == "loguniform" else tune.uniform)(domain.low, domain.high)
 
 
-def _searcher(config: RunConfig, space: Space, held: Found, trials: int, concurrent: int) -> Any:
+def _searcher(config: RunConfig, space: Space, held: SearchResult, trials: int, concurrent: int) -> Any:
     """Proposes the given configuration first. After a lost state: what was proposed before, in the same order."""
     points = [trial.values for trial in held.trials] or [space.start]
     # Points that are told draw no numbers: with the same seed the ones that follow would be those over again.

@@ -21,7 +21,7 @@ from pipeline.config.parsing import differing_keys, from_dict, to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check
 from pipeline.data.prepare import prepare, require_images
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_record import FREE
@@ -33,7 +33,17 @@ from pipeline.storage import s3
 from pipeline.storage.documents import parsed, sealed
 from pipeline.tune.final_test import complete, tested
 from pipeline.tune.page import write_page
-from pipeline.tune.results import BEST, TESTED, TRIALS, Found, found, table, tested_table, write_best, write_trials
+from pipeline.tune.results import (
+    BEST,
+    TESTED,
+    TRIALS,
+    SearchResult,
+    found,
+    table,
+    tested_table,
+    write_best,
+    write_trials,
+)
 from pipeline.tune.search import check_loggers, grid_size, search
 from pipeline.tune.space import Space, default_space, space_of_file
 from pipeline.tune.task import TrialTask, chosen_classes, measured_config, trial_rungs
@@ -43,7 +53,7 @@ FILE = "search.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class SearchRequest:
     """What the command line asks for."""
 
     trials: int
@@ -53,7 +63,7 @@ class Wanted:
     resume: bool = False
 
 
-def run_tune(config: RunConfig, out: str, wanted: Wanted) -> Found:
+def run_tune(config: RunConfig, out: str, wanted: SearchRequest) -> SearchResult:
     """Searches, or goes on with a search, and writes what it found.
 
     Raises:
@@ -80,7 +90,9 @@ def run_tune(config: RunConfig, out: str, wanted: Wanted) -> Found:
         return _tune(config, measured, space, out, wanted, moved=before is not None and before["out"] != out)
 
 
-def _tune(config: RunConfig, measured: RunConfig, space: Space, out: str, wanted: Wanted, *, moved: bool) -> Found:
+def _tune(
+    config: RunConfig, measured: RunConfig, space: Space, out: str, wanted: SearchRequest, *, moved: bool
+) -> SearchResult:
     session.start(config.resources)
     # What one trial needs is settled before anything is decoded.
     placement = nodes.placement(replace(measured, resources=_without_groups(config)), wanted.trials)
@@ -109,7 +121,7 @@ def _tune(config: RunConfig, measured: RunConfig, space: Space, out: str, wanted
 
 
 def _task(measured: RunConfig, cache_folder: str, out: str, placement: Placement) -> TrialTask:
-    cache = ClassCache(cache_folder, measured.data)
+    cache = PreparedDataset(cache_folder, measured.data)
     counts = [entry["train"]["rows"] for entry in cache.classes]
     labels = chosen_classes(counts, measured.tune.classes, measured.tune.seed)
     require_images(measured, {cache.classes[label]["name"]: counts[label] for label in labels})
@@ -124,7 +136,9 @@ def _task(measured: RunConfig, cache_folder: str, out: str, placement: Placement
     )
 
 
-def _tested(config: RunConfig, task: TrialTask, held: Found, out: str, placement: Placement) -> list[dict[str, Any]]:
+def _tested(
+    config: RunConfig, task: TrialTask, held: SearchResult, out: str, placement: Placement
+) -> list[dict[str, Any]]:
     """The rows of final.json: of before, where they are of the same trials, since the test set is looked at once."""
     if config.tune.final == "none":
         return []
@@ -141,7 +155,7 @@ def _tested(config: RunConfig, task: TrialTask, held: Found, out: str, placement
     return before["rows"]
 
 
-def _search_record(config: RunConfig, space: Space, wanted: Wanted, task: TrialTask, out: str) -> dict[str, Any]:
+def _search_record(config: RunConfig, space: Space, wanted: SearchRequest, task: TrialTask, out: str) -> dict[str, Any]:
     return {
         "out": out,
         "config": to_dict(config),
@@ -167,7 +181,7 @@ class _SearchRecord(TypedDict):
     time_budget_s: float | None
 
 
-def _refuse_another(out: str, config: RunConfig, space: Space, wanted: Wanted) -> _SearchRecord | None:
+def _refuse_another(out: str, config: RunConfig, space: Space, wanted: SearchRequest) -> _SearchRecord | None:
     """The record of this very search, or None where there is none.
 
     Raises:
@@ -201,7 +215,7 @@ def _without_groups(config: RunConfig) -> Any:
     return replace(config.resources, classes_per_group=None)
 
 
-def _say_plan(task: TrialTask, space: Space, placement: Placement, wanted: Wanted) -> None:
+def _say_plan(task: TrialTask, space: Space, placement: Placement, wanted: SearchRequest) -> None:
     each = f"{placement.cpus_per_actor:g} CPUs" + (
         f" and {placement.gpus_per_actor:g} GPUs" if placement.gpus_per_actor else ""
     )

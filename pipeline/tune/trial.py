@@ -15,7 +15,7 @@ from m3d.config import CompilerError, ConfigError
 from m3d.state import Outcome
 from m3d.training.protocols import training_of
 from pipeline.config.run_config import Data, RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, first_line
 from pipeline.formats.condense_checkpoint import placed
 from pipeline.tune.space import configured
@@ -165,7 +165,7 @@ def score(
 
 def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Condenser:
     """The trial's classes move as in a run of all of them: the class count is the run's."""
-    cache = ClassCache(task.cache, config.data)
+    cache = PreparedDataset(task.cache, config.data)
     mean, std = cache.moments
     condense = replace(config.condense, iterations=task.rungs[-1])
     real = _real(task.cache, config.data, task.labels, config.seed, device)
@@ -220,7 +220,7 @@ def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: to
 
     On a CPU large data stays where it is mapped, which all trials of a node share.
     """
-    held = ClassCache(cache, data)
+    held = PreparedDataset(cache, data)
     shared = device.type == "cpu" and held.train_bytes(labels) > SHARED_BYTES
     parts = [held.train_parts(label, must_map=shared) for label in labels]
     return (StreamedImages if shared else ClassImages)(parts, labels, seed=seed, device=device)
@@ -228,7 +228,7 @@ def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: to
 
 @lru_cache(maxsize=1)
 def _test_set(cache: str, data: Data, on: Any, labels: tuple[int, ...]) -> TestSet:
-    return ClassCache(cache, data).test_set(on, labels)
+    return PreparedDataset(cache, data).test_set(on, labels)
 
 
 def _device_name(device: torch.device) -> str:

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from m3d import CondenseState
 from pipeline import storage
-from pipeline.condense.group_store import Ledger
+from pipeline.condense.group_store import GroupStore
 from pipeline.errors import UserError
 from pipeline.formats.condense_checkpoint import snapshot
 from pipeline.storage.documents import parsed, sealed
@@ -95,7 +95,7 @@ class TrialFolder:
 
     def __init__(self, root: str, key: str) -> None:
         self.path, self.key = storage.join(root, key), key
-        self._ledger = Ledger(self.path, key)
+        self._ledger = GroupStore(self.path, key)
 
     def begin(self, values: Mapping[str, Any]) -> Trial:
         """What is there, or a new record. A trial that was lost runs again."""

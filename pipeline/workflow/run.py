@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from m3d.config import SETS
 from pipeline import storage
-from pipeline.condense.group_store import Ledger
+from pipeline.condense.group_store import GroupStore
 from pipeline.condense.stage import condense
 from pipeline.config.parsing import from_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture
 from pipeline.data.prepare import prepare
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.results import is_evaluated
@@ -68,7 +68,7 @@ def run_pretrain(config: RunConfig, out: str) -> None:
     with _held(out):
         folder = _class_shards(config, out)
         trained, shares = pretrain(config, out, folder)
-        row = whole_set_row(config, out, ClassCache(folder, config.data), trained, shares)
+        row = whole_set_row(config, out, PreparedDataset(folder, config.data), trained, shares)
         console().print(table([row], config.evaluate.on))
 
 
@@ -104,7 +104,7 @@ def run_evaluate(
     _use(config)
     with _held(out):
         folder = _class_shards(config, out)
-        require_same_classes(out, ClassCache(folder, config.data))
+        require_same_classes(out, PreparedDataset(folder, config.data))
         evaluate(config, out, folder)
 
 
@@ -125,14 +125,14 @@ def evaluated_run(given: str) -> tuple[str, RunConfig]:
             return out, from_dict(held, origin=origin)
         out = above
     config = stored_config(out)
-    if not Ledger(out, "").committed():
+    if not GroupStore(out, "").committed():
         raise UserError(
             f"{out}: its condensed set is not finished; finish it with `python -m pipeline condense` and the run's settings"
         )
     return out, config
 
 
-def require_same_classes(out: str, cache: ClassCache) -> None:
+def require_same_classes(out: str, cache: PreparedDataset) -> None:
     """Raises UserError where the condensed set and the class shards are of different data."""
     manifest = read_manifest(condensed_folder(out))
     ours, theirs = ([entry["name"] for entry in held] for held in (manifest["classes"], cache.classes))
@@ -262,4 +262,4 @@ def _condensed(config: RunConfig, out: str) -> bool:
     if record is None:
         return False
     check_same_run(out, record, config)
-    return Ledger(out, "").committed()
+    return GroupStore(out, "").committed()

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config.parsing import from_dict, with_settings
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.arrow_schema import MANIFEST
@@ -167,7 +167,7 @@ def _run(
                 )
     folder = record["resolved"]["class_shards"]
     if storage.exists(storage.join(folder, MANIFEST)):
-        cache = _attempt(lambda: ClassCache(folder, config.data), wrong)
+        cache = _attempt(lambda: PreparedDataset(folder, config.data), wrong)
         for entry in cache.classes if cache else []:
             for split in ("train", "test"):
                 _attempt(lambda split=split, label=entry["label"]: cache.images(split, label), wrong)

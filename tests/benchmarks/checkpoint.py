@@ -13,7 +13,7 @@ import time
 import torch
 
 from m3d import Augment, ClassImages, Condense, Condenser, CondenseState, Encoder, Kernel
-from pipeline.condense.group_store import Checkpoints, Ledger
+from pipeline.condense.group_store import Checkpoints, GroupStore
 from pipeline.config.run_config import Resources
 
 SLICE_S = 10.0
@@ -44,7 +44,7 @@ def measure(folder: str, slices: int) -> dict[str, float]:
     for i, condenser in enumerate(condensers):  # the first iterations allocate
         for _ in range(3):
             states[i], _ = condenser.step(states[i])
-    checkpoints = Checkpoints(Ledger(folder, "benchmark"), 0, Resources(checkpoint_every_s=SLICE_S), 0)
+    checkpoints = Checkpoints(GroupStore(folder, "benchmark"), 0, Resources(checkpoint_every_s=SLICE_S), 0)
     costs, stalled = [], 0.0
     for _ in range(slices):
         states[0], without, _ = _turn(condensers[0], states[0], None)

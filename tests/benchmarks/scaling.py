@@ -23,7 +23,7 @@ from PIL import Image
 from m3d import ClassImages, Condenser, iterate
 from pipeline.config.parsing import from_dict
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.runtime.session import MALLOC
 
 CLASSES, IMAGES = 10, 200
@@ -104,7 +104,7 @@ def _condense(folder: Path, name: str, actors: int, iterations: int) -> dict[str
 def _alone(config: RunConfig, shards: str) -> float:
     """The same groups one after another in this process, with one thread; seconds without compiling."""
     torch.set_num_threads(1)
-    cache = ClassCache(shards, config.data)
+    cache = PreparedDataset(shards, config.data)
     mean, std = cache.moments
     total = 0.0
     for labels in (range(CLASSES // 2), range(CLASSES // 2, CLASSES)):

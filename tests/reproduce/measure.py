@@ -14,7 +14,7 @@ from typing import Any
 
 from m3d import training_of
 from pipeline import storage
-from pipeline.condense.group_store import Ledger
+from pipeline.condense.group_store import GroupStore
 from pipeline.condense.manifest import METHOD
 from pipeline.config.parsing import differing_keys, from_dict, to_dict, with_settings
 from pipeline.config.presets import preset
@@ -80,7 +80,7 @@ def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: f
     """
     taken = taken_over(cell, data, runs)
     out = taken or work / cell.name
-    if not (taken and Ledger(str(out), "").committed()):
+    if not (taken and GroupStore(str(out), "").committed()):
         arguments = condense_command(cell, data, str(data), str(out))
         if taken:  # its own record says where its images lie
             arguments = ["condense", "--config", str(out / "config.json"), "--out", str(out)]

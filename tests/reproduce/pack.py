@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.parsing import from_dict
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.run_record import read_run
 from tests.reproduce.alone_cell import replace_file
@@ -33,20 +33,20 @@ def main() -> None:
         parser.error(str(error))
 
 
-def cache_of(run: str) -> ClassCache:
+def cache_of(run: str) -> PreparedDataset:
     """The class shards of a run. Raises UserError where they are not all of CIFAR-10's."""
     record = read_run(run)
     if record is None:
         raise UserError(f"{run}: is no run's folder (it has no config.json)")
     data = from_dict(record, origin=run).data
-    cache = ClassCache(record["resolved"]["class_shards"], data)
+    cache = PreparedDataset(record["resolved"]["class_shards"], data)
     rows = tuple((entry["train"]["rows"], entry["test"]["rows"]) for entry in cache.classes)
     if (tuple(cache.manifest["shape"]), rows, data.validation_fraction) != WANTED:
         raise UserError(f"{run}: is not of all images of CIFAR-10 at 32 px; give another run")
     return cache
 
 
-def pack(cache: ClassCache, folder: Path) -> int:
+def pack(cache: PreparedDataset, folder: Path) -> int:
     """Writes training and test images, class by class, in parts; returns how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("part-*.pt"):

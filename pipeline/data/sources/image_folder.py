@@ -6,7 +6,7 @@ from functools import cached_property
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import prefer_test, root_of, split_of
-from pipeline.data.sources.protocol import Item, Known, SourceIndex, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError
 from pipeline.storage.files import REQUESTS, File, files_in, in_threads, read_ahead
 
@@ -16,7 +16,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
 class ImageFolder:
     """One folder per class and split; classes in the order of their names, images by relative path."""
 
-    def __init__(self, data: Data, known: Known | None = None) -> None:
+    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
         self.root = root_of(data, "a folder of class folders")
         self._known = known
         self._listed: dict[tuple[str, str], list[File]] = {}

@@ -44,7 +44,7 @@ class SourceIndex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class SourceListing:
     """What was found out when a run was planned, so that a worker need not look again."""
 
     class_names: tuple[str, ...]

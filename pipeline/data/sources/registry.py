@@ -6,7 +6,7 @@ from pipeline.config.run_config import Data
 from pipeline.data.sources.digits import Digits
 from pipeline.data.sources.image_folder import ImageFolder
 from pipeline.data.sources.parquet import Parquet
-from pipeline.data.sources.protocol import Known, Source
+from pipeline.data.sources.protocol import Source, SourceListing
 from pipeline.data.sources.torchvision_sets import TorchvisionSet
 from pipeline.data.sources.webdataset import WebDataset
 from pipeline.errors import UserError
@@ -21,7 +21,7 @@ _KINDS: dict[str, Callable[[Data], Source]] = {
 }
 
 
-def open_source(data: Data, known: Known | None = None) -> Source:
+def open_source(data: Data, known: SourceListing | None = None) -> Source:
     """The source that the settings name. Raises UserError where its path does not fit.
 
     Args:

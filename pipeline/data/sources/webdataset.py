@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import root_of, split_of, splits
 from pipeline.data.sources.image_folder import EXTENSIONS
-from pipeline.data.sources.protocol import Item, Known, Listing, SourceIndex, fingerprint
+from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError, listed
 from pipeline.storage.files import REQUESTS, File, files_in, in_threads, open_binary, part_of
 
@@ -41,7 +41,7 @@ class _Image:
 class WebDataset:
     """Encoded images in plain tar files."""
 
-    def __init__(self, data: Data, known: Known | None = None) -> None:
+    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
         self.root = root_of(data, "a folder of .tar files")
         self._known = known
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3d import CondenseState
-from pipeline.condense.group_store import Ledger
+from pipeline.condense.group_store import GroupStore
 from pipeline.errors import FailedError, UserError
 from pipeline.formats.condense_checkpoint import snapshot
 from pipeline.formats.condensed_writer import condensed_shard
@@ -34,7 +34,7 @@ def shard_bytes(value: float = 0.5) -> memoryview:
 
 
 def test_checkpoint_comes_back(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "id")
+    ledger = GroupStore(str(tmp_path), "id")
     ledger.save_checkpoint(3, state())
     back = ledger.load_checkpoint(3)
     assert back is not None
@@ -44,16 +44,16 @@ def test_checkpoint_comes_back(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_identity_or_group_is_none(tmp_path: Path) -> None:
-    Ledger(str(tmp_path), "id").save_checkpoint(3, state())
-    assert Ledger(str(tmp_path), "other").load_checkpoint(3) is None
-    assert Ledger(str(tmp_path), "id").load_checkpoint(2) is None
+    GroupStore(str(tmp_path), "id").save_checkpoint(3, state())
+    assert GroupStore(str(tmp_path), "other").load_checkpoint(3) is None
+    assert GroupStore(str(tmp_path), "id").load_checkpoint(2) is None
 
 
 @settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_checkpoint_is_not_used(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("damaged")
-    ledger = Ledger(str(folder), "id")
+    ledger = GroupStore(str(folder), "id")
     ledger.save_checkpoint(0, state())
     path = folder / "checkpoints" / "group-00000.safetensors"
     whole = bytearray(path.read_bytes())
@@ -80,18 +80,18 @@ def test_snapshot_is_a_copy() -> None:
 
 
 def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "id")
+    ledger = GroupStore(str(tmp_path), "id")
     ledger.save_checkpoint(0, state())
     ledger.finish_group(0, shard_bytes(), 2)
     assert ledger.finished(0)
-    assert not Ledger(str(tmp_path), "other").finished(0)
+    assert not GroupStore(str(tmp_path), "other").finished(0)
     assert ledger.load_checkpoint(0) is None
 
 
 def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import storage
 
-    ledger, written = Ledger(str(tmp_path), "id"), []
+    ledger, written = GroupStore(str(tmp_path), "id"), []
     for group in range(2):
         ledger.finish_group(group, shard_bytes(group / 2), 2)
     original = storage.write_bytes
@@ -103,7 +103,7 @@ def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pyt
 
 
 def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "id")
+    ledger = GroupStore(str(tmp_path), "id")
     ledger.finish_group(0, shard_bytes(), 2)
     path = tmp_path / "checkpoints" / "group-00000.shard.arrow"
     path.write_bytes(path.read_bytes()[:-10])
@@ -114,7 +114,7 @@ def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path)
 
 
 def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), "id")
+    ledger = GroupStore(str(tmp_path), "id")
     ledger.finish_group(0, shard_bytes(), 2)
     described = {
         "images_per_class": 1,

@@ -12,7 +12,7 @@ import torch
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data import disk_cache
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import finish
 from pipeline.data.shard_plan import plan_shards
@@ -35,7 +35,7 @@ def copies(data: Data) -> set[str]:
 
 
 def test_only_the_classes_asked_for_are_copied_and_mapped(shared: tuple[str, Data]) -> None:
-    cache = ClassCache(*shared)
+    cache = PreparedDataset(*shared)
     images = cache.train(1)
     assert images.shape == (12, 3, 12, 12)
     checksum = cache.classes[1]["train"]["sha256"]
@@ -44,19 +44,19 @@ def test_only_the_classes_asked_for_are_copied_and_mapped(shared: tuple[str, Dat
 
 
 def test_a_copy_is_used_again(shared: tuple[str, Data]) -> None:
-    first = ClassCache(*shared).train(1)
+    first = PreparedDataset(*shared).train(1)
     storage.remove(f"{shared[0]}/train-00001.arrow")
     storage.write_bytes(
         f"{shared[0]}/train-00001.arrow", bytes(os.path.getsize(next(Path(shared[1].disk_cache or "").glob("*"))))
     )
-    assert torch.equal(ClassCache(*shared).train(1), first)
+    assert torch.equal(PreparedDataset(*shared).train(1), first)
 
 
 def test_the_oldest_go_first_when_the_budget_is_used_up(shared: tuple[str, Data]) -> None:
     folder, data = shared
     size = storage.size_of(f"{folder}/train-00000.arrow")
     small = replace(data, disk_cache_gib=2.5 * size / 2**30)
-    cache = ClassCache(folder, small)
+    cache = PreparedDataset(folder, small)
     for age, label in ((30, 0), (20, 1), (10, 2)):
         cache.train(label)
         place = disk_cache.folder_of(small) / f"{cache.classes[label]['train']['sha256']}.arrow"
@@ -76,27 +76,27 @@ def test_without_room_there_are_no_copies(
         monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
     if why == "no folder":
         (tmp_path / "copies").write_text("a file")
-    assert ClassCache(folder, data).train(0).shape == (12, 3, 12, 12)
+    assert PreparedDataset(folder, data).train(0).shape == (12, 3, 12, 12)
     assert why == "no folder" or copies(data) == set()
 
 
 def test_a_damaged_copy_is_fetched_again(shared: tuple[str, Data]) -> None:
-    first = ClassCache(*shared).train(0).clone()
+    first = PreparedDataset(*shared).train(0).clone()
     (copy,) = Path(shared[1].disk_cache or "").glob("*.arrow")
     copy.write_bytes(bytes(copy.stat().st_size))
-    assert torch.equal(ClassCache(*shared).train(0), first)
+    assert torch.equal(PreparedDataset(*shared).train(0), first)
 
 
 def test_a_damaged_shard_is_refused(shared: tuple[str, Data]) -> None:
     path = f"{shared[0]}/train-00000.arrow"
     storage.write_bytes(path, storage.read_bytes(path)[:-8] + bytes(8))
     with pytest.raises(UserError, match="its checksum is not the manifest's"):
-        ClassCache(*shared).train(0)
+        PreparedDataset(*shared).train(0)
 
 
 def test_parts_are_the_same_images(shared: tuple[str, Data]) -> None:
     data = replace(shared[1], validation_fraction=0.25)
-    cache = ClassCache(shared[0], data)
+    cache = PreparedDataset(shared[0], data)
     parts = cache.train_parts(2)
     assert len(parts) == 9
     assert torch.equal(parts.take(torch.arange(9)), cache.train(2))

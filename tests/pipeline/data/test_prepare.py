@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config.run_config import Data, RunConfig
 from pipeline.data.prepare import prepare
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from tests.pipeline.support.images import number_of, picture, write_folder
 
@@ -34,7 +34,7 @@ def test_shards_are_below_the_run(folder: Path, tmp_path: Path, capsys: pytest.C
         f"{split}-{label:05d}{end}" for split in ("test", "train") for label in range(3) for end in (".arrow", ".json")
     ]
     assert sorted(os.listdir(made)) == sorted([*files, "manifest.json"])
-    images = ClassCache(made, Data()).train(2)
+    images = PreparedDataset(made, Data()).train(2)
     expected = np.stack([picture(number_of("train", 2, i)).transpose(2, 0, 1) for i in range(12)])
     np.testing.assert_array_equal(images.numpy(), expected)
     assert "36 train and 12 test images of 3 classes, 3x12x12" in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_after_a_repair_the_rest_is_made(folder: Path, tmp_path: Path) -> None:
         prepare(config_of(folder), str(tmp_path / "run"))
     bad.write_bytes(whole)
     made = prepare(config_of(folder), str(tmp_path / "run"))
-    assert len(ClassCache(made, Data()).test_set().labels) == 12
+    assert len(PreparedDataset(made, Data()).test_set().labels) == 12
 
 
 def test_skipped_images_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,7 @@ def test_a_relative_path_means_the_same_to_the_workers(
     monkeypatch.chdir(tmp_path)
     made = prepare(config_of(Path("images")), "run")
     assert Path(made).is_absolute()
-    assert len(ClassCache(made, Data()).classes) == 3
+    assert len(PreparedDataset(made, Data()).classes) == 3
 
 
 @pytest.mark.parametrize("enough", [True, False])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.config.run_config import Data
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import finish
 from pipeline.data.shard_plan import plan_shards
@@ -24,9 +24,9 @@ def shards(folder: Path, tmp_path: Path) -> str:
     return plan.folder
 
 
-def cache_of(shards: str, fraction: float = 0.0, seed: int = 0) -> ClassCache:
+def cache_of(shards: str, fraction: float = 0.0, seed: int = 0) -> PreparedDataset:
     """The class shards with a validation split."""
-    return ClassCache(shards, Data(validation_fraction=fraction, split_seed=seed))
+    return PreparedDataset(shards, Data(validation_fraction=fraction, split_seed=seed))
 
 
 def rows(images: torch.Tensor) -> set[bytes]:
@@ -95,13 +95,13 @@ def test_missing_manifest(shards: str, tmp_path: Path) -> None:
     Path(shards, "manifest.json").unlink()
     for place in (shards, str(tmp_path / "absent")):
         with pytest.raises(UserError, match=r"no manifest\.json.*prepare"):
-            ClassCache(place, Data())
+            PreparedDataset(place, Data())
 
 
 def test_damaged_manifest(shards: str) -> None:
     Path(shards, "manifest.json").write_text("{")
     with pytest.raises(UserError, match="JSON"):
-        ClassCache(shards, Data())
+        PreparedDataset(shards, Data())
 
 
 @pytest.mark.parametrize("keep", [0, 4, 400, -8])

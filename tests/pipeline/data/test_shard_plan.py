@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.prepare import require_per_class
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import PreparedManifest, finish
 from pipeline.data.shard_plan import ShardPlan, chunks, plan_shards, unfinished
@@ -321,7 +321,7 @@ def test_threads_and_batches_change_nothing(folder: Path, tmp_path: Path, monkey
     make_shards(other, range(3), threads=3)
     assert finish(one)["mean"] == finish(other)["mean"]
     data = Data(source="image_folder", path=str(folder), image_size=12)
-    caches = [ClassCache(plan.folder, data) for plan in (one, other)]
+    caches = [PreparedDataset(plan.folder, data) for plan in (one, other)]
     assert len(pa.ipc.open_file(f"{other.folder}/train-00000.arrow").read_all().column("path").chunks) == 3
     for label in range(3):
         assert torch.equal(*(cache.train(label) for cache in caches))

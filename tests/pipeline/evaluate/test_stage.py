@@ -13,12 +13,12 @@ import torch
 from m3d import decode, moments, standardise
 from pipeline import storage
 from pipeline.cli.parser import _parser
-from pipeline.condense.group_store import Ledger
+from pipeline.condense.group_store import GroupStore
 from pipeline.condense.manifest import condensed_manifest, new_record
 from pipeline.condense.worker import GroupWorker
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate.results import held_row, is_evaluated, read_rows, set_names, write_rows
 from pipeline.evaluate.scoring import score_all
@@ -32,14 +32,14 @@ from pipeline.storage.documents import sealed
 from tests.pipeline.support.runs import EXECUTION, condensed_images, placement_of, prepared, small_config, task_of
 
 
-def condensed_run(config: RunConfig, out: Path) -> ClassCache:
+def condensed_run(config: RunConfig, out: Path) -> PreparedDataset:
     """A finished condensed set, made without Ray."""
     cache = prepared(config, out)
     worker = GroupWorker(task_of(config, out, cache), torch.device("cpu"))
     for group in range(2):
         list(worker.condense(group, EXECUTION))
     record = new_record(config, cache, placement_of(config))
-    Ledger(str(out), worker.task.identity).commit(2, condensed_manifest(config, cache, record))
+    GroupStore(str(out), worker.task.identity).commit(2, condensed_manifest(config, cache, record))
     return cache
 
 
@@ -148,7 +148,7 @@ def test_validation_looks_at_held_out_training_images_only(tmp_path: Path) -> No
     config = small_config("data.validation_fraction=0.25", "evaluate.on=validation")
     cache = prepared(config, tmp_path)
     held = cache.test_set("validation")
-    whole = ClassCache(cache.folder, small_config().data)
+    whole = PreparedDataset(cache.folder, small_config().data)
     assert len(held.labels) + sum(len(cache.train(label)) for label in range(4)) == sum(
         len(whole.train(label)) for label in range(4)
     )

@@ -10,7 +10,7 @@ import ray
 
 from pipeline.condense import actor as condense_actor
 from pipeline.condense.manifest import new_record
-from pipeline.condense.monitor import _Watch
+from pipeline.condense.monitor import CondenseMonitor
 from pipeline.observability import prometheus
 from pipeline.observability.progress import Display
 from pipeline.observability.prometheus import NAMES, RunMetrics
@@ -182,10 +182,10 @@ def test_an_actor_that_starts_waits_for_nothing(
     assert "1 actor is starting; it takes longer where their nodes are busy" in capsys.readouterr().out
 
 
-def _watch(tmp_path: Path, cpus: float, gpus: float, done: int) -> _Watch:
+def _watch(tmp_path: Path, cpus: float, gpus: float, done: int) -> CondenseMonitor:
     config = small_config()
     groups = placement_of(config).groups
     placement = Placement(actors=2, cpus_per_actor=cpus, gpus_per_actor=gpus, threads=1, groups=groups)
     record: Any = new_record(config, prepared(config, tmp_path), placement)
     todo = list(range(done, len(groups)))
-    return _Watch(Display("condense", 80), placement, todo, 40, str(tmp_path / "out"), record)
+    return CondenseMonitor(Display("condense", 80), placement, todo, 40, str(tmp_path / "out"), record)

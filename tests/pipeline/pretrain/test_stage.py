@@ -24,7 +24,7 @@ from pipeline.evaluate.results import read_rows, write_rows
 from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import Display
-from pipeline.pretrain.monitor import Watch
+from pipeline.pretrain.monitor import PretrainMonitor
 from pipeline.pretrain.reader import read_experts
 from pipeline.pretrain.scaling import Shares, shares_of, steps_per_epoch
 from pipeline.pretrain.stage import _sentence, pretrain
@@ -104,7 +104,7 @@ def test_the_watch_counts_notes_and_logs(tmp_path: Path, capsys: pytest.CaptureF
         {"event": "epoch", "seed": 0, "epoch": 1, "loss": 2.5},
     ]
     display = Display("pretrain", 2 * 3 * 10)
-    watch = Watch(display, str(tmp_path), Pretrain(epochs=3, trajectories=2), steps=10)
+    watch = PretrainMonitor(display, str(tmp_path), Pretrain(epochs=3, trajectories=2), steps=10)
     watch(events)
     assert (display.done, display.status) == (10, "network 1/2, epoch 2/3, loss 2.5000")
     assert "lost" not in capsys.readouterr().out
@@ -124,7 +124,9 @@ def test_the_watch_counts_notes_and_logs(tmp_path: Path, capsys: pytest.CaptureF
 def test_the_log_of_a_training_lies_where_the_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     out = f"memory://{tmp_path.name}"
-    Watch(Display("pretrain", 1), out, Pretrain(epochs=1), steps=1)([{"event": "begin", "seed": 0, "epoch": 0}])
+    PretrainMonitor(Display("pretrain", 1), out, Pretrain(epochs=1), steps=1)(
+        [{"event": "begin", "seed": 0, "epoch": 0}]
+    )
     jsonl_log.flush()
     assert '"begin"' in storage.read_bytes(f"{out}/events.jsonl").decode()
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from m3d import accuracy
 from m3d.training.whole_set import Part
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.pretrain import training
 from pipeline.pretrain.reader import ExpertsManifest, feature_network, load_snapshot, read_experts, trained_network
@@ -36,12 +36,12 @@ def config_of(*settings: str) -> RunConfig:
     return small_config(*SMALL, *settings)
 
 
-def task_of(config: RunConfig, out: str, cache: ClassCache) -> ExpertTask:
+def task_of(config: RunConfig, out: str, cache: PreparedDataset) -> ExpertTask:
     identity = identity_of(settings_of(config, cache))
     return ExpertTask(config=config, out=out, cache=cache.folder, identity=identity, threads=1)
 
 
-def trained(config: RunConfig, out: str, cache: ClassCache, **worker: Any) -> ExpertsManifest:
+def trained(config: RunConfig, out: str, cache: PreparedDataset, **worker: Any) -> ExpertsManifest:
     task = task_of(config, out, cache)
     train_trajectories(task, Worker(**worker))
     experts = ExpertStore(out, config.pretrain.architecture, task.identity)
@@ -182,12 +182,12 @@ def test_features_only_of_a_network_of_these_images(tmp_path: Path) -> None:
     assert feature_network(str(tmp_path), "convnet1", cache) is None
     trained(config, str(tmp_path), cache)
     assert feature_network(str(tmp_path), "convnet2", cache) is None
-    held_out = ClassCache(cache.folder, small_config("data.validation_fraction=0.25").data)
+    held_out = PreparedDataset(cache.folder, small_config("data.validation_fraction=0.25").data)
     assert feature_network(str(tmp_path), "convnet1", held_out) is None  # it has seen what is held out here
     another = prepared(config_of("data.classes=4,5,6,7"), tmp_path)
     assert feature_network(str(tmp_path), "convnet1", another) is None
     network = feature_network(
-        str(tmp_path), "convnet1", ClassCache(cache.folder, small_config("data.split_seed=3").data)
+        str(tmp_path), "convnet1", PreparedDataset(cache.folder, small_config("data.split_seed=3").data)
     )
     assert network is not None
     assert network.features(torch.zeros(2, 1, 8, 8)).shape == (2, network.feature_count)

@@ -72,13 +72,13 @@ def test_a_large_object_is_sent_in_parts(bucket: str, proxy: Proxy, monkeypatch:
 
 
 def test_writing_piece_by_piece(bucket: str) -> None:
-    target = storage.Writing(f"{bucket}/a/pieces")
+    target = storage.AtomicWriter(f"{bucket}/a/pieces")
     for piece in (b"one", b"two"):
         target.write(piece)
     assert not storage.exists(f"{bucket}/a/pieces")
     assert target.commit() == storage.sha256(b"onetwo")
     assert storage.read_bytes(f"{bucket}/a/pieces") == b"onetwo"
-    dropped = storage.Writing(f"{bucket}/a/dropped")
+    dropped = storage.AtomicWriter(f"{bucket}/a/dropped")
     dropped.write(b"x")
     dropped.discard()
     assert storage.files_below(f"{bucket}/a") == ["pieces"]
@@ -297,7 +297,7 @@ def test_a_bucket_that_turns_read_only(bucket: str, proxy: Proxy, monkeypatch: p
     storage.write_bytes(f"{bucket}/a", b"before")
     proxy.faults.share, proxy.faults.kinds, proxy.faults.methods = 1.0, ("403",), ("PUT", "POST")
     assert "access is denied (AccessDenied)" in refusal(lambda: storage.write_bytes(f"{bucket}/a", b"after"))
-    target = storage.Writing(f"{bucket}/b")
+    target = storage.AtomicWriter(f"{bucket}/b")
     target.write(b"x")
     assert "access is denied" in refusal(target.commit)
     assert storage.read_bytes(f"{bucket}/a") == b"before"

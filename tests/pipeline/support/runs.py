@@ -11,7 +11,7 @@ from pipeline.condense.manifest import identity, new_record, shard_metadata
 from pipeline.condense.task import GroupTask
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import Data, Resources, RunConfig
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import finish
 from pipeline.data.shard_plan import plan_shards
@@ -36,12 +36,12 @@ def small_config(*settings: str, **condense: Any) -> RunConfig:
     return with_settings(base, settings)
 
 
-def prepared(config: RunConfig, folder: Path) -> ClassCache:
+def prepared(config: RunConfig, folder: Path) -> PreparedDataset:
     """Class shards, made in this process."""
     plan = plan_shards(config.data, str(folder / "class-shards"))
     make_shards(plan, range(len(plan.names)))
     finish(plan)
-    return ClassCache(plan.folder, config.data)
+    return PreparedDataset(plan.folder, config.data)
 
 
 def placement_of(config: RunConfig, actors: int = 2) -> Placement:
@@ -49,7 +49,7 @@ def placement_of(config: RunConfig, actors: int = 2) -> Placement:
     return Placement(actors=actors, cpus_per_actor=0.5, gpus_per_actor=0, threads=1, groups=((0, 1), (2, 3)))
 
 
-def task_of(config: RunConfig, out: Path, cache: ClassCache) -> GroupTask:
+def task_of(config: RunConfig, out: Path, cache: PreparedDataset) -> GroupTask:
     """What a worker is told."""
     placement = placement_of(config)
     record = new_record(config, cache, placement)

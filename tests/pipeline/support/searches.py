@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.tune.results import Found
+from pipeline.tune.results import SearchResult
 from pipeline.tune.space import Space, default_space
 from pipeline.tune.trial_store import Rung, Trial
 from tests.pipeline.support.runs import small_config
@@ -23,7 +23,7 @@ def made_trial(number: int, values: dict[str, Any], rungs: Sequence[Rung], outco
     return Trial(key=f"key{number}", values=values, began=float(number), rungs=tuple(rungs), outcome=outcome, why=why)
 
 
-def made_search() -> tuple[Found, Space]:
+def made_search() -> tuple[SearchResult, Space]:
     """Seven trials of the default space: the given one, a better one that ties with another, two stopped, two failed."""
     space = default_space(small_config())
     start = space.start
@@ -40,7 +40,7 @@ def made_search() -> tuple[Found, Space]:
         made_trial(6, at(0.2, 9.9), [], "failed", "the loss is not finite"),
         made_trial(7, at(3.0, 7.0), [rung(3, 60, 61, 62)], "failed", "out of memory"),
     )
-    return Found(trials=trials, given="key1", searched=tuple(space.domains), rungs=(3, 9)), space
+    return SearchResult(trials=trials, given="key1", searched=tuple(space.domains), rungs=(3, 9)), space
 
 
 def records(out: Path) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from pipeline.config.parsing import from_dict, to_dict, with_settings
 from pipeline.tune.experiment_state import is_whole
-from pipeline.tune.monitor import Watch, close, search_seconds
+from pipeline.tune.monitor import TuneMonitor, close, search_seconds
 from pipeline.tune.schedulers import BUDGET, METRIC, scheduler
 from pipeline.tune.search import _searcher, search
 from pipeline.tune.space import default_space
@@ -262,7 +262,7 @@ def test_a_trial_whose_process_died_is_recorded(tmp_path: Path) -> None:
         config=small_config(*SMALL), out=str(tmp_path), cache="c", labels=(0, 1), rungs=held.rungs, threads=1
     )
     trial: Any = OfTune("t", TuneTrial.ERROR, {"kernel.scales": 3})
-    Watch(task, 2, "", str(tmp_path)).on_trial_error(0, [trial], trial)
+    TuneMonitor(task, 2, "", str(tmp_path)).on_trial_error(0, [trial], trial)
     record = task.folder(trial.config).read()
     assert record is not None
     assert (record.outcome, record.why) == ("lost", "RuntimeError: killed by the system")
@@ -277,7 +277,7 @@ def test_the_clock_of_a_search_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     task = TrialTask(config=small_config(*SMALL), out=str(tmp_path), cache="c", labels=(0, 1), rungs=(3,), threads=1)
     assert search_seconds(str(tmp_path)) == 0
     for expected in (30.0, 60.0):
-        watch = Watch(task, 2, "", str(tmp_path))
+        watch = TuneMonitor(task, 2, "", str(tmp_path))
         watch.setup()
         now[0] += 30
         watch.on_step_end(0, [])

@@ -10,7 +10,7 @@ import torch
 from m3d import ClassImages, Condenser
 from pipeline.condense.manifest import identity, new_record
 from pipeline.config.parsing import with_settings
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.run_record import check_same_run
 from pipeline.tune import trial as trial_module
@@ -108,13 +108,13 @@ def test_a_trial_never_sees_a_test_image(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(removed) == 4
     for path in removed:
         path.unlink()
-    real = ClassCache.images
+    real = PreparedDataset.images
 
-    def train_only(self: ClassCache, split: Any, label: int) -> torch.Tensor:
+    def train_only(self: PreparedDataset, split: Any, label: int) -> torch.Tensor:
         assert split == "train"
         return real(self, split, label)
 
-    monkeypatch.setattr(ClassCache, "images", train_only)
+    monkeypatch.setattr(PreparedDataset, "images", train_only)
     assert accuracies(task) == whole
     # The same trial on the test split would have been found out.
     on_test = replace(task, config=replace(task.config, evaluate=replace(task.config.evaluate, on="test")))
@@ -126,7 +126,7 @@ def test_validation_images_are_not_condensed(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     assert task.config.data.validation_fraction == 0.2
     assert measured_config(small_config("data.validation_fraction=0.1")).data.validation_fraction == 0.1
-    cache = ClassCache(task.cache, task.config.data)
+    cache = PreparedDataset(task.cache, task.config.data)
     held_out = cache.test_set("validation").images
     shown = trial_module._real(task.cache, task.config.data, task.labels, 0, CPU).pixels_TCHW
     entries = {image.numpy().tobytes() for image in shown}
@@ -180,7 +180,7 @@ def test_a_stopped_trial_stays_stopped(tmp_path: Path) -> None:
 def test_some_classes_move_as_in_the_whole_run(tmp_path: Path) -> None:
     task = task_of(tmp_path, labels=(1, 3))
     found = accuracies(task)
-    saved, cache = task.folder(VALUES).load(), ClassCache(task.cache, task.config.data)
+    saved, cache = task.folder(VALUES).load(), PreparedDataset(task.cache, task.config.data)
     assert saved is not None
     mean, std = cache.moments
     condenser = trial_module._condenser(task, trial_module._config(task, VALUES), CPU)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.cli.main import main
 from pipeline.condense.manifest import new_record
-from pipeline.data.prepared_dataset import ClassCache
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.condensed_reader import load_condensed
 from pipeline.formats.run_record import check_same_run, write_record
@@ -117,9 +117,9 @@ def test_damaged_class_shards_are_refused(whole: Path, data: st.DataObject) -> N
     name = data.draw(st.sampled_from(["manifest.json", "train-00001.arrow"]))
     folder = next((whole / "class-shards").iterdir())
     copy = damaged(whole, str((folder / name).relative_to(whole)), data)
-    before = ClassCache(str(folder), CONFIG.data)
+    before = PreparedDataset(str(folder), CONFIG.data)
     try:
-        images = ClassCache(str(copy / folder.relative_to(whole)), CONFIG.data).train(1)
+        images = PreparedDataset(str(copy / folder.relative_to(whole)), CONFIG.data).train(1)
     except UserError as error:
         assert len(str(error).splitlines()) == 1
     else:
