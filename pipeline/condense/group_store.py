@@ -9,15 +9,11 @@ Every file is whole or absent, and repeating a write is harmless, so a late writ
 as dead does no damage.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import safetensors
-import torch
-from safetensors.torch import load, save
 from typing_extensions import TypedDict
 
 from m3d import CondenseState
@@ -25,15 +21,16 @@ from pipeline import storage
 from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError, listed
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST
-from pipeline.formats.condense_checkpoint import snapshot
-from pipeline.formats.condensed_reader import parse_shard, read_manifest
-from pipeline.storage.documents import _STRICT, parsed, sealed
+from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
+from pipeline.formats.condensed_reader import parse_shard
+from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import EXTENSIBLE, read_document, write_document
 
 
 class GroupRecord(TypedDict):
     """checkpoints/group-00000.json."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     rows: int
     sha256: str
     identity: str
@@ -42,42 +39,22 @@ class GroupRecord(TypedDict):
 class GroupStore:
     """The folder of one run; ``identity`` is the checksum of all that its bytes depend on."""
 
-    def __init__(self, out: str, identity: str) -> None:
-        self.out, self.identity = out, identity
+    def __init__(self, folder: RunFolder, identity: str) -> None:
+        self.folder, self.identity = folder, identity
 
     def save_checkpoint(self, group: int, state: CondenseState) -> None:
         """Writes a group's state; the tensors must be on the CPU and no longer change."""
-        tensors = {"pixels": state.pixels_KSCHW, "momentum": state.momentum_KSCHW, "broken": state.broken_K}
-        iteration = str(state.iteration)
-        metadata = {"iteration": iteration, "identity": self.identity, "sha256": _checksum(tensors, iteration)}
-        storage.write_bytes(self._path(group, "safetensors"), save(tensors, metadata))
+        write_checkpoint(self._path(group, "safetensors"), state, self.identity)
 
     def load_checkpoint(self, group: int) -> CondenseState | None:
         """The group's state, or None where there is none of this configuration or it is damaged."""
-        try:
-            data = storage.read_bytes(self._path(group, "safetensors"))
-        except FileNotFoundError:
-            return None
-        try:
-            size = int.from_bytes(data[:8], "little")
-            metadata = json.loads(data[8 : 8 + size])["__metadata__"]
-            tensors = load(data)
-            if metadata["identity"] != self.identity or metadata["sha256"] != _checksum(tensors, metadata["iteration"]):
-                return None
-            return CondenseState(
-                pixels_KSCHW=tensors["pixels"],
-                momentum_KSCHW=tensors["momentum"],
-                iteration=int(metadata["iteration"]),
-                broken_K=tensors["broken"],
-            )
-        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError):
-            return None  # a damaged checkpoint costs its work, never the run
+        return read_checkpoint(self._path(group, "safetensors"), self.identity)
 
     def finish_group(self, group: int, shard: memoryview, rows: int) -> dict[str, Any]:
         """Stores a group's shard, then its record; the checkpoint is no longer needed and goes."""
         record = {"rows": rows, "sha256": storage.sha256(shard), "identity": self.identity}
         storage.write_bytes(self._path(group, "shard.arrow"), shard)
-        storage.write_json(self._path(group, "json"), sealed(record))
+        write_document(self._path(group, "json"), record)
         storage.remove(self._path(group, "safetensors"))
         return record
 
@@ -107,43 +84,31 @@ class GroupStore:
                 damaged.append(str(group))
                 continue
             name = f"shard-{group:05d}.arrow"
-            storage.write_bytes(storage.join(self.out, "condensed", name), data)
+            storage.write_bytes(storage.join(self.folder.condensed, name), data)
             entries.append({"file": name, "rows": record["rows"], "sha256": record["sha256"]})
         if damaged:
             raise FailedError(
-                f"{self.out}: the shards of groups {listed(damaged)} are not what was written; run the same command again to make them anew"
+                f"{self.folder}: the shards of groups {listed(damaged)} are not what was written; run the same command again to make them anew"
             )
         whole = {"format_version": FORMAT_VERSION, "shards": entries, **manifest}
-        storage.write_json(storage.join(self.out, "condensed", MANIFEST), sealed(whole))
+        write_document(storage.join(self.folder.condensed, MANIFEST), whole)
         for group in range(groups):
             storage.remove(self._path(group, "shard.arrow"))
 
-    def committed(self) -> bool:
-        """Whether the condensed set is finished and no shard of it has gone. Raises UserError for a damaged manifest."""
-        folder = storage.join(self.out, "condensed")
-        if not storage.exists(storage.join(folder, MANIFEST)):
-            return False
-        return all(storage.exists(storage.join(folder, entry["file"])) for entry in read_manifest(folder)["shards"])
-
     def sweep(self) -> None:
         """Removes what killed writers left."""
-        for folder in (self.out, storage.join(self.out, "checkpoints"), storage.join(self.out, "condensed")):
+        for folder in (self.folder.path, self.folder.checkpoints, self.folder.condensed):
             storage.sweep(folder)
 
     def _record(self, group: int) -> GroupRecord | None:
         path = self._path(group, "json")
         try:
-            return parsed(GroupRecord, storage.read_json(path), path)
+            return read_document(GroupRecord, path)
         except (FileNotFoundError, UserError):
             return None  # the group is made again
 
     def _path(self, group: int, suffix: str) -> str:
-        return storage.join(self.out, "checkpoints", f"group-{group:05d}.{suffix}")
-
-
-def _checksum(tensors: Mapping[str, torch.Tensor], iteration: str) -> str:
-    content = [tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)]
-    return storage.sha256(b"".join([iteration.encode(), *content]))
+        return storage.join(self.folder.checkpoints, f"group-{group:05d}.{suffix}")
 
 
 class Checkpoints:

@@ -8,14 +8,15 @@ from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.formats.provenance import commit, versions
+from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
 from pipeline.runtime.placement import Placement
 from pipeline.storage.documents import checked
 
 
-def _run_name(out: str, record: RunRecord) -> str:
+def run_name(folder: RunFolder, record: RunRecord) -> str:
     """How logs and metrics call the run: its folder, and the beginning of its identity."""
-    return f"{out.rstrip('/').rsplit('/', 1)[-1]}-{identity(record)[:8]}"
+    return f"{folder.path.rstrip('/').rsplit('/', 1)[-1]}-{identity(record)[:8]}"
 
 
 METHOD = ("seed", "kernel", "augment", "encoder", "condense")

@@ -4,9 +4,9 @@ import json
 import time
 from typing import Any
 
-from pipeline import storage
-from pipeline.condense.manifest import _run_name
-from pipeline.formats.run_record import ExecutionEntry, RunRecord, write_record
+from pipeline.condense.manifest import run_name
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.run_record import ExecutionEntry, RunRecord
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import Display
 from pipeline.observability.prometheus import RunMetrics
@@ -20,13 +20,19 @@ class CondenseMonitor:
     """Turns events into the display, the run's log of metrics, and notes."""
 
     def __init__(
-        self, display: Display, placement: Placement, todo: list[int], iterations: int, out: str, record: RunRecord
+        self,
+        display: Display,
+        placement: Placement,
+        todo: list[int],
+        iterations: int,
+        folder: RunFolder,
+        record: RunRecord,
     ) -> None:
-        self.display, self.placement, self.iterations, self.out, self.record = (
+        self.display, self.placement, self.iterations, self.folder, self.record = (
             display,
             placement,
             iterations,
-            out,
+            folder,
             record,
         )
         done = len(placement.groups) - len(todo)
@@ -35,7 +41,7 @@ class CondenseMonitor:
         self.made, self.told_room = 0, False
         self.finished, self.before, self.losses = done, done * iterations, {}
         self.began = time.monotonic()
-        self.run, self.scalars = _run_name(out, record), Scalars(out)
+        self.run, self.scalars = run_name(folder, record), Scalars(folder.path)
         self.metrics = RunMetrics(self.run, len(placement.groups), done)
         display.start_at(self.before)
 
@@ -94,14 +100,14 @@ class CondenseMonitor:
 
     def _decided(self, execution: ExecutionEntry) -> None:
         self.record["resolved"]["execution"] = execution
-        write_record(self.out, self.record)
+        self.folder.write_record(self.record)
 
     def _note(self, group: int | None, event: dict[str, Any]) -> None:
         """What happens rarely goes to events.jsonl: actors, beginnings (with the iteration resumed at) and ends."""
         kept = {key: value for key, value in event.items() if key not in ("losses", "event")}
         named = "begin" if event["event"] == "progress" else event["event"]
         entry = {"time": round(time.time(), 3), "event": named, "run": self.run, "group": group, **kept}
-        jsonl_log.append(storage.join(self.out, "events.jsonl"), json.dumps(entry))
+        jsonl_log.append(self.folder.events, json.dumps(entry))
 
     def _starting(self, actors: int) -> str:
         return f"{actors} {'actor is' if actors == 1 else 'actors are'} starting; it takes longer where their nodes are busy"
@@ -136,6 +142,6 @@ class CondenseMonitor:
                 "loss": dict(zip(map(str, labels), losses, strict=True)),
                 "images_per_s": rate,
             }
-            jsonl_log.append(storage.join(self.out, "metrics.jsonl"), json.dumps(entry))
+            jsonl_log.append(self.folder.metrics, json.dumps(entry))
             self.scalars.add(f"loss/group-{group:05d}", sum(losses) / len(losses), iteration)
             self.scalars.add(f"images_per_second/group-{group:05d}", rate, iteration)

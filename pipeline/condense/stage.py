@@ -1,79 +1,83 @@
 """The condense stage: class shards in, a committed condensed set out."""
 
 from m3d.backend.execution import Execution
-from pipeline import storage
 from pipeline.condense.driver import drive
 from pipeline.condense.group_store import GroupStore
-from pipeline.condense.manifest import _run_name, condensed_manifest, identity, new_record, shard_metadata
+from pipeline.condense.manifest import condensed_manifest, identity, new_record, run_name, shard_metadata
 from pipeline.condense.monitor import CondenseMonitor
 from pipeline.condense.task import GroupTask
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError, first_line
-from pipeline.formats.run_record import RunRecord, add_commit, read_run, write_record
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.run_record import RunRecord, add_commit
 from pipeline.observability.progress import Display, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.placement import Placement, capacity, does_not_fit, fits, smallest_gpu, stored_placement
 
 
-def condense(config: RunConfig, out: str, cache_folder: str) -> None:
+def condense(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> None:
     """Condenses all classes and commits the set; goes on where an earlier call of the same run ended.
 
     Args:
         config: of the run.
-        out: the run's folder, absolute.
-        cache_folder: class shards, as ``prepare`` returned it.
+        folder: of the run.
+        dataset: its class shards.
 
     Raises:
         UserError: no node that can hold an actor, or a loss that is not finite.
         FailedError: a group failed for another reason; the others are finished.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    cache = PreparedDataset(cache_folder, config.data)
     session.start(config.resources)
-    record = read_run(out)
-    placement = _placement(config, len(cache.classes), record)
+    record = folder.read_record()
+    placement = _placement(config, len(dataset.classes), record)
     if record is None:
-        record = new_record(config, cache, placement)
-        write_record(out, record)
-    ledger = GroupStore(out, identity(record))
+        record = new_record(config, dataset, placement)
+        folder.write_record(record)
+    ledger = GroupStore(folder, identity(record))
     ledger.sweep()
     todo = [group for group in range(len(placement.groups)) if not ledger.finished(group)]
     if todo and add_commit(record):
-        write_record(out, record)
+        folder.write_record(record)
     _say_plan(config, placement, todo)
     if todo:
-        failed = _drive(config, out, cache, record, placement, todo)
+        failed = _drive(config, folder, dataset, record, placement, todo)
         if failed:
             _raise(failed, len(placement.groups))
-    ledger.commit(len(placement.groups), condensed_manifest(config, cache, record))
+    ledger.commit(len(placement.groups), condensed_manifest(config, dataset, record))
     say(
-        f"condensed set: {len(cache.classes)} classes x {config.condense.images_per_class} images in {storage.join(out, 'condensed')}"
+        f"condensed set: {len(dataset.classes)} classes x {config.condense.images_per_class} images in {folder.condensed}"
     )
 
 
 def _drive(
-    config: RunConfig, out: str, cache: PreparedDataset, record: RunRecord, placement: Placement, todo: list[int]
+    config: RunConfig,
+    folder: RunFolder,
+    dataset: PreparedDataset,
+    record: RunRecord,
+    placement: Placement,
+    todo: list[int],
 ) -> dict[int, BaseException]:
     decided = record["resolved"]["execution"]
     task = GroupTask(
         config=config,
-        out=out,
-        cache=cache.folder,
+        folder=folder,
+        class_shards=dataset.folder,
         groups=placement.groups,
         identity=identity(record),
         threads=placement.threads,
-        metadata=shard_metadata(config, cache, record),
+        metadata=shard_metadata(config, dataset, record),
         execution=Execution.from_dict(decided) if decided else None,
-        share=-(-len(cache.classes) // placement.actors),
+        share=-(-len(dataset.classes) // placement.actors),
         gpu_share=min(1.0, placement.gpus_per_actor),
         neighbours=_neighbours(placement),
         gpu_memory=smallest_gpu(nodes.measured_nodes(config.resources)) if placement.gpus_per_actor else 0.0,
-        run=_run_name(out, record),
+        run=run_name(folder, record),
     )
     iterations = config.condense.iterations
     with Display("condense", len(placement.groups) * iterations) as display:
-        watch = CondenseMonitor(display, placement, todo, iterations, out, record)
+        watch = CondenseMonitor(display, placement, todo, iterations, folder, record)
         grow = (
             None
             if config.resources.actors

@@ -5,6 +5,7 @@ from typing import Any
 
 from m3d.backend.execution import Execution
 from pipeline.config.run_config import RunConfig
+from pipeline.formats.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +13,8 @@ class GroupTask:
     """Everything that a worker must know; the classes themselves it reads from their shards."""
 
     config: RunConfig
-    out: str
-    cache: str
+    folder: RunFolder
+    class_shards: str
     """Folder of the class shards."""
     groups: tuple[tuple[int, ...], ...]
     identity: str

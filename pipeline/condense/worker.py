@@ -30,7 +30,7 @@ class GroupWorker:
 
     def __init__(self, task: GroupTask, device: torch.device) -> None:
         self.task, self.device = task, device
-        self.ledger = GroupStore(task.out, task.identity)
+        self.ledger = GroupStore(task.folder, task.identity)
         self._stop = threading.Event()
         self._room: Room | None = None
         self._told_retries = s3.retries()
@@ -61,7 +61,7 @@ class GroupWorker:
                         "condense.compile=off and another --out"
                     )
                 return task.execution
-            channels, height, width = PreparedDataset(task.cache, task.config.data).manifest["shape"]
+            channels, height, width = PreparedDataset(task.class_shards, task.config.data).manifest["shape"]
             return choose(
                 task.config.condense,
                 task.config.encoder,
@@ -77,7 +77,7 @@ class GroupWorker:
     def room(self) -> Room:
         """Where the real images of the largest group are held on this machine."""
         if self._room is None:
-            task, cache = self.task, PreparedDataset(self.task.cache, self.task.config.data)
+            task, cache = self.task, PreparedDataset(self.task.class_shards, self.task.config.data)
             gpu = self.device.type == "cuda"
             self._room = choose_room(
                 max(cache.train_bytes(group) for group in task.groups),
@@ -85,7 +85,7 @@ class GroupWorker:
                 device=int(torch.cuda.mem_get_info(self.device)[0] * task.gpu_share) if gpu else None,
                 wish=task.config.resources.hold,
             )
-            if self._room.place == "mapped" and not storage.is_local(task.cache):
+            if self._room.place == "mapped" and not storage.is_local(task.class_shards):
                 self._require_disk(self._room)
         return self._room
 
@@ -199,7 +199,7 @@ class GroupWorker:
 
     def _condenser(self, group: int, execution: Execution) -> tuple[Condenser, list[str]]:
         config, labels = self.task.config, self.task.groups[group]
-        cache = PreparedDataset(self.task.cache, config.data)
+        cache = PreparedDataset(self.task.class_shards, config.data)
         mean, std = cache.moments
         real = self._real(cache, labels)
         condenser = Condenser(
@@ -235,7 +235,7 @@ class GroupWorker:
         return {"event": "progress", "iteration": state.iteration, "losses": losses}
 
     def _finish(self, group: int, condenser: Condenser, state: CondenseState) -> None:
-        cache = PreparedDataset(self.task.cache, self.task.config.data)
+        cache = PreparedDataset(self.task.class_shards, self.task.config.data)
         classes = [cache.classes[label] for label in self.task.groups[group]]
         images = condenser.result(state).images_KSCHW.numpy()
         shard = condensed_shard(images, classes, self.task.metadata)

@@ -10,17 +10,19 @@ import ray
 from m3d import images_needed
 from pipeline import storage
 from pipeline.config.run_config import Data, RunConfig
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import PreparedManifest, finish
 from pipeline.data.shard_plan import ShardPlan, chunks, plan_shards, unfinished
 from pipeline.data.sources import open_source
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.tasks import result, results
 from pipeline.storage import s3
-from pipeline.storage.documents import parsed
+from pipeline.storage.documents import read_document
 
 
 def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
@@ -46,12 +48,12 @@ LEFT_BEHIND_S = 86_400.0
 """Age of a half-written shard from which on its writer counts as dead: one that lives may be silent for long."""
 
 
-def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
-    """Makes the class shards that a run needs, unless they are there; returns their folder.
+def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -> PreparedDataset:
+    """Makes the class shards that a run needs, unless they are there; returns them opened.
 
     Args:
         config: of the run; only ``data`` matters for the pixels.
-        out: the run's folder; the shards are below it unless ``data.cache`` names another place.
+        folder: of the run; the shards are below it unless ``data.cache`` names another place.
         condensing: refuse, before anything is decoded, classes with fewer images than condensing needs.
 
     Raises:
@@ -60,7 +62,7 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
     if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
         open_source(config.data)  # the nodes will be this machine: what is wrong with the path can be said at once
     session.start(config.resources)
-    cache = storage.absolute(config.data.cache or storage.join(out, "class-shards"))
+    cache = storage.absolute(config.data.cache or folder.class_shards)
     data = absolute_path(config.data)
     plan: ShardPlan = result(_plan.remote(data, cache), "prepare")
     if condensing:
@@ -68,11 +70,11 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
         nodes.placement(config, len(plan.names))  # refuses what no node can hold before anything is decoded
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
-        manifest = parsed(PreparedManifest, storage.read_json(path), path)
+        manifest = read_document(PreparedManifest, path)
         say(f"class shards: {_described(manifest)}, reused from {plan.folder}")
         if condensing:
             require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
-        return plan.folder
+        return PreparedDataset(plan.folder, config.data)
     manifest = _decode(plan)
     say(f"class shards: {_described(manifest)}, written to {plan.folder}")
     _say_skipped(manifest)
@@ -82,7 +84,7 @@ def prepare(config: RunConfig, out: str, *, condensing: bool = False) -> str:
         say(
             f"no test split in the source: {data.test_fraction:.0%} of every class was cut from train (data.split_seed={data.split_seed})"
         )
-    return plan.folder
+    return PreparedDataset(plan.folder, config.data)
 
 
 def require_images(config: RunConfig, counts: dict[str, int]) -> None:

@@ -20,7 +20,7 @@ from pipeline.data.disk_cache import forget, open_shard
 from pipeline.data.shard_manifest import PreparedClass, PreparedManifest, PreparedSplit
 from pipeline.errors import UserError
 from pipeline.formats.arrow_schema import MANIFEST
-from pipeline.storage.documents import SEAL, parsed
+from pipeline.storage.documents import SEAL, read_document
 
 
 class PreparedDataset:
@@ -31,11 +31,16 @@ class PreparedDataset:
         self.folder, self.data = folder, data
         path = storage.join(folder, MANIFEST)
         try:
-            self.manifest = parsed(PreparedManifest, storage.read_json(path), path)
+            self.manifest = read_document(PreparedManifest, path)
         except FileNotFoundError:
             raise UserError(
                 f"{folder}: holds no finished class shards (no {MANIFEST}); run `python -m pipeline prepare`"
             ) from None
+
+    @property
+    def key(self) -> str:
+        """Name of the folder: a checksum of the source and of all that the pixels depend on."""
+        return self.folder.rsplit("/", 1)[-1]
 
     @property
     def classes(self) -> list[PreparedClass]:

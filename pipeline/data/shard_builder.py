@@ -15,7 +15,7 @@ from pipeline.data.shard_plan import ShardPlan, listing_path
 from pipeline.data.sources import Item, open_source
 from pipeline.data.sources.protocol import SourceListing
 from pipeline.errors import UserError
-from pipeline.storage.documents import parsed, sealed
+from pipeline.storage.documents import read_document, write_document
 from pipeline.storage.files import in_threads
 
 
@@ -105,7 +105,7 @@ class _Shard:
             "sum": [int(value) for value in self.sum],
             "square": [int(value) for value in self.square],
         }
-        storage.write_json(storage.join(self._plan.folder, f"{self._name}.json"), sealed(record))
+        write_document(storage.join(self._plan.folder, f"{self._name}.json"), record)
 
     def discard(self) -> None:
         self._file.discard()
@@ -161,7 +161,7 @@ def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[t
 def _known(plan: ShardPlan) -> SourceListing:
     def listing(split: str, label: int) -> list[list[str | int]]:
         path = listing_path(plan.folder, split, label)
-        return parsed(ListingDocument, storage.read_json(path), path)["images"]
+        return read_document(ListingDocument, path)["images"]
 
     return SourceListing(class_names=plan.source_names, listing=listing)
 

@@ -10,7 +10,7 @@ from pipeline.data.shard_plan import FORMAT, ShardPlan
 from pipeline.errors import UserError
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import ClassEntry, ShardEntry
-from pipeline.storage.documents import _STRICT, parsed, sealed
+from pipeline.storage.documents import EXTENSIBLE, parsed, read_document, sealed
 from pipeline.storage.files import REQUESTS, in_threads
 
 
@@ -37,14 +37,14 @@ class PreparedClass(ClassEntry):
 class ListingDocument(TypedDict):
     """Where the images of a source's class are; what an entry holds is the source's own."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     images: list[list[str | int]]
 
 
 class PreparedManifest(TypedDict):
     """manifest.json of class shards."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     format: int
     shape: tuple[int, int, int]
     mean: list[float]
@@ -97,7 +97,7 @@ def _records(plan: ShardPlan) -> dict[tuple[str, int], PreparedRecord]:
         split, label = place
         path = storage.join(plan.folder, f"{split}-{label:05d}.json")
         try:
-            return parsed(PreparedRecord, storage.read_json(path), path)
+            return read_document(PreparedRecord, path)
         except FileNotFoundError:
             raise UserError(
                 f"{path}: was written on a node but is not seen here; --out or data.cache must be on storage that all nodes share"

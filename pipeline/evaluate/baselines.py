@@ -23,7 +23,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate import feature_network
-from pipeline.storage.documents import parsed, sealed
+from pipeline.storage.documents import read_document, sealed
 
 CHOSEN = ("herding", "k_center")
 """Sets that need a trained network."""
@@ -42,7 +42,7 @@ def chosen_rows(
         "set": name,
     }
     try:
-        held = parsed(dict, storage.read_json(path), path)
+        held = read_document(dict, path)
         if {key: held.get(key) for key in told} == told:
             return [torch.tensor(rows) for rows in held["rows"]]
     except (FileNotFoundError, UserError):

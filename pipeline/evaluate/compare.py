@@ -24,6 +24,7 @@ from pipeline.evaluate.training_sets import TrainingSet
 from pipeline.formats import peer_files
 from pipeline.formats.condensed_reader import condensed_folder, load_condensed, read_manifest
 from pipeline.formats.peer_moments import published_moments
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, console, say
 from pipeline.runtime import session
 
@@ -42,14 +43,16 @@ class Candidate:
     note: str = ""
 
 
-def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str | None = None) -> list[dict[str, Any]]:
+def compare(
+    given: Sequence[str], config: RunConfig, cache: PreparedDataset, folder: RunFolder | None = None
+) -> list[dict[str, Any]]:
     """Trains networks on every set, prints one table of accuracies and differences to the first set.
 
     Args:
         given: folders of runs or condensed sets, and files as ``peer_files`` names them; two or more.
         config: ``evaluate`` says the protocol, architectures and seeds.
-        cache_folder: class shards with the test images.
-        out: a folder for comparison.json, where an interrupted call goes on.
+        cache: class shards with the test images.
+        folder: a folder for comparison.json, where an interrupted call goes on.
 
     Returns:
         A row per architecture and set.
@@ -58,7 +61,7 @@ def compare(given: Sequence[str], config: RunConfig, cache_folder: str, out: str
         raise UserError(
             "evaluate.labels: given 'soft', but compare trains with the sets' own labels; add --set evaluate.labels=hard"
         )
-    cache = PreparedDataset(cache_folder, config.data)
+    out = None if folder is None else folder.path
     candidates = [candidate(one, config, cache) for one in given]
     for one in candidates:
         if one.note:

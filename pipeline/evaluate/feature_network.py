@@ -9,9 +9,7 @@ of every class, fewer where they would not fit into memory, which suffices to te
 import json
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load, save
 
 from m3d import Augment, Train, Trainer, standardise
 from m3d.backend.execution import training_flops, with_compiler
@@ -22,6 +20,7 @@ from pipeline import storage
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.evaluate.results import training_settings
+from pipeline.storage.tensors import read_tensors, write_tensors
 
 FILE = "feature-network.safetensors"
 IMAGES_PER_CLASS = 1000
@@ -40,12 +39,12 @@ def trained(config: RunConfig, out: str, cache: PreparedDataset, device: torch.d
         device: where it is trained and where it lives.
     """
     told = fingerprint(config, cache)
-    network = _stored(storage.join(out, FILE), told, config, cache)
+    path = storage.join(out, FILE)
+    network = _stored(path, told, config, cache)
     if network is None:
         network = _train(config, cache, torch.device(device))
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        data = save(weights, {"fingerprint": told, "about": json.dumps(_about(config, cache)), "sha256": _sum(weights)})
-        storage.write_bytes(storage.join(out, FILE), data)
+        write_tensors(path, weights, {"fingerprint": told, "about": json.dumps(_about(config, cache))})
     return network.to(device).eval()
 
 
@@ -101,25 +100,19 @@ def _train(config: RunConfig, cache: PreparedDataset, device: torch.device) -> N
 
 def _stored(path: str, told: str, config: RunConfig, cache: PreparedDataset) -> Network | None:
     """The network of a file, or None where there is none, it is damaged, or it is of other images."""
+    file = read_tensors(path)
+    if file is None or file.metadata.get("fingerprint") != told:
+        return None
+    channels, height, _ = cache.manifest["shape"]
+    network = build(
+        config.encoder.name,
+        channels=channels,
+        image_size=height,
+        classes=len(cache.classes),
+        generator=generator(0, "feature-network"),
+    )
     try:
-        data = storage.read_bytes(path)
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        weights = load(data)
-        if metadata["fingerprint"] != told or metadata["sha256"] != _sum(weights):
-            return None
-        channels, height, _ = cache.manifest["shape"]
-        network = build(
-            config.encoder.name,
-            channels=channels,
-            image_size=height,
-            classes=len(cache.classes),
-            generator=generator(0, "feature-network"),
-        )
-        network.load_state_dict(weights)
-    except (FileNotFoundError, safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
+        network.load_state_dict(file.tensors)
+    except RuntimeError:
         return None  # a damaged one costs its training
     return network
-
-
-def _sum(weights: dict[str, torch.Tensor]) -> str:
-    return storage.sha256(b"".join(weights[name].contiguous().numpy().tobytes() for name in sorted(weights)))

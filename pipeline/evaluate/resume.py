@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import safetensors
-from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.evaluate.results import Scored
-from pipeline.storage.documents import parsed, sealed
+from pipeline.storage.documents import read_document, sealed
+from pipeline.storage.tensors import read_tensors, write_tensors
 
 FILE = "evaluation-partial.json"
 
@@ -60,7 +59,7 @@ def key_of(about: dict[str, Any]) -> str:
 
 def _read(path: str) -> dict[str, dict[str, Any]]:
     try:
-        held = parsed(dict[str, Any], storage.read_json(path), path)["networks"]
+        held = read_document(dict[str, Any], path)["networks"]
     except (FileNotFoundError, UserError, KeyError):
         return {}  # a damaged one costs its work, never the evaluation
     return held
@@ -82,23 +81,17 @@ class UnderWay:
     def load(self, seed: int) -> tuple[int, dict[str, Tensor]] | None:
         """Epochs that are done and the tensors after them; None where there are none or the file is damaged."""
         self._written = time.monotonic()
+        file = read_tensors(self._path(seed), checked="epoch")
         try:
-            data = storage.read_bytes(self._path(seed))
-            metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-            tensors = load(data)
-            if metadata["sha256"] != _sum(tensors, metadata["epoch"]):
-                return None
-            return int(metadata["epoch"]), tensors
-        except (FileNotFoundError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
+            return None if file is None else (int(file.metadata["epoch"]), file.tensors)
+        except ValueError:
             return None  # a damaged one costs its training, never the evaluation
 
     def keep(self, seed: int, epoch: int, tensors: Callable[[], dict[str, Tensor]]) -> None:
         """Stores a network, at most every ``every_s`` seconds."""
         if time.monotonic() - self._written < self.every_s:
             return
-        held = tensors()
-        metadata = {"epoch": str(epoch), "sha256": _sum(held, str(epoch))}
-        storage.write_bytes(self._path(seed), save(held, metadata))
+        write_tensors(self._path(seed), tensors(), {"epoch": str(epoch)}, checked="epoch")
         self._written = time.monotonic()
 
     def finished(self, seed: int) -> None:
@@ -107,8 +100,3 @@ class UnderWay:
 
     def _path(self, seed: int) -> str:
         return storage.join(self.out, FOLDER, f"{self.key}-{seed}.safetensors")
-
-
-def _sum(tensors: dict[str, Tensor], epoch: str) -> str:
-    content = [tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)]
-    return storage.sha256(b"".join([epoch.encode(), *content]))

@@ -29,6 +29,7 @@ from pipeline.evaluate.soft_labels import pretrain_command, teacher_of
 from pipeline.evaluate.tables import scores_table, table
 from pipeline.evaluate.training_sets import set_of_run
 from pipeline.formats.condensed_reader import condensed_folder, read_manifest
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, console, say
 from pipeline.runtime import session
 from pipeline.runtime.devices import device_of_actor
@@ -36,15 +37,15 @@ from pipeline.runtime.tasks import result
 from pipeline.storage.documents import SEAL
 
 
-def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, Any]]:
+def evaluate(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> list[dict[str, Any]]:
     """Trains and scores every set, architecture and seed that is missing in evaluation.json, and prints the table.
 
     Every network is kept as soon as it is scored, so an interrupted call loses those under way only.
 
     Args:
         config: of the run; ``evaluate`` says how.
-        out: the run's folder with its condensed set, or that of a condensed set alone.
-        cache_folder: class shards.
+        folder: of the run with its condensed set, or of a condensed set alone.
+        dataset: the class shards.
 
     Returns:
         The rows that the configuration asks for.
@@ -52,8 +53,8 @@ def evaluate(config: RunConfig, out: str, cache_folder: str) -> list[dict[str, A
     Raises:
         UserError: the row of the whole set is asked for, and ``pretrain`` has not written it.
     """
+    out, cache, cache_folder = folder.path, dataset, dataset.folder
     seal = read_manifest(condensed_folder(out))[SEAL]
-    cache = PreparedDataset(cache_folder, config.data)
     classes = len(cache.classes)
     origins = {"condensed_set": seal, "class_shards": cache.seal}
     if config.evaluate.labels == "soft":

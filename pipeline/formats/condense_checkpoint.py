@@ -1,8 +1,38 @@
-"""A checkpoint of a group: the state of its pixels on the CPU."""
+"""A checkpoint of a condensation: pixels, momentum and iteration of a group of classes, in one file of tensors."""
 
 import torch
 
 from m3d import CondenseState
+from pipeline.storage.tensors import read_tensors, write_tensors
+
+
+def write_checkpoint(path: str, state: CondenseState, identity: str) -> None:
+    """Writes a state, visible at once; its tensors must be on the CPU and no longer change.
+
+    Args:
+        path: local path or URL.
+        state: as ``snapshot`` copies it.
+        identity: checksum of all that the pixels depend on.
+    """
+    tensors = {"pixels": state.pixels_KSCHW, "momentum": state.momentum_KSCHW, "broken": state.broken_K}
+    metadata = {"iteration": str(state.iteration), "identity": identity}
+    write_tensors(path, tensors, metadata, checked="iteration")
+
+
+def read_checkpoint(path: str, identity: str) -> CondenseState | None:
+    """The state in a file, on the CPU, or None if there is none of this identity or it is damaged."""
+    file = read_tensors(path, checked="iteration")
+    if file is None or file.metadata.get("identity") != identity:
+        return None
+    try:
+        return CondenseState(
+            pixels_KSCHW=file.tensors["pixels"],
+            momentum_KSCHW=file.tensors["momentum"],
+            iteration=int(file.metadata["iteration"]),
+            broken_K=file.tensors["broken"],
+        )
+    except (KeyError, ValueError):
+        return None  # a damaged checkpoint costs its work, never the run
 
 
 def snapshot(state: CondenseState) -> CondenseState:

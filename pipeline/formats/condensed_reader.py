@@ -15,13 +15,13 @@ from m3d import Condensed
 from pipeline import storage
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
-from pipeline.storage.documents import _STRICT, parsed
+from pipeline.storage.documents import EXTENSIBLE, parsed
 
 
 class ClassEntry(TypedDict):
     """A class of a condensed set."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     label: int
     name: str
     wnid: str
@@ -30,7 +30,7 @@ class ClassEntry(TypedDict):
 class ShardEntry(TypedDict):
     """A file with what it must hold."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     file: str
     rows: int
     sha256: str
@@ -39,7 +39,7 @@ class ShardEntry(TypedDict):
 class CondensedManifest(TypedDict):
     """condensed/manifest.json."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     format_version: int
     shards: list[ShardEntry]
     classes: list[ClassEntry]

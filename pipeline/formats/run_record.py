@@ -5,18 +5,17 @@ from typing import Any, Literal, NotRequired
 from pydantic import PositiveInt
 from typing_extensions import TypedDict
 
-from pipeline import storage
 from pipeline.config.parsing import differing_keys, from_dict, to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed
 from pipeline.formats.provenance import commit, joined
-from pipeline.storage.documents import _STRICT, parsed, sealed
+from pipeline.storage.documents import EXTENSIBLE
 
 
 class StoredPlacement(TypedDict):
     """What config.json keeps of the placement."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     groups: list[list[int]]
     threads: int
     cpus_per_actor: float
@@ -26,7 +25,7 @@ class StoredPlacement(TypedDict):
 class ExecutionEntry(TypedDict):
     """How the step of a run is computed."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     precision: Literal["float32", "tf32", "bfloat16"]
     compiled: bool
     real_block: PositiveInt
@@ -36,7 +35,7 @@ class ExecutionEntry(TypedDict):
 class Resolved(TypedDict):
     """What was resolved from a configuration."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     class_shards: str
     classes: list[str]
     learning_rate: float
@@ -48,23 +47,11 @@ class Resolved(TypedDict):
 class RunRecord(TypedDict):
     """OUT/config.json."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     config: dict[str, Any]
     resolved: Resolved
     versions: dict[str, str]
     commit: NotRequired[str | None]
-
-
-def read_run(out: str) -> RunRecord | None:
-    """OUT/config.json, or None where there is none."""
-    path = storage.join(out, "config.json")
-    try:
-        run = storage.read_json(path)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        raise UserError(f"{out}: is a file, or lies below one; give a folder") from None
-    return parsed(RunRecord, run, path)
 
 
 def refuse_another(out: str, differing: list[str]) -> None:
@@ -87,14 +74,8 @@ def add_commit(record: RunRecord) -> bool:
     return record["commit"] != before
 
 
-def write_record(out: str, record: RunRecord) -> None:
-    """Writes config.json."""
-    storage.write_json(storage.join(out, "config.json"), sealed(record))
-
-
-def check_same_run(out: str, record: RunRecord, config: RunConfig) -> None:
-    """Raises UserError where the folder's run has other settings, naming them."""
+def differing_settings(record: RunRecord, config: RunConfig, origin: str) -> list[str]:
+    """Keys in which a configuration is not that of a run's record, those aside that a run may change."""
     # A setting that is younger than the record has its default there.
-    held = from_dict(record["config"], origin=storage.join(out, "config.json"))
-    differing = differing_keys(to_dict(held), to_dict(config))
-    refuse_another(out, [key for key in differing if not f"{key}.".startswith(FREE)])
+    stored = from_dict(record["config"], origin=origin)
+    return [key for key in differing_keys(to_dict(stored), to_dict(config)) if not f"{key}.".startswith(FREE)]

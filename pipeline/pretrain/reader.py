@@ -12,7 +12,6 @@
 from typing import Any
 
 import torch
-from pydantic import ConfigDict
 from safetensors.torch import load
 from typing_extensions import TypedDict
 
@@ -22,17 +21,15 @@ from pipeline import storage
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
-from pipeline.storage.documents import SEAL, parsed
+from pipeline.storage.documents import EXTENSIBLE, SEAL, read_document
 
 FOLDER = "experts"
-
-_STRICT = ConfigDict(extra="allow", strict=False, allow_inf_nan=False)
 
 
 class SnapshotEntry(TypedDict):
     """A stored snapshot; ``file`` is below the folder of the architecture."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     epoch: int
     file: str
     sha256: str
@@ -41,7 +38,7 @@ class SnapshotEntry(TypedDict):
 class TrajectoryRecord(TypedDict):
     """trajectory-00000.json: one finished training."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     seed: int
     identity: str
     snapshots: list[SnapshotEntry]
@@ -54,7 +51,7 @@ class TrajectoryRecord(TypedDict):
 class ExpertsManifest(TypedDict):
     """experts/ARCHITECTURE/manifest.json."""
 
-    __pydantic_config__ = _STRICT  # pyright: ignore[reportGeneralTypeIssues]
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     format_version: int
     identity: str
     architecture: str
@@ -75,7 +72,7 @@ def read_experts(out: str, architecture: str) -> ExpertsManifest | None:
     """The manifest of an architecture's networks, or None where none are finished. Raises UserError if damaged."""
     path = storage.join(folder_of(out, architecture), MANIFEST)
     try:
-        return parsed(ExpertsManifest, storage.read_json(path), path)
+        return read_document(ExpertsManifest, path)
     except FileNotFoundError:
         return None
 

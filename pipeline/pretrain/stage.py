@@ -22,6 +22,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError, first_line
 from pipeline.formats.provenance import commit, joined, versions
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, say
 from pipeline.pretrain.monitor import PretrainMonitor
 from pipeline.pretrain.reader import ExpertsManifest, read_experts
@@ -39,13 +40,13 @@ COLLECTIVE_S = 1800
 """Seconds that a worker waits for the others."""
 
 
-def pretrain(config: RunConfig, out: str, cache_folder: str) -> tuple[ExpertsManifest, Shares]:
+def pretrain(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> tuple[ExpertsManifest, Shares]:
     """Trains what is missing of the trajectories; goes on where an earlier call ended.
 
     Args:
         config: of the run; ``pretrain`` says how.
-        out: the run's folder, absolute.
-        cache_folder: class shards, as ``prepare`` returned it.
+        folder: of the run.
+        dataset: its class shards.
 
     Returns:
         The manifest of the stored networks, and what the workers take of the cluster.
@@ -55,7 +56,7 @@ def pretrain(config: RunConfig, out: str, cache_folder: str) -> tuple[ExpertsMan
         FailedError: workers died more often than ``resources.attempts`` allows.
     """
     session.start(config.resources)
-    cache = PreparedDataset(cache_folder, config.data)
+    out, cache = folder.path, dataset
     settings = settings_of(config, cache)
     architecture, wanted = config.pretrain.architecture, config.pretrain.trajectories
     manifest = read_experts(out, architecture)

@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from pipeline import storage
 from pipeline.config.parsing import differing_keys, to_dict
@@ -20,7 +20,8 @@ from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.pretrain.reader import ExpertsManifest, SnapshotEntry, TrajectoryRecord, folder_of
-from pipeline.storage.documents import parsed, sealed
+from pipeline.storage.documents import read_document, write_document
+from pipeline.storage.tensors import read_tensors, write_tensors
 
 SETTINGS = "settings.json"
 FORMAT_VERSION = 1
@@ -51,7 +52,7 @@ def settings_of(config: RunConfig, cache: PreparedDataset) -> dict[str, Any]:
     return {
         "pretrain": {key: pretrain[key] for key in (*RULE, "precision", "snapshot_every")},
         "data": {key: getattr(cache.data, key) for key in ("validation_fraction", "split_seed")},
-        "class_shards": cache.folder.rsplit("/", 1)[-1],
+        "class_shards": cache.key,
     }
 
 
@@ -68,13 +69,13 @@ class ExpertStore:
 
     def claim(self, settings: Mapping[str, Any], commit: str | None) -> None:
         """Says what the folder's files follow from and which commits make them, before the first of them is written."""
-        storage.write_json(self._settings, sealed({"settings": settings, "commit": commit}))
+        write_document(self._settings, {"settings": settings, "commit": commit})
 
     @property
     def commit(self) -> str | None:
         """The commits of the claim, or None where there is none."""
         try:
-            return parsed(dict[str, Any], storage.read_json(self._settings), self._settings).get("commit")
+            return read_document(dict[str, Any], self._settings).get("commit")
         except (FileNotFoundError, UserError):
             return None
 
@@ -94,8 +95,7 @@ class ExpertStore:
     def save_checkpoint(self, held: Checkpoint) -> None:
         """Replaces the checkpoint."""
         text = json.dumps({key: getattr(held, key) for key in ("seed", "epoch", "precision", "losses", "snapshots")})
-        metadata = {"state": text, "identity": self.identity, "sha256": _checksum(held.tensors, text)}
-        storage.write_bytes(self._checkpoint, save(held.tensors, metadata))
+        write_tensors(self._checkpoint, held.tensors, {"state": text, "identity": self.identity}, checked="state")
 
     def load_checkpoint(self, seed: int) -> Checkpoint | None:
         """The checkpoint of a seed, or None where there is none of this identity or it is damaged."""
@@ -108,13 +108,12 @@ class ExpertStore:
         return "" if held is None else held.precision
 
     def _held(self) -> Checkpoint | None:
+        file = read_tensors(self._checkpoint, checked="state")
+        if file is None or file.metadata.get("identity") != self.identity:
+            return None
         try:
-            data = storage.read_bytes(self._checkpoint)
-            metadata, tensors = _metadata(data), load(data)
-            if metadata["identity"] != self.identity or metadata["sha256"] != _checksum(tensors, metadata["state"]):
-                return None
-            return Checkpoint(tensors=tensors, **json.loads(metadata["state"]))
-        except (FileNotFoundError, *DAMAGED):
+            return Checkpoint(tensors=file.tensors, **json.loads(file.metadata["state"]))
+        except (ValueError, TypeError):
             return None  # a damaged checkpoint costs its work, never the training
 
     def finish(self, held: Checkpoint, *, compiled: bool) -> None:
@@ -127,13 +126,13 @@ class ExpertStore:
             "precision": held.precision,
             "compiled": compiled,
         }
-        storage.write_json(self._record(held.seed), sealed(record))
+        write_document(self._record(held.seed), record)
 
     def finished(self, seed: int) -> TrajectoryRecord | None:
         """The record of a seed, or None where it is not finished, of another identity, or lacks a snapshot."""
         path = self._record(seed)
         try:
-            record = parsed(TrajectoryRecord, storage.read_json(path), path)
+            record = read_document(TrajectoryRecord, path)
         except (FileNotFoundError, UserError):
             return None  # it is trained again
         return record if record["identity"] == self.identity and self._stored(record["snapshots"]) else None
@@ -147,9 +146,9 @@ class ExpertStore:
             raise UserError(f"{self.folder}: lacks trajectory {len(records)}; run the same command again")
         manifest = {"format_version": FORMAT_VERSION, "identity": self.identity, "trajectories": records, **about}
         path = storage.join(self.folder, MANIFEST)
-        storage.write_json(path, sealed(manifest))
+        write_document(path, manifest)
         storage.remove(self._checkpoint)
-        return parsed(ExpertsManifest, storage.read_json(path), path)
+        return read_document(ExpertsManifest, path)
 
     def _stored(self, snapshots: list[SnapshotEntry]) -> bool:
         return all(storage.exists(storage.join(self.folder, entry["file"])) for entry in snapshots)
@@ -172,7 +171,7 @@ def refuse_others(out: str, manifest: ExpertsManifest | None, settings: Mapping[
     if manifest is not None:
         held = manifest.get("settings", {})
     elif storage.exists(path):
-        held = parsed(dict[str, Any], storage.read_json(path), path)["settings"]
+        held = read_document(dict[str, Any], path)["settings"]
     else:
         return
     differing = differing_keys(held, settings)
@@ -194,13 +193,3 @@ def about(config: RunConfig, cache: PreparedDataset, settings: Mapping[str, Any]
         "std": list(std),
         "settings": settings,
     }
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    size = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + size])["__metadata__"]
-
-
-def _checksum(tensors: Mapping[str, torch.Tensor], text: str) -> str:
-    content = [tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)]
-    return storage.sha256(b"".join([text.encode(), *content]))

@@ -8,11 +8,22 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
+from pipeline.storage.objects import read_json, write_json
 
 T = TypeVar("T")
 SEAL = "checksum"
 
-_STRICT = ConfigDict(extra="allow", strict=False, allow_inf_nan=False)
+EXTENSIBLE = ConfigDict(extra="allow", strict=False, allow_inf_nan=False)
+
+
+def read_document(kind: type[T], path: str) -> T:
+    """The sealed document in a file, as ``parsed`` checks it. Raises FileNotFoundError, and UserError like ``parsed``."""
+    return parsed(kind, read_json(path), path)
+
+
+def write_document(path: str, value: Mapping[str, Any]) -> None:
+    """Writes a document with its checksum as indented JSON, visible at once."""
+    write_json(path, sealed(value))
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,13 +24,14 @@ from pipeline.data.prepare import prepare, require_images
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.provenance import commit, versions
+from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import FREE
 from pipeline.observability.progress import console, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.lease import Lease
 from pipeline.runtime.placement import Placement
 from pipeline.storage import s3
-from pipeline.storage.documents import parsed, sealed
+from pipeline.storage.documents import parsed, write_document
 from pipeline.tune.final_test import complete, tested
 from pipeline.tune.page import write_page
 from pipeline.tune.results import (
@@ -96,8 +97,8 @@ def _tune(
     session.start(config.resources)
     # What one trial needs is settled before anything is decoded.
     placement = nodes.placement(replace(measured, resources=_without_groups(config)), wanted.trials)
-    task = _task(measured, prepare(measured, out), out, placement)
-    storage.write_json(storage.join(out, FILE), sealed(_search_record(config, space, wanted, task, out)))
+    task = _task(measured, prepare(measured, RunFolder(out)), out, placement)
+    write_document(storage.join(out, FILE), _search_record(config, space, wanted, task, out))
     _say_plan(task, space, placement, wanted)
     trials = grid_size(space) if config.tune.searcher == "grid" else wanted.trials
     search(config, task, space, out, placement, trials=trials, time_budget_s=wanted.time_budget_s, moved=moved)
@@ -120,15 +121,14 @@ def _tune(
     return held
 
 
-def _task(measured: RunConfig, cache_folder: str, out: str, placement: Placement) -> TrialTask:
-    cache = PreparedDataset(cache_folder, measured.data)
-    counts = [entry["train"]["rows"] for entry in cache.classes]
+def _task(measured: RunConfig, dataset: PreparedDataset, out: str, placement: Placement) -> TrialTask:
+    counts = [entry["train"]["rows"] for entry in dataset.classes]
     labels = chosen_classes(counts, measured.tune.classes, measured.tune.seed)
-    require_images(measured, {cache.classes[label]["name"]: counts[label] for label in labels})
+    require_images(measured, {dataset.classes[label]["name"]: counts[label] for label in labels})
     return TrialTask(
         config=measured,
         out=storage.join(out, "trials"),
-        cache=cache_folder,
+        cache=dataset.folder,
         labels=labels,
         rungs=trial_rungs(measured),
         threads=placement.threads,

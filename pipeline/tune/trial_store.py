@@ -19,10 +19,9 @@ from typing_extensions import TypedDict
 
 from m3d import CondenseState
 from pipeline import storage
-from pipeline.condense.group_store import GroupStore
 from pipeline.errors import UserError
-from pipeline.formats.condense_checkpoint import snapshot
-from pipeline.storage.documents import parsed, sealed
+from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
+from pipeline.storage.documents import read_document, write_document
 
 FILE = "record.json"
 OUTCOMES = ("running", "finished", "stopped", "failed", "lost")
@@ -95,7 +94,7 @@ class TrialFolder:
 
     def __init__(self, root: str, key: str) -> None:
         self.path, self.key = storage.join(root, key), key
-        self._ledger = GroupStore(self.path, key)
+        self._checkpoint = storage.join(self.path, "checkpoints", "group-00000.safetensors")
 
     def begin(self, values: Mapping[str, Any]) -> Trial:
         """What is there, or a new record. A trial that was lost runs again."""
@@ -108,7 +107,7 @@ class TrialFolder:
         """The record, or None where there is none or it is damaged: the trial is then made again."""
         path = storage.join(self.path, FILE)
         try:
-            held = parsed(_TrialRecord, storage.read_json(path), path)
+            held = read_document(_TrialRecord, path)
         except (FileNotFoundError, UserError):
             return None
         rungs = tuple(Rung(**{**entry, "accuracies": tuple(entry["accuracies"])}) for entry in held["rungs"])
@@ -124,7 +123,7 @@ class TrialFolder:
 
     def write(self, trial: Trial) -> Trial:
         """Stores the record, and returns it."""
-        storage.write_json(storage.join(self.path, FILE), sealed(json.loads(json.dumps(asdict(trial)))))
+        write_document(storage.join(self.path, FILE), json.loads(json.dumps(asdict(trial))))
         return trial
 
     def settle(self, outcome: str, why: str = "") -> Trial | None:
@@ -134,11 +133,11 @@ class TrialFolder:
 
     def save(self, state: CondenseState) -> None:
         """Stores the state of the condensation."""
-        self._ledger.save_checkpoint(0, snapshot(state))
+        write_checkpoint(self._checkpoint, snapshot(state), self.key)
 
     def load(self) -> CondenseState | None:
         """The stored state, on the CPU, or None."""
-        return self._ledger.load_checkpoint(0)
+        return read_checkpoint(self._checkpoint, self.key)
 
     def forget_state(self) -> None:
         """Removes the stored state, whose trial goes on no more."""

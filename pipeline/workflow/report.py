@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.evaluate.dd_ranking import known, scores
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
-from pipeline.formats.run_record import RunRecord, read_run
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.run_record import RunRecord
 from pipeline.observability.progress import say
 
 COLUMNS = 10
@@ -35,7 +36,7 @@ def report(out: str) -> None:
     Raises:
         UserError: the set is not finished.
     """
-    record = read_run(out)
+    record = RunFolder(out).read_record()
     if record is None:
         raise UserError(f"{out}: holds no run (no config.json)")
     held = load_condensed(out, decode=False, normalise=False)

@@ -1,4 +1,4 @@
-"""The stages in order. Each does only what is missing, so repeating a command goes on where it ended."""
+"""The stages in order. Each does only what is missing, so the same command resumes an interrupted run."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from m3d.config import SETS
 from pipeline import storage
-from pipeline.condense.group_store import GroupStore
 from pipeline.condense.stage import condense
 from pipeline.config.parsing import from_dict, with_settings
 from pipeline.config.run_config import RunConfig
@@ -23,7 +22,7 @@ from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.peer_files import is_peer
-from pipeline.formats.run_record import check_same_run, read_run
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import console, say
 from pipeline.pretrain.reader import read_experts, teacher_checksum
@@ -35,176 +34,165 @@ from pipeline.workflow.report import is_reported, report
 
 
 def run_all(config: RunConfig, out: str) -> None:
-    """prepare, condense, evaluate and report; a finished run says so and does nothing."""
-    out = storage.absolute(out)
-    if _condensed(config, out) and _evaluated(config, out) and is_reported(out):
-        say(f"{out}: this run is finished; nothing to do")
+    """Prepares, condenses, evaluates and reports; does nothing for a finished run."""
+    folder = RunFolder.at(out)
+    if _condensed(config, folder) and _evaluated(config, folder) and is_reported(folder.path):
+        say(f"{folder}: this run is finished; nothing to do")
         return
-    if config.evaluate.labels == "soft" and read_experts(out, config.pretrain.architecture) is None:
-        raise without_teacher(config, out)  # said before hours of condensing
-    with _held(out):
-        _condense(config, out)
-        if not _evaluated(config, out):
-            evaluate(config, out, _class_shards(config, out))
-        report(out)
+    if config.evaluate.labels == "soft" and read_experts(folder.path, config.pretrain.architecture) is None:
+        raise without_teacher(config, folder.path)  # before hours of condensing
+    with _leased(folder):
+        _condense(config, folder)
+        if not _evaluated(config, folder):
+            evaluate(config, folder, _class_shards(config, folder))
+        report(folder.path)
 
 
 def run_prepare(config: RunConfig, out: str) -> None:
-    """The class shards alone."""
+    """Makes the class shards alone."""
     _use(config)
-    out = storage.absolute(out)
-    with _held(out):
-        prepare(config, out)
+    folder = RunFolder.at(out)
+    with _leased(folder):
+        prepare(config, folder)
 
 
 def run_pretrain(config: RunConfig, out: str) -> None:
-    """Networks trained on the whole training set, in a run's folder or in one of their own."""
+    """Trains networks on the whole training set, in a run's folder or in one of their own."""
     _use(config)
     check_architecture(config.pretrain.architecture, "pretrain.architecture", config)
-    out = storage.absolute(out)
-    record = read_run(out)
+    folder = RunFolder.at(out)
+    record = folder.read_record()
     if record is not None:
-        check_same_run(out, record, config)
-    with _held(out):
-        folder = _class_shards(config, out)
-        trained, shares = pretrain(config, out, folder)
-        row = whole_set_row(config, out, PreparedDataset(folder, config.data), trained, shares)
+        folder.require_same_run(record, config)
+    with _leased(folder):
+        dataset = _class_shards(config, folder)
+        trained, shares = pretrain(config, folder, dataset)
+        row = whole_set_row(config, folder.path, dataset, trained, shares)
         console().print(table([row], config.evaluate.on))
 
 
 def run_condense(config: RunConfig, out: str) -> None:
-    """prepare where it is missing, then condense."""
-    out = storage.absolute(out)
-    if _condensed(config, out):
-        say(f"condensed set: finished before, in {storage.join(out, 'condensed')}")
+    """Condenses; makes the class shards first if they are missing."""
+    folder = RunFolder.at(out)
+    if _condensed(config, folder):
+        say(f"condensed set: finished before, in {folder.condensed}")
         return
-    with _held(out):
-        _condense(config, out)
+    with _leased(folder):
+        _condense(config, folder)
 
 
 def run_evaluate(
-    given: str, settings: Sequence[str] = (), sets: Sequence[str] | None = None, data: str | None = None
+    path: str, settings: Sequence[str] = (), sets: Sequence[str] | None = None, data: str | None = None
 ) -> None:
-    """evaluate the condensed set of a run's folder, or a condensed set in a folder of its own.
+    """Evaluates the condensed set of a run's folder, or a condensed set in a folder of its own.
 
     Args:
-        given: the folder.
+        path: the folder.
         settings: changes of evaluate.*, resources.* and storage.*, as ``--set`` takes them.
-        sets: what is compared; every set but the whole one when not given.
+        sets: which training sets to compare. Defaults to every set but ``whole``.
         data: where the real images are, for a condensed set in a folder of its own.
     """
-    out, config = evaluated_run(given)
+    folder, config = evaluated_run(path)
     config = with_settings(config, settings)
     names = tuple(sets) if sets else tuple(name for name in SETS if name != "whole")
     config = replace(config, evaluate=replace(config.evaluate, sets=names))
     if data is not None:
-        if read_run(out) is not None:
-            raise UserError(f"--data {data}: {out} is a run and keeps its own class shards; leave --data out")
+        if folder.read_record() is not None:
+            raise UserError(f"--data {data}: {folder} is a run and keeps its own class shards; leave --data out")
         config = replace(config, data=replace(config.data, path=storage.absolute(data)))
     _use(config)
-    with _held(out):
-        folder = _class_shards(config, out)
-        require_same_classes(out, PreparedDataset(folder, config.data))
-        evaluate(config, out, folder)
+    with _leased(folder):
+        dataset = _class_shards(config, folder)
+        require_same_classes(folder, dataset)
+        evaluate(config, folder, dataset)
 
 
-def evaluated_run(given: str) -> tuple[str, RunConfig]:
+def evaluated_run(path: str) -> tuple[RunFolder, RunConfig]:
     """The folder that evaluation.json belongs to, and its configuration: of a run, or of a condensed set alone.
 
     Raises:
         UserError: it is neither, or its condensed set is not finished.
     """
-    out = storage.absolute(given)
-    if read_run(out) is None and storage.exists(storage.join(out, MANIFEST)):
-        above, _, name = out.rpartition("/")
-        if name != "condensed" or read_run(above) is None:
-            origin = storage.join(out, MANIFEST)
-            held = read_manifest(out).get("config")
-            if not isinstance(held, dict):
+    folder = RunFolder.at(path)
+    if folder.read_record() is None and storage.exists(folder.file(MANIFEST)):
+        parent, _, name = folder.path.rpartition("/")
+        if name != "condensed" or RunFolder(parent).read_record() is None:
+            origin, stored = folder.file(MANIFEST), read_manifest(folder.path).get("config")
+            if not isinstance(stored, dict):
                 raise UserError(f"{origin}: does not say with which settings it was made, so it cannot be evaluated")
-            return out, from_dict(held, origin=origin)
-        out = above
-    config = stored_config(out)
-    if not GroupStore(out, "").committed():
+            return folder, from_dict(stored, origin=origin)
+        folder = RunFolder(parent)
+    config = folder.read_config()
+    if not folder.is_committed():
         raise UserError(
-            f"{out}: its condensed set is not finished; finish it with `python -m pipeline condense` and the run's settings"
+            f"{folder}: its condensed set is not finished; finish it with `python -m pipeline condense` and the run's settings"
         )
-    return out, config
+    return folder, config
 
 
-def require_same_classes(out: str, cache: PreparedDataset) -> None:
-    """Raises UserError where the condensed set and the class shards are of different data."""
-    manifest = read_manifest(condensed_folder(out))
-    ours, theirs = ([entry["name"] for entry in held] for held in (manifest["classes"], cache.classes))
-    if ours != theirs or list(manifest["shape"]) != list(cache.manifest["shape"]):
+def require_same_classes(folder: RunFolder, dataset: PreparedDataset) -> None:
+    """Raises UserError if the condensed set and the class shards are of different data."""
+    manifest = read_manifest(condensed_folder(folder.path))
+    ours, theirs = ([entry["name"] for entry in classes] for classes in (manifest["classes"], dataset.classes))
+    if ours != theirs or list(manifest["shape"]) != list(dataset.manifest["shape"]):
         raise UserError(
-            f"{out}: its condensed set has {len(ours)} classes of {list(manifest['shape'])}, the class shards in {cache.folder} "
-            f"have {len(theirs)} of {list(cache.manifest['shape'])}, or they are named otherwise; give the data that it was made of"
+            f"{folder}: its condensed set has {len(ours)} classes of {list(manifest['shape'])}, the class shards in {dataset.folder} "
+            f"have {len(theirs)} of {list(dataset.manifest['shape'])}, or they are named otherwise; give the data that it was made of"
         )
 
 
-def run_compare(given: Sequence[str], config: RunConfig | None, settings: Sequence[str], out: str | None) -> None:
-    """compare condensed sets on the data of the first run among them, or on that of a configuration.
+def run_compare(paths: Sequence[str], config: RunConfig | None, settings: Sequence[str], out: str | None) -> None:
+    """Compares condensed sets on the data of the first run among them, or on that of a configuration.
 
     Args:
-        given: runs, condensed sets and files of other projects.
-        config: names the data where it is not that of a run; its class shards go below ``out`` then.
+        paths: runs, condensed sets and files of other projects.
+        config: names the data if it is not that of a run; its class shards go below ``out`` then.
         settings: changes of evaluate.* and resources.*.
         out: folder of comparison.json.
     """
-    if len(given) < 2:
+    if len(paths) < 2:
         raise UserError("compare: given one set; name two or more")
-    home = storage.absolute(out) if out else None
+    home = RunFolder.at(out) if out else None
     if config is not None:
         if home is None:
             raise UserError("--out: needed with --preset or --config; class shards and comparison.json are kept there")
         config = with_settings(config, settings)
         _use(config)
-        with _held(home):
-            folder = prepare(config, home)
-            compare(given, config, folder, home)
+        with _leased(home):
+            compare(paths, config, prepare(config, home), home)
         return
-    runs = [one for one in given if not is_peer(one) and read_run(evaluated_run(one)[0]) is not None]
+    runs = [path for path in paths if not is_peer(path) and evaluated_run(path)[0].read_record() is not None]
     if not runs:
         raise UserError("compare: none of the sets is a run with class shards; name the data by --preset and --data")
     base, stored = evaluated_run(runs[0])
     config = with_settings(stored, settings)
     _use(config)
-    folder = _class_shards(config, base)
+    dataset = _class_shards(config, base)
     if home is None:
-        compare(given, config, folder)
+        compare(paths, config, dataset)
     else:
-        with _held(home):
-            compare(given, config, folder, home)
+        with _leased(home):
+            compare(paths, config, dataset, home)
 
 
 def run_report(out: str, settings: Sequence[str] = ()) -> None:
-    """grid.png and report.html of a run's folder; ``settings`` are storage.* that differ from its own."""
-    out = storage.absolute(out)
-    s3.use(with_settings(stored_config(out), settings).storage)
-    with _held(out):
-        report(out)
-
-
-def stored_config(out: str) -> RunConfig:
-    """The configuration that a run's folder was made with. Raises UserError where it is no run's folder."""
-    record = read_run(out)
-    if record is None:
-        what = "holds no run (no config.json)" if storage.exists(out) else "does not exist"
-        raise UserError(f"{out}: {what}; give the folder that was --out of `run` or `condense`")
-    return from_dict(record, origin=storage.join(out, "config.json"))
+    """Writes grid.png and report.html of a run's folder; ``settings`` are storage.* that differ from its own."""
+    folder = RunFolder.at(out)
+    s3.use(with_settings(folder.read_config(), settings).storage)
+    with _leased(folder):
+        report(folder.path)
 
 
 @contextlib.contextmanager
-def _held(out: str) -> Iterator[None]:
-    """The run's folder, this driver's alone; in the end its logs are written and repeated requests are told."""
-    with Lease(out) as lease:
+def _leased(folder: RunFolder) -> Iterator[None]:
+    """Leases the folder to this driver alone; at the end writes its logs and reports repeated requests."""
+    with Lease(folder.path) as lease:
         try:
             yield
         except BaseException:
             if lease.lost:
                 jsonl_log.forget()
-            with contextlib.suppress(UserError, FailedError):  # what came first is what is told
+            with contextlib.suppress(UserError, FailedError):  # the first error is the one that is reported
                 jsonl_log.flush()
             raise
         else:
@@ -215,51 +203,51 @@ def _held(out: str) -> Iterator[None]:
 
 
 def _use(config: RunConfig) -> None:
-    """Makes the settings of the storage hold, and refuses those that do not fit each other. Raises UserError."""
+    """Activates the storage settings and checks that all settings fit each other. Raises UserError."""
     s3.use(config.storage)
     check(config)
 
 
-def _condense(config: RunConfig, out: str) -> None:
+def _condense(config: RunConfig, folder: RunFolder) -> None:
     # Asked again under the lease: another driver may have finished the set in between.
-    if not _condensed(config, out):
-        condense(config, out, _class_shards(config, out, condensing=True))
+    if not _condensed(config, folder):
+        condense(config, folder, _class_shards(config, folder, condensing=True))
 
 
-def _class_shards(config: RunConfig, out: str, *, condensing: bool = False) -> str:
-    """The folder of the class shards that the run began with, made anew where they are gone.
+def _class_shards(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -> PreparedDataset:
+    """The class shards that the run began with, made again if they are gone.
 
     Raises:
-        UserError: they are gone and the source is no longer what it was.
+        UserError: they are gone and the source has changed.
     """
-    record = read_run(out)
+    record = folder.read_record()
     if record is None:
-        return prepare(config, out, condensing=condensing)
-    folder = record["resolved"]["class_shards"]
-    if storage.exists(storage.join(folder, MANIFEST)):
-        return folder
-    made = prepare(config, out, condensing=condensing)
-    if made.rsplit("/", 1)[-1] != folder.rsplit("/", 1)[-1]:
+        return prepare(config, folder, condensing=condensing)
+    shards = record["resolved"]["class_shards"]
+    if storage.exists(storage.join(shards, MANIFEST)):
+        return PreparedDataset(shards, config.data)
+    made = prepare(config, folder, condensing=condensing)
+    if made.key != shards.rsplit("/", 1)[-1]:
         raise UserError(
-            f"{out}: the source changed since this run began, and its class shards are gone; choose another --out"
+            f"{folder}: the source changed since this run began, and its class shards are gone; choose another --out"
         )
     return made
 
 
-def _evaluated(config: RunConfig, out: str) -> bool:
-    origins = {"condensed_set": read_manifest(storage.join(out, "condensed"))[SEAL]}
+def _evaluated(config: RunConfig, folder: RunFolder) -> bool:
+    origins = {"condensed_set": folder.read_manifest()[SEAL]}
     if config.evaluate.labels == "soft":
-        manifest = read_experts(out, config.pretrain.architecture)
+        manifest = read_experts(folder.path, config.pretrain.architecture)
         if manifest is not None:  # one that was deleted since makes no finished row unfinished
             origins["teacher"] = teacher_checksum(manifest)
-    return is_evaluated(config, out, origins)
+    return is_evaluated(config, folder.path, origins)
 
 
-def _condensed(config: RunConfig, out: str) -> bool:
-    """Whether the folder holds this run's finished set. Raises UserError where it holds another run."""
+def _condensed(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the folder holds this run's finished set. Raises UserError if it holds another run."""
     _use(config)
-    record = read_run(out)
+    record = folder.read_record()
     if record is None:
         return False
-    check_same_run(out, record, config)
-    return GroupStore(out, "").committed()
+    folder.require_same_run(record, config)
+    return folder.is_committed()

@@ -12,7 +12,8 @@ from pipeline.errors import UserError, listed
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import CondensedManifest, CondensedShard, read_manifest, read_shard
-from pipeline.formats.run_record import RunRecord, read_run
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.run_record import RunRecord
 from pipeline.pretrain.reader import FOLDER as EXPERTS
 from pipeline.pretrain.reader import ExpertsManifest, folder_of, load_snapshot, read_experts
 from pipeline.storage import s3
@@ -44,7 +45,7 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
         )
         raise UserError(f"{path}: {what}; give the folder that was --out of `run`, or the one that holds manifest.json")
     wrong: list[str] = []
-    record = _attempt(lambda: read_run(path), wrong) if is_run else None
+    record = _attempt(lambda: RunFolder(path).read_record(), wrong) if is_run else None
     only_networks = networks and not is_run and not holds_a_set(folder)
     manifest = None if only_networks else _attempt(lambda: _manifest(folder), wrong)
     checked = []

@@ -15,6 +15,7 @@ import torch
 from m3d import Augment, ClassImages, Condense, Condenser, CondenseState, Encoder, Kernel
 from pipeline.condense.group_store import Checkpoints, GroupStore
 from pipeline.config.run_config import Resources
+from pipeline.formats.run_folder import RunFolder
 
 SLICE_S = 10.0
 
@@ -44,7 +45,9 @@ def measure(folder: str, slices: int) -> dict[str, float]:
     for i, condenser in enumerate(condensers):  # the first iterations allocate
         for _ in range(3):
             states[i], _ = condenser.step(states[i])
-    checkpoints = Checkpoints(GroupStore(folder, "benchmark"), 0, Resources(checkpoint_every_s=SLICE_S), 0)
+    checkpoints = Checkpoints(
+        GroupStore(RunFolder.at(folder), "benchmark"), 0, Resources(checkpoint_every_s=SLICE_S), 0
+    )
     costs, stalled = [], 0.0
     for _ in range(slices):
         states[0], without, _ = _turn(condensers[0], states[0], None)

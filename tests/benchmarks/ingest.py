@@ -26,6 +26,7 @@ from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.data.decode_image import pixels
 from pipeline.data.prepare import prepare
+from pipeline.formats.run_folder import RunFolder
 from pipeline.runtime import session
 from tests.pipeline.support.images import encoded, smooth
 
@@ -87,7 +88,7 @@ def measure(data: str | None, images: int, rounds: int, folder: Path) -> dict[st
 
 def _prepared_s(config: RunConfig, out: Path, turn: int) -> float:
     began = time.perf_counter()
-    prepare(config, str(out / str(turn)))
+    prepare(config, RunFolder.at(out / str(turn)))
     return time.perf_counter() - began
 
 

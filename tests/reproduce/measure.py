@@ -14,7 +14,6 @@ from typing import Any
 
 from m3d import training_of
 from pipeline import storage
-from pipeline.condense.group_store import GroupStore
 from pipeline.condense.manifest import METHOD
 from pipeline.config.parsing import differing_keys, from_dict, to_dict, with_settings
 from pipeline.config.presets import preset
@@ -22,7 +21,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.evaluate.dd_ranking import known, scores
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.provenance import versions
-from pipeline.formats.run_record import read_run
+from pipeline.formats.run_folder import RunFolder
 from tests.reproduce.cells import Cell, OutOfTimeError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
@@ -80,7 +79,7 @@ def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: f
     """
     taken = taken_over(cell, data, runs)
     out = taken or work / cell.name
-    if not (taken and GroupStore(str(out), "").committed()):
+    if not (taken and RunFolder.at(out).is_committed()):
         arguments = condense_command(cell, data, str(data), str(out))
         if taken:  # its own record says where its images lie
             arguments = ["condense", "--config", str(out / "config.json"), "--out", str(out)]
@@ -97,7 +96,7 @@ def taken_over(cell: Cell, data: Path | None, runs: Path | None) -> Path | None:
         return None
     wanted = _deciding(config_of(cell, data))
     for folder in [runs, *sorted(path for path in runs.iterdir() if path.is_dir())]:
-        record = read_run(str(folder))
+        record = RunFolder.at(folder).read_record()
         if record is not None:
             held = _deciding(from_dict(record, origin=str(folder)))
             if not differing_keys(held, wanted):
@@ -143,7 +142,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
     """The file of a finished cell: without a path, a host or a time."""
-    record = read_run(str(out))
+    record = RunFolder.at(out).read_record()
     assert record is not None
     config, resolved = from_dict(record, origin=str(out)), record["resolved"]
     asked = [

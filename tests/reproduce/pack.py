@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config.parsing import from_dict
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
-from pipeline.formats.run_record import read_run
+from pipeline.formats.run_folder import RunFolder
 from tests.reproduce.alone_cell import replace_file
 from tests.reproduce.packed import checksum
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 def cache_of(run: str) -> PreparedDataset:
     """The class shards of a run. Raises UserError where they are not all of CIFAR-10's."""
-    record = read_run(run)
+    record = RunFolder.at(run).read_record()
     if record is None:
         raise UserError(f"{run}: is no run's folder (it has no config.json)")
     data = from_dict(record, origin=run).data

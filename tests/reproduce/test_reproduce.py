@@ -17,7 +17,7 @@ from pipeline.config.parsing import with_settings
 from pipeline.config.presets import PRESETS
 from pipeline.evaluate.results import Scored, row_of, write_rows
 from pipeline.formats.condensed_reader import read_manifest
-from pipeline.formats.run_record import write_record
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
 from tests.reproduce import __main__ as tool
@@ -69,7 +69,7 @@ def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished and evaluated run of the small digits, which the small cell is told to condense."""
     config = small_config(iterations=2)
     cache = condensed_run(config, out)
-    write_record(str(out), new_record(config, cache, placement_of(config)))
+    RunFolder.at(out).write_record(new_record(config, cache, placement_of(config)))
     seal = read_manifest(str(out / "condensed"))["checksum"]
     for name, right in (("condensed", 3), ("random", 2), ("class_mean", 1)):
         line = [right, 4 - right]

@@ -112,8 +112,8 @@ def test_three_deaths_fail_the_group_and_spare_the_others(tmp_path: Path) -> Non
     assert isinstance(failed[0], FailedError)
     assert "lost its actor 3 times" in str(failed[0])
     assert emit.kinds(0).count("lost") == 3
-    assert GroupStore(task.out, task.identity).finished(1)
-    assert not GroupStore(task.out, task.identity).finished(0)
+    assert GroupStore(task.folder, task.identity).finished(1)
+    assert not GroupStore(task.folder, task.identity).finished(0)
 
 
 def test_a_mistake_is_not_retried(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_an_interrupt_saves_checkpoints_and_the_next_call_goes_on(tmp_path: Path
     with pytest.raises(Interrupted):
         run(task, config, emit)
     assert signal.getsignal(number) is before
-    saved = GroupStore(task.out, task.identity).load_checkpoint(0)
+    saved = GroupStore(task.folder, task.identity).load_checkpoint(0)
     assert saved is not None
     assert saved.iteration > 0
     again = Recorder()

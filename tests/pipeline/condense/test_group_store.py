@@ -13,7 +13,8 @@ from pipeline.condense.group_store import GroupStore
 from pipeline.errors import FailedError, UserError
 from pipeline.formats.condense_checkpoint import snapshot
 from pipeline.formats.condensed_writer import condensed_shard
-from pipeline.formats.run_record import read_run, refuse_another
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.run_record import refuse_another
 
 CLASSES = [{"label": 0, "wnid": "", "name": "a"}, {"label": 1, "wnid": "", "name": "b"}]
 
@@ -34,7 +35,7 @@ def shard_bytes(value: float = 0.5) -> memoryview:
 
 
 def test_checkpoint_comes_back(tmp_path: Path) -> None:
-    ledger = GroupStore(str(tmp_path), "id")
+    ledger = GroupStore(RunFolder.at(tmp_path), "id")
     ledger.save_checkpoint(3, state())
     back = ledger.load_checkpoint(3)
     assert back is not None
@@ -44,16 +45,16 @@ def test_checkpoint_comes_back(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_identity_or_group_is_none(tmp_path: Path) -> None:
-    GroupStore(str(tmp_path), "id").save_checkpoint(3, state())
-    assert GroupStore(str(tmp_path), "other").load_checkpoint(3) is None
-    assert GroupStore(str(tmp_path), "id").load_checkpoint(2) is None
+    GroupStore(RunFolder.at(tmp_path), "id").save_checkpoint(3, state())
+    assert GroupStore(RunFolder.at(tmp_path), "other").load_checkpoint(3) is None
+    assert GroupStore(RunFolder.at(tmp_path), "id").load_checkpoint(2) is None
 
 
 @settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_checkpoint_is_not_used(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("damaged")
-    ledger = GroupStore(str(folder), "id")
+    ledger = GroupStore(RunFolder.at(folder), "id")
     ledger.save_checkpoint(0, state())
     path = folder / "checkpoints" / "group-00000.safetensors"
     whole = bytearray(path.read_bytes())
@@ -80,18 +81,18 @@ def test_snapshot_is_a_copy() -> None:
 
 
 def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
-    ledger = GroupStore(str(tmp_path), "id")
+    ledger = GroupStore(RunFolder.at(tmp_path), "id")
     ledger.save_checkpoint(0, state())
     ledger.finish_group(0, shard_bytes(), 2)
     assert ledger.finished(0)
-    assert not GroupStore(str(tmp_path), "other").finished(0)
+    assert not GroupStore(RunFolder.at(tmp_path), "other").finished(0)
     assert ledger.load_checkpoint(0) is None
 
 
 def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import storage
 
-    ledger, written = GroupStore(str(tmp_path), "id"), []
+    ledger, written = GroupStore(RunFolder.at(tmp_path), "id"), []
     for group in range(2):
         ledger.finish_group(group, shard_bytes(group / 2), 2)
     original = storage.write_bytes
@@ -103,18 +104,18 @@ def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pyt
 
 
 def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path) -> None:
-    ledger = GroupStore(str(tmp_path), "id")
+    ledger = GroupStore(RunFolder.at(tmp_path), "id")
     ledger.finish_group(0, shard_bytes(), 2)
     path = tmp_path / "checkpoints" / "group-00000.shard.arrow"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(FailedError, match="groups 0 are not what was written; run the same command again"):
         ledger.commit(1, {})
-    assert not ledger.committed()
+    assert not ledger.folder.is_committed()
     assert not ledger.finished(0)
 
 
 def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
-    ledger = GroupStore(str(tmp_path), "id")
+    ledger = GroupStore(RunFolder.at(tmp_path), "id")
     ledger.finish_group(0, shard_bytes(), 2)
     described = {
         "images_per_class": 1,
@@ -125,20 +126,20 @@ def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
         "classes": CLASSES,
     }
     ledger.commit(1, described)
-    assert ledger.committed()
+    assert ledger.folder.is_committed()
     assert not ledger.finished(0)  # its shard has moved: without the set it must be made again
     (tmp_path / "condensed" / "shard-00000.arrow").unlink()
-    assert not ledger.committed()
+    assert not ledger.folder.is_committed()
 
 
 def test_read_run(tmp_path: Path) -> None:
-    assert read_run(str(tmp_path)) is None
+    assert RunFolder.at(tmp_path).read_record() is None
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config\.json: is damaged"):
-        read_run(str(tmp_path))
+        RunFolder.at(tmp_path).read_record()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        read_run(str(tmp_path))
+        RunFolder.at(tmp_path).read_record()
 
 
 def test_refuse_another_names_the_keys() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pipeline.condense.stage import condense
 from pipeline.formats import provenance
 from pipeline.formats.provenance import joined
-from pipeline.formats.run_record import read_run
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.runs import prepared, small_config
 
 
@@ -26,8 +26,8 @@ def test_a_record_names_every_commit_that_had_a_part(tmp_path: Path, monkeypatch
 
     def run_at(commit: str) -> str:
         monkeypatch.setattr(provenance, "commit", lambda: commit)
-        condense(config, str(tmp_path), cache.folder)
-        held = read_run(str(tmp_path))
+        condense(config, RunFolder.at(tmp_path), cache)
+        held = RunFolder.at(tmp_path).read_record()
         assert held is not None
         return held.get("commit") or ""
 

@@ -12,6 +12,7 @@ from pipeline.config.run_config import Data, RunConfig
 from pipeline.data.prepare import prepare
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.images import number_of, picture, write_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -28,7 +29,7 @@ def written(folder: str) -> dict[str, int]:
 
 
 def test_shards_are_below_the_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = prepare(config_of(folder), str(tmp_path / "run"))
+    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
     assert Path(made).parent == tmp_path / "run" / "class-shards"
     files = [
         f"{split}-{label:05d}{end}" for split in ("test", "train") for label in range(3) for end in (".arrow", ".json")
@@ -41,20 +42,20 @@ def test_shards_are_below_the_run(folder: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_the_second_time_nothing_is_decoded(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = prepare(config_of(folder), str(tmp_path / "run"))
+    first = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
     before = written(first)
     capsys.readouterr()
-    assert prepare(config_of(folder), str(tmp_path / "run")) == first
+    assert prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder == first
     assert written(first) == before
     assert "reused from" in capsys.readouterr().out
 
 
 def test_what_is_there_is_not_made_again(folder: Path, tmp_path: Path) -> None:
-    made = prepare(config_of(folder), str(tmp_path / "run"))
+    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
     before = written(made)
     for name in ("manifest.json", "train-00001.json"):
         Path(made, name).unlink()
-    assert prepare(config_of(folder), str(tmp_path / "run")) == made
+    assert prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder == made
     after = written(made)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"manifest.json"} | {f"{s}-00001{e}" for s in ("train", "test") for e in (".arrow", ".json")}
@@ -62,10 +63,10 @@ def test_what_is_there_is_not_made_again(folder: Path, tmp_path: Path) -> None:
 
 def test_data_cache_is_shared_between_runs(folder: Path, tmp_path: Path) -> None:
     config = config_of(folder, cache=str(tmp_path / "shared"))
-    first = prepare(config, str(tmp_path / "run1"))
+    first = prepare(config, RunFolder.at(tmp_path / "run1")).folder
     before = written(first)
     assert Path(first).parent == tmp_path / "shared"
-    assert prepare(config, str(tmp_path / "run2")) == first
+    assert prepare(config, RunFolder.at(tmp_path / "run2")).folder == first
     assert written(first) == before
     assert not (tmp_path / "run1").exists()
 
@@ -74,7 +75,7 @@ def test_a_bad_image_is_the_persons_and_leaves_whole_files(folder: Path, tmp_pat
     bad = folder / "train" / "cat" / "004.png"
     bad.write_bytes(bad.read_bytes()[:-50])
     with pytest.raises(UserError) as caught:
-        prepare(config_of(folder), str(tmp_path / "run"))
+        prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
     assert str(bad) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     left = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
@@ -89,22 +90,22 @@ def test_after_a_repair_the_rest_is_made(folder: Path, tmp_path: Path) -> None:
     whole = bad.read_bytes()
     bad.write_bytes(bytes(len(whole)))
     with pytest.raises(UserError):
-        prepare(config_of(folder), str(tmp_path / "run"))
+        prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
     bad.write_bytes(whole)
-    made = prepare(config_of(folder), str(tmp_path / "run"))
+    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
     assert len(PreparedDataset(made, Data()).test_set().labels) == 12
 
 
 def test_skipped_images_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "train" / "bee" / "003.png").write_bytes(b"")
-    prepare(config_of(folder, on_bad_image="skip"), str(tmp_path / "run"))
+    prepare(config_of(folder, on_bad_image="skip"), RunFolder.at(tmp_path / "run"))
     said = capsys.readouterr().out
     assert "1 images could not be decoded and were skipped: train/bee/003.png" in said
 
 
 def test_a_cut_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / "images", {"": 10})
-    prepare(config_of(folder), str(tmp_path / "run"))
+    prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
     assert "20% of every class was cut from train" in capsys.readouterr().out
 
 
@@ -112,7 +113,7 @@ def test_a_relative_path_means_the_same_to_the_workers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = prepare(config_of(Path("images")), "run")
+    made = prepare(config_of(Path("images")), RunFolder.at("run")).folder
     assert Path(made).is_absolute()
     assert len(PreparedDataset(made, Data()).classes) == 3
 
@@ -121,8 +122,8 @@ def test_a_relative_path_means_the_same_to_the_workers(
 def test_too_few_images_are_told_before_decoding(folder: Path, tmp_path: Path, enough: bool) -> None:
     config = config_of(folder, validation_fraction=0.0 if enough else 0.8)
     if enough:
-        prepare(config, str(tmp_path / "run"), condensing=True)
+        prepare(config, RunFolder.at(tmp_path / "run"), condensing=True)
         return
     with pytest.raises(UserError, match="'ant': has 2 training images, needed 4"):
-        prepare(config, str(tmp_path / "run"), condensing=True)
+        prepare(config, RunFolder.at(tmp_path / "run"), condensing=True)
     assert not (tmp_path / "run").exists()

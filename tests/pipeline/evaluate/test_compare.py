@@ -11,7 +11,7 @@ import torch
 from pipeline.condense.manifest import new_record
 from pipeline.evaluate.intervals import estimate
 from pipeline.formats.condensed_reader import load_condensed
-from pipeline.formats.run_record import write_record
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.conftest import Told
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
@@ -24,7 +24,7 @@ def made(out: Path, *settings: str) -> Path:
     """A whole run of the small digits, without an evaluation."""
     config = small_config(*settings, iterations=3)
     cache = condensed_run(config, out)
-    write_record(str(out), new_record(config, cache, placement_of(config)))
+    RunFolder.at(out).write_record(new_record(config, cache, placement_of(config)))
     return out
 
 

@@ -14,6 +14,7 @@ from pipeline.evaluate.results import read_rows
 from pipeline.evaluate.soft_labels import probabilities
 from pipeline.evaluate.stage import evaluate
 from pipeline.evaluate.training_sets import set_of_run
+from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain import reader
 from pipeline.workflow import run
 from pipeline.workflow.run import run_all
@@ -35,7 +36,7 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     cache = condensed_run(hard, tmp_path)
     soft = with_settings(hard, ["evaluate.labels=soft"])
     with pytest.raises(UserError, match=r"evaluate.labels=soft: .* has no convnet1 trained on these images") as error:
-        evaluate(soft, str(tmp_path), cache.folder)
+        evaluate(soft, RunFolder.at(tmp_path), cache)
     _parser().parse_args(str(error.value).split("`")[1].split()[3:])
     with pytest.raises(UserError, match=r"evaluate.labels=soft"):
         run_all(soft, str(tmp_path / "new"))  # before anything is condensed
@@ -44,8 +45,8 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     held = set_of_run("condensed", soft, str(tmp_path), cache.folder, 0)
     teacher = reader.trained_network(str(tmp_path), manifest)
     assert torch.equal(held.labels, teacher(held.images).softmax(1).detach())
-    evaluate(hard, str(tmp_path), cache.folder)
-    rows = evaluate(soft, str(tmp_path), cache.folder)
+    evaluate(hard, RunFolder.at(tmp_path), cache)
+    rows = evaluate(soft, RunFolder.at(tmp_path), cache)
     assert [(row["set"], row["labels"], row["teacher"]) for row in rows] == [
         ("condensed", "soft", reader.teacher_checksum(manifest)),
         ("random", "soft", reader.teacher_checksum(manifest)),
@@ -53,16 +54,16 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     labels = [(row["set"], row["labels"]) for row in read_rows(str(tmp_path))]
     assert sorted(labels) == [("condensed", "hard"), ("condensed", "soft"), ("random", "hard"), ("random", "soft")]
     before = read_rows(str(tmp_path))
-    assert evaluate(soft, str(tmp_path), cache.folder) == rows
+    assert evaluate(soft, RunFolder.at(tmp_path), cache) == rows
     assert read_rows(str(tmp_path)) == before
-    assert run._evaluated(soft, str(tmp_path))
+    assert run._evaluated(soft, RunFolder.at(tmp_path))
     trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), cache)
-    assert run._evaluated(soft, str(tmp_path))  # by the same teacher
+    assert run._evaluated(soft, RunFolder.at(tmp_path))  # by the same teacher
     (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
-    assert run._evaluated(soft, str(tmp_path))  # which is no longer there
+    assert run._evaluated(soft, RunFolder.at(tmp_path))  # which is no longer there
     trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
-    assert not run._evaluated(soft, str(tmp_path))  # another teacher
-    assert run._evaluated(hard, str(tmp_path))
+    assert not run._evaluated(soft, RunFolder.at(tmp_path))  # another teacher
+    assert run._evaluated(hard, RunFolder.at(tmp_path))
 
 
 def test_probabilities_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from pipeline.evaluate.stage import evaluate
 from pipeline.evaluate.training_sets import set_of_run, training_set
 from pipeline.formats.condensed_reader import read_manifest
 from pipeline.formats.provenance import commit
-from pipeline.formats.run_record import write_record
+from pipeline.formats.run_folder import RunFolder
 from pipeline.runtime.tasks import results
 from pipeline.storage.documents import sealed
 from tests.pipeline.support.runs import EXECUTION, condensed_images, placement_of, prepared, small_config, task_of
@@ -39,7 +39,7 @@ def condensed_run(config: RunConfig, out: Path) -> PreparedDataset:
     for group in range(2):
         list(worker.condense(group, EXECUTION))
     record = new_record(config, cache, placement_of(config))
-    GroupStore(str(out), worker.task.identity).commit(2, condensed_manifest(config, cache, record))
+    GroupStore(RunFolder.at(out), worker.task.identity).commit(2, condensed_manifest(config, cache, record))
     return cache
 
 
@@ -108,7 +108,7 @@ def test_moments_of_the_cache_are_those_of_all_training_pixels(tmp_path: Path) -
 def test_evaluate_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small_config()
     cache = condensed_run(config, tmp_path)
-    rows = evaluate(config, str(tmp_path), cache.folder)
+    rows = evaluate(config, RunFolder.at(tmp_path), cache)
     assert [row["set"] for row in rows] == ["condensed", "random", "mosaic"]
     for row in rows:
         assert row["seeds"] == [0, 1]
@@ -124,7 +124,7 @@ def test_evaluate_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert not is_evaluated(small_config(other), str(tmp_path), {"condensed_set": seal})
     assert "condensed" in capsys.readouterr().out
     (tmp_path / "evaluation.json").write_text(json.dumps({"results": rows[1:]}))
-    again = evaluate(config, str(tmp_path), cache.folder)
+    again = evaluate(config, RunFolder.at(tmp_path), cache)
     assert "2 of 3 rows are held" in capsys.readouterr().out
     assert again == rows  # the same seeds, the same figures
 
@@ -158,7 +158,7 @@ def test_validation_looks_at_held_out_training_images_only(tmp_path: Path) -> No
 def test_compiled_networks_say_so(tmp_path: Path, ray_cluster: None) -> None:
     config = small_config("evaluate.compile=on", "evaluate.seeds=1", "evaluate.epochs=2")
     cache = condensed_run(config, tmp_path)
-    rows = evaluate(config, str(tmp_path), cache.folder)
+    rows = evaluate(config, RunFolder.at(tmp_path), cache)
     assert {row["compiled"] for row in rows} == {True}
 
 
@@ -169,7 +169,7 @@ def test_every_set_and_architecture_with_matrices(tmp_path: Path, monkeypatch: p
         f"evaluate.sets={','.join(names)}", "evaluate.architectures=convnet1,mlp", "evaluate.epochs=2"
     )
     cache = condensed_run(config, tmp_path)
-    rows = evaluate(config, str(tmp_path), cache.folder)
+    rows = evaluate(config, RunFolder.at(tmp_path), cache)
     assert [(row["architecture"], row["set"]) for row in rows] == [(a, s) for a in ("convnet1", "mlp") for s in names]
     counts = cache.test_set().labels.bincount().tolist()
     for row in rows:
@@ -190,22 +190,22 @@ def test_every_set_and_architecture_with_matrices(tmp_path: Path, monkeypatch: p
     )
     together = {row["set"]: row["accuracies"] for row in rows if row["architecture"] == "mlp"}
     (tmp_path / "evaluation.json").unlink()
-    for row in evaluate(alone, str(tmp_path), cache.folder):
+    for row in evaluate(alone, RunFolder.at(tmp_path), cache):
         assert row["accuracies"] == pytest.approx(together[row["set"]], abs=2)
 
 
 def test_the_whole_set_is_left_to_pretrain(tmp_path: Path) -> None:
     config = small_config("evaluate.sets=whole")
     cache = condensed_run(config, tmp_path)
-    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
+    RunFolder.at(tmp_path).write_record(new_record(config, cache, placement_of(config)))
     with pytest.raises(UserError, match="python -m pipeline pretrain") as error:
-        evaluate(config, str(tmp_path), cache.folder)
+        evaluate(config, RunFolder.at(tmp_path), cache)
     command = str(error.value).split("`")[1].split()
     given = _parser().parse_args(command[3:])
     assert (given.config, given.out) == (str(tmp_path / "config.json"), str(tmp_path))
     row = {"set": "whole", "architecture": "convnet1", "protocol": "pretrain", "on": "test"}
     write_rows(str(tmp_path), [{**row, "mean": 90.0, "std": 0.0, "accuracies": [90.0], "seeds": [0]}])
-    (found,) = evaluate(config, str(tmp_path), cache.folder)
+    (found,) = evaluate(config, RunFolder.at(tmp_path), cache)
     assert found["mean"] == 90.0
 
 
@@ -226,17 +226,17 @@ def test_an_interrupted_evaluation_goes_on_with_the_networks_that_are_missing(
 
     monkeypatch.setattr(f"{evaluate.__module__}.score_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(config, str(tmp_path), cache.folder)
+        evaluate(config, RunFolder.at(tmp_path), cache)
     assert (tmp_path / "evaluation-partial.json").exists()
     monkeypatch.setattr(f"{score_all.__module__}.commit", lambda: "of another day")
-    (row,) = evaluate(config, str(tmp_path), cache.folder)
+    (row,) = evaluate(config, RunFolder.at(tmp_path), cache)
     assert row["commit"].split(", ") == sorted({"of another day", commit() or "of another day"})
     assert sorted(trained) == [0, 1, 2]  # none of them twice
     assert "1 of 3 networks are held" in capsys.readouterr().out
     assert not (tmp_path / "evaluation-partial.json").exists()
     (tmp_path / "evaluation.json").unlink()
     trained.append(0)
-    (again,) = evaluate(config, str(tmp_path), cache.folder)
+    (again,) = evaluate(config, RunFolder.at(tmp_path), cache)
     assert again == {**row, "commit": "of another day"}
 
 
@@ -244,8 +244,8 @@ def test_an_interrupted_evaluation_goes_on_with_the_networks_that_are_missing(
 def test_the_best_epoch_is_a_labelled_figure_beside_the_last(tmp_path: Path) -> None:
     config = small_config("evaluate.sets=condensed")
     cache = condensed_run(config, tmp_path)
-    (plain,) = evaluate(config, str(tmp_path), cache.folder)
-    (row,) = evaluate(small_config("evaluate.sets=condensed", "evaluate.best_epoch=2"), str(tmp_path), cache.folder)
+    (plain,) = evaluate(config, RunFolder.at(tmp_path), cache)
+    (row,) = evaluate(small_config("evaluate.sets=condensed", "evaluate.best_epoch=2"), RunFolder.at(tmp_path), cache)
     assert "best_epoch_compatibility" not in plain
     assert row["accuracies"] == plain["accuracies"]
     best = row["best_epoch_compatibility"]
@@ -257,7 +257,7 @@ def test_the_best_epoch_is_a_labelled_figure_beside_the_last(tmp_path: Path) -> 
 def test_a_row_answers_for_its_own_class_shards(tmp_path: Path) -> None:
     config = small_config("evaluate.sets=condensed", "evaluate.seeds=1", "evaluate.epochs=1")
     cache = condensed_run(config, tmp_path)
-    (row,) = evaluate(config, str(tmp_path), cache.folder)
+    (row,) = evaluate(config, RunFolder.at(tmp_path), cache)
     assert row["class_shards"] == cache.seal
     seal = row["condensed_set"]
     origins = {"condensed_set": seal, "class_shards": cache.seal}
@@ -278,7 +278,7 @@ def test_an_empty_validation_split_is_said(tmp_path: Path) -> None:
     config = small_config("data.validation_fraction=0.0001", "evaluate.on=validation")
     cache = condensed_run(config, tmp_path)
     with pytest.raises(UserError, match=r"data.validation_fraction=0.0001 holds out no image"):
-        evaluate(config, str(tmp_path), cache.folder)
+        evaluate(config, RunFolder.at(tmp_path), cache)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -11,6 +11,7 @@ import ray
 from pipeline.condense import actor as condense_actor
 from pipeline.condense.manifest import new_record
 from pipeline.condense.monitor import CondenseMonitor
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import prometheus
 from pipeline.observability.progress import Display
 from pipeline.observability.prometheus import NAMES, RunMetrics
@@ -188,4 +189,4 @@ def _watch(tmp_path: Path, cpus: float, gpus: float, done: int) -> CondenseMonit
     placement = Placement(actors=2, cpus_per_actor=cpus, gpus_per_actor=gpus, threads=1, groups=groups)
     record: Any = new_record(config, prepared(config, tmp_path), placement)
     todo = list(range(done, len(groups)))
-    return CondenseMonitor(Display("condense", 80), placement, todo, 40, str(tmp_path / "out"), record)
+    return CondenseMonitor(Display("condense", 80), placement, todo, 40, RunFolder.at(tmp_path / "out"), record)

@@ -22,6 +22,7 @@ from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import whole_set
 from pipeline.evaluate.results import read_rows, write_rows
 from pipeline.evaluate.whole_set import whole_set_row
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import Display
 from pipeline.pretrain.monitor import PretrainMonitor
@@ -191,7 +192,7 @@ def test_one_worker_and_two_agree(
         config = small_config(*settings, f"pretrain.workers={workers}", "pretrain.precision=float32")
         cache = prepared(config, tmp_path)
         out = str(tmp_path / str(workers))
-        trained, shares = pretrain(config, out, cache.folder)
+        trained, shares = pretrain(config, RunFolder.at(out), cache)
         rows.append(whole_set_row(config, out, cache, trained, shares))
         assert read_rows(out) == rows[-1:]
         assert (rows[-1]["set"], rows[-1]["schedule"], rows[-1]["epoch"]) == ("whole", "pretrain", "last")
@@ -199,7 +200,7 @@ def test_one_worker_and_two_agree(
         assert manifest is not None
         assert manifest["checksum"] == rows[-1]["experts"]
         capsys.readouterr()
-        trained, shares = pretrain(config, out, cache.folder)
+        trained, shares = pretrain(config, RunFolder.at(out), cache)
         assert whole_set_row(config, out, cache, trained, shares) == rows[-1]
         assert "finished before" in capsys.readouterr().out
     one, two = rows

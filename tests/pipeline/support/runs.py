@@ -16,6 +16,7 @@ from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import finish
 from pipeline.data.shard_plan import plan_shards
 from pipeline.formats.condensed_reader import load_condensed
+from pipeline.formats.run_folder import RunFolder
 from pipeline.runtime.placement import Placement
 
 EXECUTION = Execution(precision="float32", compiled=False, real_block=64, synthetic_block=64)
@@ -55,8 +56,8 @@ def task_of(config: RunConfig, out: Path, cache: PreparedDataset) -> GroupTask:
     record = new_record(config, cache, placement)
     return GroupTask(
         config=config,
-        out=str(out),
-        cache=cache.folder,
+        folder=RunFolder.at(out),
+        class_shards=cache.folder,
         groups=placement.groups,
         identity=identity(record),
         threads=1,

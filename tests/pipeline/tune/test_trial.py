@@ -12,7 +12,7 @@ from pipeline.condense.manifest import identity, new_record
 from pipeline.config.parsing import with_settings
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
-from pipeline.formats.run_record import check_same_run
+from pipeline.formats.run_folder import RunFolder
 from pipeline.tune import trial as trial_module
 from pipeline.tune.space import Values
 from pipeline.tune.task import TrialTask, chosen_classes, measured_config, trial_rungs
@@ -234,6 +234,6 @@ def test_settings_of_a_search_change_no_run(tmp_path: Path) -> None:
     record = new_record(config, cache, placement)
     other = with_settings(config, ["tune.searcher=random", "tune.seeds=9"])
     assert identity(record) == identity(new_record(other, cache, placement))
-    check_same_run("out", record, other)
+    RunFolder.at("out").require_same_run(record, other)
     del record["config"]["tune"]  # a run of before there was a search
-    check_same_run("out", record, other)
+    RunFolder.at("out").require_same_run(record, other)

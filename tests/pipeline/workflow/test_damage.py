@@ -15,8 +15,7 @@ from pipeline.condense.manifest import new_record
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.condensed_reader import load_condensed
-from pipeline.formats.run_record import check_same_run, write_record
-from pipeline.workflow.run import stored_config
+from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow.verify import verify
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
@@ -31,7 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder = tmp_path_factory.mktemp("whole")
     cache = condensed_run(CONFIG, folder)
-    write_record(str(folder), new_record(CONFIG, cache, placement_of(CONFIG)))
+    RunFolder.at(folder).write_record(new_record(CONFIG, cache, placement_of(CONFIG)))
     (folder / "evaluation.json").write_text('{"results": [{"set": "condensed", "mean": 50.0}]}')
     return folder
 
@@ -92,7 +91,7 @@ def test_a_damaged_run_is_told_from_a_whole_one(whole: Path, name: str, data: st
     if name != "evaluation.json":  # another program's content is not sealed; only its form is checked
         assert bool(wrong) or same or _says_the_same(copy / name, whole / name)
     try:
-        check_same_run(str(copy), _record(copy), stored_config(str(copy)))
+        RunFolder.at(copy).require_same_run(_record(copy), RunFolder.at(copy).read_config())
     except UserError as error:
         assert len(str(error).splitlines()) == 1
 
@@ -127,9 +126,7 @@ def test_damaged_class_shards_are_refused(whole: Path, data: st.DataObject) -> N
 
 
 def _record(path: Path) -> Any:
-    from pipeline.formats.run_record import read_run
-
-    return read_run(str(path))
+    return RunFolder.at(path).read_record()
 
 
 def _says_the_same(a: Path, b: Path) -> bool:

@@ -12,7 +12,7 @@ from m3d import Condensed
 from pipeline.condense.manifest import new_record
 from pipeline.errors import UserError
 from pipeline.evaluate.results import write_rows
-from pipeline.formats.run_record import write_record
+from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow.report import grid_image, is_reported, report
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
@@ -39,7 +39,7 @@ def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> 
 def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
     config = small_config()
     cache = condensed_run(config, tmp_path)
-    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
+    RunFolder.at(tmp_path).write_record(new_record(config, cache, placement_of(config)))
     lines = [
         {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
     ]

@@ -13,7 +13,7 @@ from pipeline.cli.main import main
 from pipeline.condense.manifest import new_record
 from pipeline.errors import UserError
 from pipeline.formats.condensed_writer import condensed_shard
-from pipeline.formats.run_record import write_record
+from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain.store import ExpertStore
 from pipeline.storage.documents import sealed
 from pipeline.workflow.verify import verify
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     """A finished run of four classes in two shards."""
     config = small_config(iterations=2)
     cache = condensed_run(config, tmp_path)
-    write_record(str(tmp_path), new_record(config, cache, placement_of(config)))
+    RunFolder.at(tmp_path).write_record(new_record(config, cache, placement_of(config)))
     return tmp_path
 
 

@@ -1,0 +1,155 @@
+"""The folder of a run: where each of its files is, and what its record says.
+
+OUT/config.json             the configuration and everything resolved from it
+OUT/class-shards/           the prepared images, unless data.cache names another place
+OUT/checkpoints/            one checkpoint per group of classes, then its finished shard
+OUT/condensed/              the committed condensed set, its manifest written last
+OUT/metrics.jsonl           losses; OUT/events.jsonl what happened to actors and groups; OUT/tensorboard/
+OUT/evaluation.json         accuracies; OUT/evaluation-partial.json and OUT/networks/ those under way
+OUT/baselines/              what herding and k-center selected, and OUT/feature-network.safetensors
+OUT/experts/ARCHITECTURE/   networks that ``pretrain`` trained
+OUT/report.html, grid.png   the report
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.config.parsing import from_dict
+from pipeline.config.run_config import RunConfig
+from pipeline.errors import UserError
+from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.formats.condensed_reader import CondensedManifest, read_manifest
+from pipeline.formats.run_record import RunRecord, differing_settings, refuse_another
+from pipeline.storage.documents import read_document, write_document
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run. The folder of a condensed set alone has an evaluation of its own and counts as one, too."""
+
+    path: str
+    """Absolute path, or a URL."""
+
+    @classmethod
+    def at(cls, path: str | Path) -> "RunFolder":
+        """The folder that a user names, local or by URL."""
+        return cls(storage.absolute(str(path)))
+
+    def __str__(self) -> str:
+        return self.path
+
+    def file(self, *names: str) -> str:
+        """The path of something in the folder."""
+        return storage.join(self.path, *names)
+
+    @property
+    def config_json(self) -> str:
+        """The record of the run."""
+        return self.file("config.json")
+
+    @property
+    def class_shards(self) -> str:
+        """Where class shards are unless ``data.cache`` names another place."""
+        return self.file("class-shards")
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the groups' checkpoints and finished shards."""
+        return self.file("checkpoints")
+
+    @property
+    def condensed(self) -> str:
+        """Folder of the run's condensed set."""
+        return self.file("condensed")
+
+    @property
+    def metrics(self) -> str:
+        """Log of losses and throughput."""
+        return self.file("metrics.jsonl")
+
+    @property
+    def events(self) -> str:
+        """Log of what happened to actors, groups and workers."""
+        return self.file("events.jsonl")
+
+    @property
+    def evaluation(self) -> str:
+        """Rows of accuracies."""
+        return self.file("evaluation.json")
+
+    @property
+    def partial_evaluation(self) -> str:
+        """Networks that are scored while their row is incomplete."""
+        return self.file("evaluation-partial.json")
+
+    @property
+    def networks(self) -> str:
+        """Folder of networks that are being trained for the evaluation."""
+        return self.file("networks")
+
+    @property
+    def baselines(self) -> str:
+        """Folder of what herding and k-center selected."""
+        return self.file("baselines")
+
+    @property
+    def feature_network(self) -> str:
+        """The network in whose features the baselines select."""
+        return self.file("feature-network.safetensors")
+
+    @property
+    def grid(self) -> str:
+        """Picture of the condensed images."""
+        return self.file("grid.png")
+
+    @property
+    def report(self) -> str:
+        """The report's page."""
+        return self.file("report.html")
+
+    @property
+    def experts(self) -> str:
+        """Folder of pretrained networks, a folder per architecture."""
+        return self.file("experts")
+
+    def exists(self) -> bool:
+        """Whether the folder exists."""
+        return storage.exists(self.path)
+
+    def read_record(self) -> RunRecord | None:
+        """The content of config.json, or None if there is none. Raises UserError if it is damaged or the folder is a file."""
+        try:
+            return read_document(RunRecord, self.config_json)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise UserError(f"{self}: is a file, or lies below one; give a folder") from None
+
+    def write_record(self, record: RunRecord) -> None:
+        """Writes config.json."""
+        write_document(self.config_json, record)
+
+    def read_config(self) -> RunConfig:
+        """The configuration that the run was made with. Raises UserError if the folder holds no run."""
+        record = self.read_record()
+        if record is None:
+            what = "holds no run (no config.json)" if self.exists() else "does not exist"
+            raise UserError(f"{self}: {what}; give the folder that was --out of `run` or `condense`")
+        return from_dict(record, origin=self.config_json)
+
+    def require_same_run(self, record: RunRecord, config: RunConfig) -> None:
+        """Raises UserError if the folder's run has other settings, and names them."""
+        refuse_another(self.path, differing_settings(record, config, self.config_json))
+
+    def read_manifest(self) -> CondensedManifest:
+        """The manifest of the run's condensed set. Raises UserError if it is damaged, FileNotFoundError if there is none."""
+        return read_manifest(self.condensed)
+
+    def is_committed(self) -> bool:
+        """Whether the condensed set is finished and all its shards exist. Raises UserError for a damaged manifest."""
+        if not storage.exists(storage.join(self.condensed, MANIFEST)):
+            return False
+        return all(
+            storage.exists(storage.join(self.condensed, entry["file"])) for entry in self.read_manifest()["shards"]
+        )
