@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
+# A test worker per core, up to four; each shares one Ray among its tests.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 .PHONY: demo test test-slow faults bench reproduce lint types contracts format clean
 
@@ -10,10 +12,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
 
 test: lint contracts types
-	$(BIN)/python -m pytest -m "not slow or smoke"
+	$(PYTEST) -m "not slow or smoke"
 
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Fifty real kills at random moments; an interrupted call goes on where it ended.
 faults: $(VENV)/.installed-test

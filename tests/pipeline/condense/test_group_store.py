@@ -91,14 +91,19 @@ def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
 
 def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import storage
+    from pipeline.storage import objects
 
     ledger, written = GroupStore(RunFolder.at(tmp_path), "id"), []
     for group in range(2):
         ledger.finish_group(group, shard_bytes(group / 2), 2)
     original = storage.write_bytes
-    monkeypatch.setattr(
-        storage, "write_bytes", lambda path, data: (written.append(Path(path).name), original(path, data))
-    )
+
+    def recorded(path: str, data: bytes) -> None:
+        written.append(Path(path).name)
+        original(path, data)
+
+    for module in (storage, objects):  # the package's face, and where documents are written from
+        monkeypatch.setattr(module, "write_bytes", recorded)
     ledger.commit(2, {})
     assert written == ["shard-00000.arrow", "shard-00001.arrow", "manifest.json"]
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.condense import manifest as manifest_module
 from pipeline.condense.stage import condense
-from pipeline.formats import provenance
+from pipeline.formats import run_record
 from pipeline.formats.provenance import joined
 from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.runs import prepared, small_config
@@ -25,7 +26,8 @@ def test_a_record_names_every_commit_that_had_a_part(tmp_path: Path, monkeypatch
     cache = prepared(config, tmp_path)
 
     def run_at(commit: str) -> str:
-        monkeypatch.setattr(provenance, "commit", lambda: commit)
+        for module in (manifest_module, run_record):
+            monkeypatch.setattr(module, "commit", lambda: commit)
         condense(config, RunFolder.at(tmp_path), cache)
         held = RunFolder.at(tmp_path).read_record()
         assert held is not None

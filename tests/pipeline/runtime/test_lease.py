@@ -16,7 +16,7 @@ from pipeline.runtime.lease import Lease, host_name, started_at
 
 HOLD = """
 import sys, time
-from pipeline.lease import Lease
+from pipeline.runtime.lease import Lease
 with Lease(sys.argv[1]):
     print("held", flush=True)
     time.sleep(100)

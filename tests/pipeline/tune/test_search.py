@@ -348,7 +348,7 @@ def ended(out: Path) -> dict[str, bytes]:
 EIGHT = """
 import ray, sys
 ray.init(address="local", num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False)
-from pipeline.cli import main
+from pipeline.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
