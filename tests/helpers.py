@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel
+from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, Method
 
 TOLERANCE: dict[torch.dtype, dict[str, float]] = {
     torch.float64: {"rtol": 1e-9, "atol": 1e-11},
@@ -97,10 +97,12 @@ def condenser_of(
     assert set(chosen) <= {field.name for field in fields(Condense)}
     return Condenser(
         class_images(ids, count=count, size=size, seed=seed),
-        condense=Condense(**chosen),
-        kernel=kernel or Kernel(),
-        augment=augment or Augment(),
-        encoder=encoder or Encoder(name="convnet2", width=8),
+        Method(
+            kernel=kernel or Kernel(),
+            augment=augment or Augment(),
+            encoder=encoder or Encoder(name="convnet2", width=8),
+            condense=Condense(**chosen),
+        ),
         mean=MEAN,
         std=STD,
         class_count=class_count or max(ids) + 1,
@@ -135,18 +137,27 @@ def bandwidth_by_pairs(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
     return value * kernel.bandwidth_multiplier
 
 
+def _product(x: np.ndarray, y: np.ndarray) -> float:
+    return sum(float(p) * float(q) for p, q in zip(x, y, strict=True))
+
+
+def _gaussian(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> float:
+    widths = [b * kernel.scale_factor ** (i - kernel.scales // 2) for i in range(kernel.scales)]
+    return sum(math.exp(-distance_by_loops(x, y) / width) for width in widths)
+
+
+FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray, Kernel, float], float]] = {
+    "gaussian": _gaussian,
+    "linear": lambda x, y, kernel, b: _product(x, y),
+    "polynomial": lambda x, y, kernel, b: (_product(x, y) + 1) ** 2,
+    "laplace": lambda x, y, kernel, b: sum(math.exp(-gamma * distance_by_loops(x, y)) for gamma in (0.1, 1.0, 5.0)),
+}
+"""Every kernel of two vectors, at a given bandwidth."""
+
+
 def kernel_by_loops(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> float:
     """One entry of the kernel matrix."""
-    product = sum(float(p) * float(q) for p, q in zip(x, y, strict=True))
-    if kernel.name == "linear":
-        return product
-    if kernel.name == "polynomial":
-        return (product + 1) ** 2
-    d2 = distance_by_loops(x, y)
-    if kernel.name == "laplace":
-        return sum(math.exp(-gamma * d2) for gamma in (0.1, 1.0, 5.0))
-    middle = kernel.scales // 2
-    return sum(math.exp(-d2 / (b * kernel.scale_factor ** (i - middle))) for i in range(kernel.scales))
+    return FORMULAS[kernel.name](x, y, kernel, b)
 
 
 def mmd2_by_loops(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> float:

@@ -146,9 +146,7 @@ def test_any_size_and_factor(size, factor, stored, channels):
 
 @pytest.mark.parametrize(("size", "factor"), [(7, 8), (2, 3), (10, 7)])
 def test_exception_too_large_a_factor(size, factor):
-    match = (
-        rf"condense\.factor: given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
-    )
+    match = rf"factor: given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
     with pytest.raises(ConfigError, match=match):
         decode(torch.rand(1, 1, size, size), factor)
 

@@ -78,7 +78,7 @@ def test_an_overflowing_polynomial_is_noticed():
         with pytest.raises(NotFiniteError, match=r"class 0 is not finite at iteration 0 .*kernel\.name=polynomial"):
             list(iterate(condenser))
     finally:
-        m3d.passes.passes.cache_clear()
+        m3d.passes.forget_passes()
 
 
 def test_condense_reduces_the_loss():

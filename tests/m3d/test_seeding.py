@@ -118,7 +118,7 @@ def test_groups_uniforms():
 
 @pytest.mark.parametrize("iteration", [0, 1, 9])
 def test_groups_indices(iteration):
-    assert torch.equal(*in_groups(lambda ids: class_images(ids).indices(iteration, 12)))
+    assert torch.equal(*in_groups(lambda ids: class_images(ids).sampler.indices(iteration, 12)))
     assert torch.equal(*in_groups(lambda ids: class_images(ids).batch(iteration, 12)))
 
 

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from m3d import ClassImages, Condense, ConfigError, Encoder, ImageParts, Kernel, ShapeError, StreamedImages
-from m3d.condenser import Condenser
-from m3d.config import Augment
+from m3d import (
+    ClassImages,
+    Condense,
+    Condenser,
+    ConfigError,
+    Encoder,
+    ImageParts,
+    Method,
+    RealImages,
+    ShapeError,
+    StreamedImages,
+)
 from tests.helpers import MEAN, STD, images_of
 
 
@@ -40,6 +49,10 @@ def test_the_same_batches(kept: list[int] | None) -> None:
     assert torch.equal(streamed.first(4, "start"), held.first(4, "start"))
 
 
+def test_both_are_real_images() -> None:
+    assert all(isinstance(real, RealImages) for real in pair())
+
+
 def test_rows_of_parts() -> None:
     images = images_of(0, 20)
     rows = torch.tensor([19, 0, 3, 3, 8, 4])
@@ -52,10 +65,10 @@ def test_the_same_condensed_set() -> None:
     for real in pair():
         condenser = Condenser(
             real,
-            condense=Condense(iterations=5, batch_real=6, precision="float32"),
-            kernel=Kernel(),
-            augment=Augment(),
-            encoder=Encoder(name="convnet2", width=8),
+            Method(
+                encoder=Encoder(name="convnet2", width=8),
+                condense=Condense(iterations=5, batch_real=6, precision="float32"),
+            ),
             mean=MEAN,
             std=STD,
             class_count=8,

@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 
-from m3d import Augment, ConfigError
-from m3d.config import WholeTrain
-from m3d.shapes import ShapeError
-from m3d.training import whole_set
-from m3d.training.whole_set import Part, RowImages, WholeSetTrainer, rate_at, weights_of
+from m3d import Augment, ConfigError, RowImages, ShapeError, WholeSetTrainer, WholeTrain
+from m3d.training import row_images
+from m3d.training.snapshot import weights_of
+from m3d.training.whole_set import Part, rate_at
 from tests.helpers import MEAN, STD, images_of
 
 
@@ -18,20 +17,24 @@ def rule(**changes: object) -> WholeTrain:
     return WholeTrain(**settings)  # pyright: ignore[reportArgumentType]
 
 
+def row_images_of(classes: list[torch.Tensor]) -> RowImages:
+    return RowImages(classes, mean=MEAN, std=STD)
+
+
 def rows(count: int = 20) -> RowImages:
-    return RowImages([images_of(i, count + i) for i in range(3)])
+    return row_images_of([images_of(i, count + i) for i in range(3)])
 
 
 def trainer(*, part: Part | None = None, **changes: object) -> WholeSetTrainer:
-    return WholeSetTrainer("convnet2", rows(), mean=MEAN, std=STD, config=rule(**changes), part=part)
+    return WholeSetTrainer("convnet2", rows(), config=rule(**changes), part=part)
 
 
 def test_rows_are_the_classes_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     classes = [images_of(i, 4 + i) for i in range(3)]
     whole, wanted = torch.cat(classes), torch.tensor([14, 0, 4, 3, 9, 4])
-    held = RowImages(classes)
-    monkeypatch.setattr(whole_set, "HELD_BYTES", 0)
-    mapped = RowImages(classes)
+    held = row_images_of(classes)
+    monkeypatch.setattr(row_images, "COPIED_BYTES", 0)
+    mapped = row_images_of(classes)
     assert len(mapped._parts) == 3
     for images in (held, mapped):
         assert len(images) == 15
@@ -128,12 +131,12 @@ def test_a_loss_is_the_mean_over_the_images() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ConfigError, match=r"pretrain\.workers: 17 workers for batches of 16"):
+    with pytest.raises(ConfigError, match=r"workers: 17 workers for batches of 16"):
         trainer(part=Part(rank=0, world=17))
     with pytest.raises(ConfigError, match="architecture"):
-        WholeSetTrainer("convnet0", rows(), mean=MEAN, std=STD, config=rule())
-    wide = RowImages([torch.zeros(2, 3, 8, 12, dtype=torch.uint8)])
+        WholeSetTrainer("convnet0", rows(), config=rule())
+    wide = row_images_of([torch.zeros(2, 3, 8, 12, dtype=torch.uint8)])
     with pytest.raises(ShapeError):
-        WholeSetTrainer("convnet1", wide, mean=MEAN, std=STD, config=rule())
+        WholeSetTrainer("convnet1", wide, config=rule())
     with pytest.raises(ShapeError):
-        RowImages([images_of(0, 2), images_of(1, 2, size=10)])
+        row_images_of([images_of(0, 2), images_of(1, 2, size=10)])
