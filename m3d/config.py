@@ -6,7 +6,7 @@ Errors name the field. A caller that keeps the settings in sections adds the sec
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 GEOMETRIC = ("crop", "scale", "rotate")
@@ -24,11 +24,11 @@ class ConfigError(ValueError):
         super().__init__(f"{field}: {text}" if field else text)
         self.text, self.field = text, field
 
-    def named(self, field: str) -> Self:
+    def named(self, field: str) -> "ConfigError":
         """The same error for a setting of another name."""
         return type(self)(self.text, field=field)
 
-    def within(self, section: str) -> Self:
+    def within(self, section: str) -> "ConfigError":
         """The same error with ``section.field`` for the field; unchanged without a field or if it names a section."""
         return self.named(f"{section}.{self.field}") if self.field and "." not in self.field else self
 

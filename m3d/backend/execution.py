@@ -164,7 +164,8 @@ def with_compiler(
 
     Args:
         run: does the work, compiled or not.
-        wanted: as for ``compiles``, like the other arguments.
+        wanted: auto, on or off.
+        flops: as for ``compiles``, like ``device``, ``threads`` and ``key``.
 
     Raises:
         CompilerError: ``wanted`` is on, but this machine cannot compile or the compiler failed.
