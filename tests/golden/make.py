@@ -1,4 +1,4 @@
-"""Makes the stored loss curve anew: ``python -m tests.golden.make``. Only where a change of the numbers is meant.
+"""Writes the stored loss curve: ``python -m tests.golden.make``. Run it only if a change of the numbers is intended.
 
 The data are scikit-learn's digits 0, 1 and 2, 8 px enlarged to 16 px, three channels alike: no download, and
 the same everywhere. The learning rate is a tenth of the default: at the default a change of the pixels by

@@ -1,4 +1,4 @@
-"""Tiles of stored images: where each comes from, where it ends up, and what a padded tile shows."""
+"""Tiles of stored images: their source, their position, and the contents of padded tiles."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def enlarged(tile, size):
 
 
 def padded_tile(image, factor, i, j):
-    """Tile (i, j) of an image [H, W], 0.5 where it reaches over the border."""
+    """Tile (i, j) of an image [H, W], 0.5 outside of the image."""
     side = -(-len(image) // factor)
     tile = torch.full((side, side), 0.5, dtype=image.dtype)
     part = image[i * side : (i + 1) * side, j * side : (j + 1) * side]

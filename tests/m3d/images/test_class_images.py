@@ -49,7 +49,7 @@ def test_without_replacement_within_an_epoch():
 
 @pytest.mark.parametrize(("count", "batch"), [(20, 7), (5, 12), (1, 3), (6, 6)])
 def test_stream_over_epochs(count, batch):
-    """Batch after batch, the stream is one whole order of the images after another."""
+    """Batch after batch, the stream is one complete order of the images after another."""
     real = ClassImages([numbered(count)], [3], seed=1)
     stream = torch.cat([real.sampler.indices(i, batch)[0] for i in range(3 * count)]).tolist()
     epochs = [stream[i : i + count] for i in range(0, len(stream) - count + 1, count)]

@@ -1,4 +1,4 @@
-"""Networks that are trained as one are those that are trained one after another."""
+"""Networks that are trained as one equal those that are trained one after another."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_other_architectures_go_together(architecture):
         torch.testing.assert_close(together[1].state_dict()[name], value, rtol=1e-2, atol=1e-3)
 
 
-def test_each_network_may_have_images_of_its_own():
+def test_each_network_may_have_its_own_images():
     images, labels = easy_training()
     other = images.flip(-1) * 0.5
     together = train_together(recipe_of(SHORT), torch.stack([images, other]), labels, classes=2, seeds=(0, 0))
@@ -60,5 +60,5 @@ def test_accuracies_agree_within_the_spread():
     together = scores()
     spread = torch.tensor(alone).std()
     assert abs(sum(alone) - sum(together)) / 6 <= max(2.5, float(spread))
-    assert together == pytest.approx(alone, abs=5.1)  # of 40 images, two may tip over by rounding
+    assert together == pytest.approx(alone, abs=5.1)  # rounding may change two of 40 predictions
     assert together == scores()

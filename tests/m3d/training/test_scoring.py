@@ -47,11 +47,11 @@ def test_confusion_counts_by_class():
     images = torch.zeros((6, 3, 4, 4), dtype=torch.uint8)
     images[:, 1, 0, 0] = torch.tensor([0, 1, 1, 2, 4, 4], dtype=torch.uint8)
     test = TestSet(images=images, labels=torch.tensor([0, 0, 1, 2, 2, 4]), mean=MEAN, std=STD, classes=5)
-    found = confusion(Reader(), test)
+    result = confusion(Reader(), test)
     expected = torch.zeros(5, 5, dtype=torch.int64)
     for label, taken in ((0, 0), (0, 1), (1, 1), (2, 2), (2, 4), (4, 4)):
         expected[label, taken] += 1
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
     assert accuracy(Reader(), test) == pytest.approx(100 * 4 / 6)
 
 
@@ -73,7 +73,7 @@ def test_networks_are_scored_on_images_normalised_like_those_they_were_trained_o
     assert_close(seen[0].flatten(), torch.tensor([-0.4, 0.0, 1.6]))
 
 
-def test_looking_for_the_best_epoch_changes_nothing():
+def test_measuring_the_best_epoch_changes_nothing():
     config = replace(QUIET, epochs=7, cutmix_probability=0.5, augment=Augment())
     plain, looked = (
         dict(trials(recipe_of(config), *easy_training(), held_out(), seeds=(0, 1), best_epoch=every))
@@ -85,41 +85,43 @@ def test_looking_for_the_best_epoch_changes_nothing():
         assert (looked[seed].best_accuracy or 0) >= looked[seed].accuracy
 
 
-def test_the_best_epoch_is_the_best_that_was_looked_at(monkeypatch):
-    told = iter([60.0, 80.0, 10.0])
-    monkeypatch.setattr(scoring, "accuracy", lambda *_, **__: next(told))
+def test_the_best_epoch_is_the_best_that_was_measured(monkeypatch):
+    accuracies = iter([60.0, 80.0, 10.0])
+    monkeypatch.setattr(scoring, "accuracy", lambda *_, **__: next(accuracies))
     config = replace(QUIET, epochs=3)
     ((_, score),) = trials(recipe_of(config), *easy_training(), held_out(), seeds=(0,), best_epoch=1)
     assert score.best_accuracy == max(80.0, score.accuracy)
 
 
-def test_what_was_looked_at_is_kept_with_the_network(monkeypatch):
+def test_measured_accuracies_are_stored_with_the_network(monkeypatch):
     class Once:
-        """Is interrupted after the fourth epoch."""
+        """Stores the network after the fourth epoch and interrupts the first training there."""
 
-        held: tuple[int, dict[str, torch.Tensor]] | None = None
+        stored: tuple[int, dict[str, torch.Tensor]] | None = None
 
         def load(self, seed):
-            return self.held
+            return self.stored
 
         def keep(self, seed, epoch, tensors):
-            if epoch == 4 and self.held is None:
-                self.held = (epoch, tensors())
+            if epoch == 4 and self.stored is None:
+                self.stored = (epoch, tensors())
                 raise KeyboardInterrupt
 
         def finished(self, seed):
             pass
 
     looked = []
-    told = {2: 101.0, 4: 102.0, 6: 5.0}
-    monkeypatch.setattr(scoring, "accuracy", lambda *_, **__: told[looked.append(1) or 2 * len(looked)])
+    accuracies = {2: 101.0, 4: 102.0, 6: 5.0}
+    monkeypatch.setattr(scoring, "accuracy", lambda *_, **__: accuracies[looked.append(1) or 2 * len(looked)])
     config, keeper = replace(QUIET, epochs=7), Once()
 
     def score():
-        ((_, found),) = trials(recipe_of(config), *easy_training(), held_out(), seeds=(0,), best_epoch=2, keeper=keeper)
-        return found
+        ((_, result),) = trials(
+            recipe_of(config), *easy_training(), held_out(), seeds=(0,), best_epoch=2, keeper=keeper
+        )
+        return result
 
     with pytest.raises(KeyboardInterrupt):
         score()
-    assert score().best_accuracy == 102.0  # of the epoch that was kept, looked at before
+    assert score().best_accuracy == 102.0  # measured at the stored epoch, before the interruption
     assert len(looked) == 3

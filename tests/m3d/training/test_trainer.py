@@ -84,7 +84,7 @@ def test_augmentation_differs_from_image_to_image(monkeypatch):
 
 
 @pytest.mark.parametrize("stop", [1, 4, 8, 10])
-def test_a_training_that_goes_on_is_the_one_that_was_never_interrupted(stop):
+def test_a_resumed_training_equals_an_uninterrupted_one(stop):
     images, labels = easy_training()
     config = replace(QUIET, epochs=12, cutmix_probability=0.5, augment=Augment())
     whole = train("convnet1", images, labels, classes=2, config=config, seed=3).state_dict()
@@ -92,17 +92,27 @@ def test_a_training_that_goes_on_is_the_one_that_was_never_interrupted(stop):
     class Interrupted(Exception):
         pass
 
-    held = []
+    stored = []
 
     def keep(epoch, tensors):
         if epoch == stop:
-            held.append((epoch, tensors()))
+            stored.append((epoch, tensors()))
             raise Interrupted
 
     interrupted = Trainer("convnet1", images.shape[1:], classes=2)
     with pytest.raises(Interrupted):
         interrupted.train(images, labels, config=config, seed=3, keep=keep)
     other = Trainer("convnet1", images.shape[1:], classes=2)
-    other.train(images, labels, config=replace(config, epochs=1), seed=9)  # used before
-    gone_on = other.train(images, labels, config=config, seed=3, begin=held[0]).state_dict()
-    assert all(torch.equal(gone_on[name], value) for name, value in whole.items())
+    other.train(images, labels, config=replace(config, epochs=1), seed=9)  # another training in between
+    resumed = other.train(images, labels, config=config, seed=3, begin=stored[0]).state_dict()
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_names_of_the_stored_tensors():
+    images, labels = easy_training()
+    stored = []
+    network = Trainer("convnet1", images.shape[1:], classes=2).train(
+        images, labels, config=replace(QUIET, epochs=1), seed=0, keep=lambda epoch, tensors: stored.append(tensors())
+    )
+    names = dict(network.named_parameters())
+    assert set(stored[0]) == {"random", *(f"{kind}.{name}" for kind in ("weight", "momentum") for name in names)}
