@@ -1,10 +1,10 @@
-"""Siamese differentiable augmentation: parameters are drawn once and applied to as many batches as wanted.
+"""Siamese differentiable augmentation: parameters are drawn once and applied to any number of batches.
 
     K  sets that share their parameters: the classes when matching, single images when training
     B  images of a set
 
-Source: DSA (Zhao and Bilen, 2021) for the operations and their strengths; IDC for "one geometric
-operation at a time". Images are normalised before, so what is cut off becomes the mean colour.
+Source: DSA (Zhao and Bilen, 2021) for the operations and their strengths; IDC for "one geometric operation at a time".
+Images are normalised first, so pixels that are cut off become the mean colour.
 """
 
 import math
@@ -36,26 +36,28 @@ _SLOTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """The parameters of one augmentation, a value per set, shape [K] each; applying it twice does the same twice."""
+    """The parameters of one augmentation, one value per set, shape [K] each. Applying it is deterministic."""
 
     operations: dict[str, Tensor]
-    """Whether an operation takes place: name to bool [K]."""
+    """Whether each operation is applied: name to bool [K]."""
     brightness: Tensor
-    """Added to the pixels."""
+    """Number added to the pixels."""
     saturation: Tensor
-    """Multiplies the distance from the grey value."""
+    """Factor of the distance from the grey value."""
     contrast: Tensor
-    """Multiplies the distance from the image's mean."""
+    """Factor of the distance from the image's mean."""
     shift_y: Tensor
-    """Pixels down, an integer."""
+    """Shift down in pixels, an integer."""
     shift_x: Tensor
+    """Shift to the right in pixels, an integer."""
     scale_y: Tensor
     scale_x: Tensor
     angle: Tensor
-    """Radians."""
+    """Rotation in radians."""
     cut_y: Tensor
-    """Centre of the square that is cut out, in pixels."""
+    """Row of the centre of the square that is cut out, in pixels."""
     cut_x: Tensor
+    """Column of that centre, in pixels."""
 
 
 def draw(config: Augment, seed: int, class_ids: Int[Tensor, " K"], iteration: int, height: int, width: int) -> Draw:
@@ -64,17 +66,18 @@ def draw(config: Augment, seed: int, class_ids: Int[Tensor, " K"], iteration: in
 
 
 def numbers_of(seed: int, class_ids: Int[Tensor, " K"], iteration: int) -> Float[Tensor, "K P"]:
-    """The random numbers behind ``draw``, a row per class."""
+    """The random numbers behind ``draw``, one row per class."""
     return uniforms(seed, "augment", class_ids, iteration, len(_SLOTS))
 
 
 def draw_from(config: Augment, uniforms_KP: Float[Tensor, "K P"], height: int, width: int) -> Draw:
-    """Parameters made of uniform numbers in [0, 1), one row of ``len(_SLOTS)`` per set.
+    """Parameters that follow from uniform numbers in [0, 1), one row of ``slots()`` numbers per set.
 
     Args:
         config: operations and strengths.
         uniforms_KP: the random numbers.
-        height, width: of the images that it will be applied to, in pixels.
+        height: of the images that it will be applied to, in pixels.
+        width: of the same images, in pixels.
     """
     u = dict(zip(_SLOTS, uniforms_KP.unbind(1), strict=True))
     pad_y, pad_x = int(height * config.crop_ratio + 0.5), int(width * config.crop_ratio + 0.5)
@@ -96,7 +99,7 @@ def draw_from(config: Augment, uniforms_KP: Float[Tensor, "K P"], height: int, w
 
 
 def slots() -> int:
-    """Uniform numbers that one draw takes."""
+    """Number of uniform numbers that one draw uses."""
     return len(_SLOTS)
 
 
@@ -153,13 +156,13 @@ def _colour(x: Tensor, drawn: Draw) -> Tensor:
 
 
 def _shift(x: Tensor, down_K: Tensor, right_K: Tensor) -> Tensor:
-    # A product with a 0/1 matrix on either side: static shapes, exact values, and a gradient without
-    # scattered writes, at a few hundredths of the encoder's cost.
+    # A product with a 0/1 matrix on either side: static shapes, exact values, and a gradient without scattered writes,
+    # at a few hundredths of the encoder's cost.
     rows = _shift_matrix(down_K, x.shape[-2]).to(x.dtype)
     columns = _shift_matrix(right_K, x.shape[-1]).to(x.dtype)
     # One product per set on either side, no copies of the matrices.
     across = torch.bmm(x.flatten(1, 3), columns.mT).view(x.shape)
-    turned = across.permute(0, 3, 1, 2, 4).flatten(2)  # rows first, to be mixed by the second product
+    turned = across.permute(0, 3, 1, 2, 4).flatten(2)  # rows first, for the second product
     moved = torch.bmm(rows, turned).view(len(x), x.shape[3], *x.shape[1:3], x.shape[4])
     return moved.permute(0, 2, 3, 1, 4)
 
@@ -170,7 +173,7 @@ def _shift_matrix(shift_K: Tensor, size: int) -> Tensor:
 
 
 def _affine(x: Tensor, drawn: Draw) -> Tensor:
-    """Crop, scale or rotate, whichever each set has drawn, by one bilinear resampling with zeros outside."""
+    """Crop, scale or rotate, as each set has drawn, by one bilinear resampling with zeros outside."""
     on, (height, width) = drawn.operations, x.shape[-2:]
     one, zero = torch.ones_like(drawn.angle), torch.zeros_like(drawn.angle)
     no = torch.zeros_like(drawn.angle, dtype=torch.bool)
@@ -178,14 +181,14 @@ def _affine(x: Tensor, drawn: Draw) -> Tensor:
     scale_x, scale_y = torch.where(scale, drawn.scale_x, one), torch.where(scale, drawn.scale_y, one)
     angle = torch.where(rotate, drawn.angle, zero)
     cosine, sine = angle.cos(), angle.sin()
-    # The grid tells where an output pixel comes from, in units of half the image.
+    # The grid contains the source position of every output pixel, in units of half the image.
     from_x = torch.where(crop, -2 * drawn.shift_x / width, zero)
     from_y = torch.where(crop, -2 * drawn.shift_y / height, zero)
     top = torch.stack([scale_x * cosine, -sine, from_x], -1)
     bottom = torch.stack([sine, scale_y * cosine, from_y], -1)
     theta = torch.stack([top, bottom], -2).repeat_interleave(x.shape[1], dim=0).to(x.dtype)
     flat = x.flatten(0, 1)
-    with torch.autocast(x.device.type, enabled=False):  # eight bits are too few for where a pixel comes from
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16 has too few bits for positions
         grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
     return F.grid_sample(flat, grid, padding_mode="zeros", align_corners=False).view_as(x)
 

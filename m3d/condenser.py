@@ -1,4 +1,4 @@
-"""The condenser: a stepper with explicit state. It knows no files, clocks or actors.
+"""The condenser: a stepper with explicit state. It uses no files, clocks or actors.
 
 K  classes    S  stored    M  views    N  real images    D  features
 """
@@ -9,14 +9,14 @@ from torch import Tensor
 from m3d.augment import numbers_of
 from m3d.backend.execution import Execution, choose
 from m3d.backend.precision import convolutions
-from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel
-from m3d.encoders.registry import check_name
+from m3d.config import ConfigError, Method
+from m3d.encoders import check_name
 from m3d.formation import cut, tile_sides
-from m3d.images.class_images import ClassImages
+from m3d.images.real_images import RealImages
 from m3d.kernels import kernel_named
 from m3d.passes import block_size, blocks, passes
 from m3d.seeding import uniforms
-from m3d.shapes import Float, ShapeError
+from m3d.shapes import Float, ImageSpec, ShapeError
 from m3d.start import starting_images
 from m3d.state import Condensed, CondenseState, Outcome, coast, descend
 
@@ -24,31 +24,29 @@ from m3d.state import Condensed, CondenseState, Outcome, coast, descend
 class Condenser:
     """Condenses the classes of one group together: one forward pass, one batched loss, one step for all.
 
-    The losses of different classes do not depend on each other, so the gradient of their sum is every
-    class's own gradient; grouping changes nothing but the rounding.
+    The losses of different classes do not depend on each other. The gradient of their sum is therefore every class's
+    own gradient, and grouping changes nothing but the rounding.
     """
 
     def __init__(
         self,
-        real: ClassImages,
+        real: RealImages,
+        method: Method,
         *,
-        condense: Condense,
-        kernel: Kernel,
-        augment: Augment,
-        encoder: Encoder,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         class_count: int,
         execution: Execution | None = None,
     ) -> None:
-        """Checks that the settings go together with each other and with the images.
+        """Checks that the settings fit each other and the images.
 
         Args:
             real: images of the group's classes.
-            condense, kernel, augment, encoder: settings.
-            mean, std: per channel, to normalise with, in units of [0, 1].
-            class_count: classes of the whole run.
-            execution: how the step is computed; chosen for these classes when not given.
+            method: settings.
+            mean: per channel, for normalisation, in units of [0, 1].
+            std: standard deviation per channel.
+            class_count: number of classes in the complete run.
+            execution: how the step is computed. Defaults to what suits these classes and the device.
 
         Raises:
             ConfigError: an unknown kernel or encoder, images too small for it or for the factor, a wrong count.
@@ -58,18 +56,17 @@ class Condenser:
         if height != width:
             raise ShapeError("images", real.shape, "[channels, side, side]: crop them to squares first")
         if max(real.ids) >= class_count:
-            raise ConfigError(f"class_count: given {class_count}, but there is a class with id {max(real.ids)}")
+            raise ConfigError(f"given {class_count}, but there is a class with id {max(real.ids)}", field="class_count")
         if not len(mean) == len(std) == channels:
             raise ConfigError(f"mean, std: given {len(mean)} and {len(std)} numbers for {channels} channels")
-        kernel_named(kernel.name)
-        check_name(encoder.name, "encoder.name")
-        tile_sides(height, condense.factor)
-        self.real, self.condense, self.kernel, self.augment, self.encoder = real, condense, kernel, augment, encoder
+        kernel_named(method.kernel.name)
+        check_name(method.encoder.name, "encoder.name")
+        tile_sides(height, method.condense.factor)
+        self.real, self.method, self.condense = real, method, method.condense
         self.mean, self.std, self.class_count = tuple(mean), tuple(std), class_count
-        self.execution = execution or choose(
-            condense, encoder, shape=real.shape, classes=len(real.ids), device=real.device
-        )
-        self._passes = passes(encoder, augment, kernel, real.shape, self.mean, self.std, self.execution, real.device)
+        self.execution = execution or choose(method, shape=real.shape, classes=len(real.ids), device=real.device)
+        images = ImageSpec(shape=real.shape, mean=self.mean, std=self.std)
+        self._passes = passes(method, images, self.execution, real.device)
         self._before_K = real.ids_K  # a class's position in the sweep is its id
         self._after_K = class_count - 1 - real.ids_K
 
@@ -85,11 +82,11 @@ class Condenser:
         """One sweep over the classes: a batch of real images, the gradient of the MMD, one pixel step.
 
         Args:
-            state: consumed; its tensors are changed in place and handed on.
-            with_loss: also compute the real-by-real term, which only the value needs.
+            state: consumed; its tensors are changed in place and become those of the next state.
+            with_loss: whether to compute the real-by-real term as well, which only the value needs.
 
         Returns:
-            The next state, and with ``with_loss`` the loss of every class on its device, shape [K].
+            The next state, and the loss of every class on its device, shape [K], or None without ``with_loss``.
         """
         config, pixels, momentum = self.condense, state.pixels_KSCHW, state.momentum_KSCHW
         rate, reference = config.step_size, config.pixel_step == "reference"
@@ -98,7 +95,7 @@ class Condenser:
             coast(pixels, momentum, self._before_K, rate, config.momentum)
         loss_K, gradient = self.gradient(pixels, state.iteration, real_term=with_loss)
         descend(pixels, momentum, gradient, rate, config.momentum)
-        # The clamp of the next sweep would hide an infinite gradient, so the momentum is looked at as well.
+        # The clamp of the next sweep would hide an infinite gradient, so the momentum is checked as well.
         newly_broken = (state.broken_K < 0) & ~(loss_K.isfinite() & momentum.flatten(1).isfinite().all(1))
         if reference:
             coast(pixels, momentum, self._after_K, rate, config.momentum)
@@ -109,7 +106,7 @@ class Condenser:
         return after, loss_K if with_loss else None
 
     def gradient(self, pixels_KSCHW: Tensor, iteration: int, *, real_term: bool = False) -> tuple[Tensor, Tensor]:
-        """Loss per class [K] and its gradient by the pixels [K, S, C, H, W] at one iteration's draws."""
+        """Loss per class [K] and its gradient by the pixels [K, S, C, H, W] for one iteration's draws."""
         self._passes.draw_weights(self.real.seed, iteration // self.condense.iterations_per_model)
         numbers_KP = numbers_of(self.real.seed, self.real.ids_K, iteration)
         with convolutions(self.execution.precision, self.real.device):
@@ -122,7 +119,7 @@ class Condenser:
         return loss_K, gradient
 
     def warm_up(self, state: CondenseState) -> None:
-        """Computes one gradient and drops it, so that what is compiled is compiled before the first iteration."""
+        """Computes one gradient and discards it, so that compilation happens before the first iteration."""
         self.gradient(state.pixels_KSCHW.clamp(0, 1), state.iteration)
 
     def _real_features(self, iteration: int, numbers_KP: Tensor) -> Tensor:
@@ -132,7 +129,7 @@ class Condenser:
         return features.view(len(self.real.ids), count, -1)
 
     def _tiles(self, pixels_KSCHW: Tensor, iteration: int) -> Tensor:
-        """Tiles of the views of this iteration, before up-sampling, [K, M, C, h, w]."""
+        """Tiles of this iteration's views, before up-sampling, [K, M, C, h, w]."""
         tiles = cut(pixels_KSCHW, self.condense.factor)
         total, limit = tiles.shape[1], self.condense.batch_synthetic_max
         if total <= limit:
@@ -144,9 +141,9 @@ class Condenser:
     def _slope(
         self, tiles_KMChw: Tensor, real_KND: Tensor, numbers_KP: Tensor, real_term: bool
     ) -> tuple[Tensor, Tensor]:
-        """Loss per class and its gradient by the tiles, some classes at a time: as many as one block holds.
+        """Loss per class and its gradient by the tiles, for as many classes at a time as fit in one block.
 
-        The activations of a few classes stay in a CPU's caches, and in a GPU's memory.
+        The activations of a few classes fit in a CPU's caches and in a GPU's memory.
         """
         classes, views = tiles_KMChw.shape[:2]
         chunk = block_size(classes, max(1, self.execution.synthetic_block // views))
@@ -171,35 +168,35 @@ class Condenser:
                 loss_K = self._passes.loss(features.view(classes, views, -1), real_KND, real_term=real_term)
                 (slope,) = torch.autograd.grad(loss_K.sum(), leaf)
             return loss_K.detach(), slope.clone().view_as(tiles_KMChw)
-        # One class is more than a block: its features first, then block after block once more with their slope.
-        # The last block is held from the first time. Slopes are copied: a CUDA graph reuses where it wrote them.
+        # One class is larger than a block: compute all features first, then every block again with its slope. The graph
+        # of the last block is kept from the first pass. Slopes are copied, since a CUDA graph reuses its output memory.
         *cuts, last = [(part, numbers[where], where) for part, where in blocks(flat, self.execution.synthetic_block)]
         with torch.no_grad():
             features = [self._passes.views(part, random) for part, random, _ in cuts]
         with torch.enable_grad():
-            held = last[0].detach().requires_grad_(True)
-            held_features = self._passes.views(held, last[1])
-            leaf = torch.cat([*features, held_features.detach()]).requires_grad_(True)
+            kept = last[0].detach().requires_grad_(True)
+            kept_features = self._passes.views(kept, last[1])
+            leaf = torch.cat([*features, kept_features.detach()]).requires_grad_(True)
             loss_K = self._passes.loss(leaf.view(classes, views, -1), real_KND, real_term=real_term)
             (feature_slope,) = torch.autograd.grad(loss_K.sum(), leaf)
             feature_slope = feature_slope.clone()
-            (held_slope,) = torch.autograd.grad(held_features, held, feature_slope[last[2]])
-            held_slope = held_slope.clone()
+            (kept_slope,) = torch.autograd.grad(kept_features, kept, feature_slope[last[2]])
+            kept_slope = kept_slope.clone()
             slopes = []
             for part, random, where in cuts:
                 part = part.detach().requires_grad_(True)
                 (slope,) = torch.autograd.grad(self._passes.views(part, random), part, feature_slope[where])
                 slopes.append(slope.clone())
-        return loss_K.detach(), torch.cat([*slopes, held_slope]).view_as(tiles_KMChw)
+        return loss_K.detach(), torch.cat([*slopes, kept_slope]).view_as(tiles_KMChw)
 
     def finished(self, state: CondenseState) -> Outcome | None:
-        """Why to stop here, or None. Reads the device, so it is asked at log intervals only."""
+        """Why the condensation is over, or None. It reads from the device, so call it at log intervals only."""
         if bool((state.broken_K >= 0).any()):
             return Outcome.NOT_FINITE
         return Outcome.FINISHED if state.iteration >= self.condense.iterations else None
 
     def result(self, state: CondenseState) -> Condensed:
-        """The condensed set as it stands."""
+        """The condensed set of a state, on the CPU."""
         return Condensed(
             images_KSCHW=state.pixels_KSCHW.detach().clamp(0, 1).cpu(),
             class_ids=self.real.ids,

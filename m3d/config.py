@@ -1,7 +1,7 @@
-"""Settings of the method: frozen, keyword-only dataclasses that check their ranges when made.
+"""Settings of the method: frozen, keyword-only dataclasses that check their ranges when created.
 
-Paper defaults come from M3D (arXiv 2312.15927); what the defaults of a data set are is said by the
-presets of the pipeline, not here.
+Defaults are those of the M3D paper (arXiv 2312.15927). Defaults of a data set are the business of the caller.
+Errors name the field. A caller that keeps the settings in sections adds the section with ``ConfigError.within``.
 """
 
 import math
@@ -10,46 +10,62 @@ from typing import Any, Literal, get_args, get_origin
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 GEOMETRIC = ("crop", "scale", "rotate")
-SETS = ("condensed", "random", "mosaic", "herding", "k_center", "class_mean", "whole")
 OPERATIONS = ("flip", "color", *GEOMETRIC, "cutout")
 
 
 class ConfigError(ValueError):
-    """A setting outside its range: says what was given, what is allowed, and what to do where that helps."""
+    """A setting or an argument that is not allowed, in one line: what was given, what is allowed, what to do."""
+
+    def __init__(self, text: str, *, field: str = "") -> None:
+        """Args:
+        text: the message without the field's name.
+        field: name of the setting that is wrong, if it is one setting.
+        """
+        super().__init__(f"{field}: {text}" if field else text)
+        self.text, self.field = text, field
+
+    def named(self, field: str) -> "ConfigError":
+        """The same error for a setting of another name."""
+        return type(self)(self.text, field=field)
+
+    def within(self, section: str) -> "ConfigError":
+        """The same error with ``section.field`` for the field; unchanged without a field or if it names a section."""
+        return self.named(f"{section}.{self.field}") if self.field and "." not in self.field else self
 
 
 class CompilerError(ConfigError):
-    """A compiler is asked for, and this machine has none or it failed: no fault of the other settings."""
+    """A compiler was requested, but this machine has none or it failed. The other settings are not to blame."""
 
 
-def check(name: str, given: Any, holds: bool, allowed: str) -> None:
-    """Raises ConfigError with "name: given ..., allowed ..." unless ``holds``."""
+def check(name: str, value: Any, holds: bool, allowed: str) -> None:
+    """Raises ConfigError with "name: given ..., allowed: ..." unless ``holds``."""
     if not holds:
-        raise ConfigError(f"{name}: given {given!r}, allowed: {allowed}")
+        raise ConfigError(f"given {value!r}, allowed: {allowed}", field=name)
 
 
-def positive(name: str, given: float) -> None:
-    """Raises ConfigError unless ``given`` is finite and above 0."""
-    check(name, given, math.isfinite(given) and given > 0, "a finite number above 0")
+def positive(name: str, value: float) -> None:
+    """Raises ConfigError unless ``value`` is finite and above 0."""
+    check(name, value, math.isfinite(value) and value > 0, "a finite number above 0")
 
 
-def at_least(name: str, given: int, least: int) -> None:
-    """Raises ConfigError unless ``given`` is an integer of at least ``least``, below 2**31."""
-    whole = isinstance(given, int) and not isinstance(given, bool)
-    check(name, given, whole and least <= given < 2**31, f"an integer from {least} to 2147483647")
+def at_least(name: str, value: int, least: int) -> None:
+    """Raises ConfigError unless ``value`` is an integer of at least ``least``, below 2**31."""
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    check(name, value, integer and least <= value < 2**31, f"an integer from {least} to 2147483647")
 
 
-def check_choices(config: Any, section: str) -> None:
-    """Raises ConfigError where a field that is a choice of words holds another word."""
-    for one in fields(config):
-        if get_origin(one.type) is Literal:
-            allowed = get_args(one.type)
-            check(
-                f"{section}.{one.name}",
-                getattr(config, one.name),
-                getattr(config, one.name) in allowed,
-                ", ".join(allowed),
-            )
+def check_choices(config: Any, section: str = "") -> None:
+    """Raises ConfigError if a field that is a choice of words contains another word.
+
+    Args:
+        config: any of the dataclasses of settings.
+        section: put before the fields' names, if given.
+    """
+    for choice in fields(config):
+        if get_origin(choice.type) is Literal:
+            allowed, value = get_args(choice.type), getattr(config, choice.name)
+            name = f"{section}.{choice.name}" if section else choice.name
+            check(name, value, value in allowed, ", ".join(allowed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,38 +73,36 @@ class Kernel:
     """The kernel of the maximum mean discrepancy."""
 
     name: str = "gaussian"
-    """gaussian, linear, polynomial or laplace."""
+    """Name of the kernel, one of ``m3d.kernels.KERNELS``."""
     bandwidth: Literal["mean", "median", "fixed"] = "mean"
-    """How the Gaussian's bandwidth follows from the squared distances of the joint batch, or that it is fixed."""
+    """Bandwidth of the kernels that have one: mean or median of the squared distances in the joint batch, or fixed."""
     bandwidth_value: float | None = None
-    """The squared bandwidth b when ``bandwidth`` is fixed."""
+    """Squared bandwidth b if ``bandwidth`` is fixed."""
     bandwidth_multiplier: float = 1.0
-    """Multiplies the bandwidth, whatever its origin."""
+    """Factor of the bandwidth, whatever its origin."""
     scales: int = 5
-    """Gaussians in the bank, at b scale_factor**e with exponents e from -(scales // 2) up: symmetric where odd."""
+    """Gaussians in the bank, at b scale_factor**e with exponents e from -(scales // 2) up: symmetric if odd."""
     scale_factor: float = 2.0
     """Ratio of neighbouring bandwidths in the bank."""
     estimator: Literal["biased", "unbiased"] = "biased"
-    """biased is the V-statistic of the paper; unbiased leaves the diagonals out and needs two images a side."""
+    """biased: the V-statistic of the paper; unbiased: without the diagonals, needs two images per side."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "kernel")
-        positive("kernel.bandwidth_multiplier", self.bandwidth_multiplier)
-        at_least("kernel.scales", self.scales, 1)
-        check("kernel.scales", self.scales, self.scales <= 64, "an integer from 1 to 64")
-        check("kernel.scale_factor", self.scale_factor, 1 < self.scale_factor < 1e6, "a number above 1, below 1e6")
+        check_choices(self)
+        positive("bandwidth_multiplier", self.bandwidth_multiplier)
+        at_least("scales", self.scales, 1)
+        check("scales", self.scales, self.scales <= 64, "an integer from 1 to 64")
+        check("scale_factor", self.scale_factor, 1 < self.scale_factor < 1e6, "a number above 1, below 1e6")
         widest = self.scale_factor ** (self.scales // 2)
         allowed = f"a number that keeps scale_factor ** (scales // 2) below 1e30 (scales is {self.scales})"
-        check("kernel.scale_factor", self.scale_factor, widest < 1e30, allowed)
+        check("scale_factor", self.scale_factor, widest < 1e30, allowed)
+        value = self.bandwidth_value
         if self.bandwidth == "fixed":
-            given = self.bandwidth_value
-            holds = given is not None and math.isfinite(given) and given > 0
-            check("kernel.bandwidth_value", given, holds, "a number above 0 (kernel.bandwidth is fixed)")
-        elif self.bandwidth_value is not None:
-            raise ConfigError(
-                f"kernel.bandwidth_value: given {self.bandwidth_value!r}, but kernel.bandwidth is "
-                f"{self.bandwidth!r}; set kernel.bandwidth=fixed to use it"
-            )
+            holds = value is not None and math.isfinite(value) and value > 0
+            check("bandwidth_value", value, holds, "a number above 0 (bandwidth is fixed)")
+        elif value is not None:
+            text = f"given {value!r}, but bandwidth is {self.bandwidth!r}; set bandwidth to fixed to use it"
+            raise ConfigError(text, field="bandwidth_value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,45 +113,49 @@ class Augment:
     """
 
     strategy: str = "color_crop_cutout"
-    """Operations joined by underscores out of flip, color, crop, scale, rotate, cutout; or none."""
+    """Operations joined by underscores, out of flip, color, crop, scale, rotate, cutout; or none."""
     pick: Literal["geometric", "any"] = "geometric"
-    """geometric: one of crop, scale and rotate, and all others (IDC); any: one single operation (DM)."""
+    """geometric: one of crop, scale and rotate, plus all others (IDC); any: a single operation (DM)."""
     brightness: float = 1.0
+    """Range of the number added to the normalised pixels: from -1/2 to 1/2 of it."""
     saturation: float = 2.0
+    """Upper end of the factor of the distance from the grey value; the lower end is 0."""
     contrast: float = 0.5
+    """Lower end of the factor of the distance from the image's mean; the upper end is 1 more."""
     crop_ratio: float = 0.125
-    """Largest shift, as a part of the image's side."""
+    """Largest shift, as a fraction of the image's side."""
     cutout_ratio: float = 0.5
-    """Side of the square that is cut out, as a part of the image's side."""
+    """Side of the square that is cut out, as a fraction of the image's side."""
     scale_ratio: float = 1.2
+    """Largest factor of a side; the smallest is 1 / scale_ratio."""
     rotate_degrees: float = 15.0
+    """Largest rotation in degrees, in either direction."""
     flip_probability: float = 0.5
+    """Probability of a horizontal flip, if `flip` is among the operations."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "augment")
+        check_choices(self)
         for name in self.operations:
             allowed = f"none, or a selection of {', '.join(OPERATIONS)} joined by underscores"
-            check("augment.strategy", self.strategy, name in OPERATIONS, allowed)
+            check("strategy", self.strategy, name in OPERATIONS, allowed)
         for name in ("crop_ratio", "cutout_ratio", "flip_probability"):
-            given = getattr(self, name)
-            check(f"augment.{name}", given, 0 <= given <= 1, "a number from 0 to 1")
+            check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         for name in ("brightness", "saturation", "contrast"):
-            given = getattr(self, name)
-            check(f"augment.{name}", given, 0 <= given <= 100, "a number from 0 to 100")
-        check("augment.scale_ratio", self.scale_ratio, 1 <= self.scale_ratio <= 100, "a number from 1 to 100")
-        check("augment.rotate_degrees", self.rotate_degrees, 0 <= self.rotate_degrees <= 180, "a number from 0 to 180")
+            check(name, getattr(self, name), 0 <= getattr(self, name) <= 100, "a number from 0 to 100")
+        check("scale_ratio", self.scale_ratio, 1 <= self.scale_ratio <= 100, "a number from 1 to 100")
+        check("rotate_degrees", self.rotate_degrees, 0 <= self.rotate_degrees <= 180, "a number from 0 to 180")
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Names of the operations, without repetition, in the order written."""
+        """Names of the operations, without repetition, in the order of ``strategy``."""
         if self.strategy in ("", "none"):
             return ()
         return tuple(dict.fromkeys(self.strategy.split("_")))
 
     def without(self, operation: str) -> "Augment":
-        """The same settings less one operation."""
-        kept = "_".join(name for name in self.operations if name != operation)
-        return replace(self, strategy=kept or "none")
+        """The same settings without one operation."""
+        remaining = "_".join(name for name in self.operations if name != operation)
+        return replace(self, strategy=remaining or "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +165,10 @@ class Encoder:
     name: str = "convnet3"
     """convnet1 to convnet8, resnetap10, resnet18, vgg11, alexnet, lenet, mlp or vit_tiny."""
     width: int = 128
-    """Channels of a ConvNet's blocks; the residual networks have widths of their own."""
+    """Channels of a ConvNet's blocks; the other networks have fixed widths."""
 
     def __post_init__(self) -> None:
-        at_least("encoder.width", self.width, 1)
+        at_least("width", self.width, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,46 +176,49 @@ class Condense:
     """The schedule of the condensation."""
 
     images_per_class: int = 1
-    """Stored images of a class; each holds factor**2 views."""
+    """Stored images per class; each contains factor**2 views."""
     iterations: int = 10_000
+    """Sweeps over all classes."""
     iterations_per_model: int = 5
-    """Iterations until the encoder is drawn anew."""
+    """Iterations between two draws of the encoder's weights."""
     batch_real: int = 128
-    """Real images of a class in an iteration."""
+    """Real images per class and iteration."""
     batch_synthetic_max: int = 200
-    """Views of a class in an iteration; with more, a random subset is taken."""
+    """Largest number of views per class and iteration; of more views, a random subset is used."""
     factor: int = 2
     """Tiles along a side of a stored image."""
     learning_rate: float | None = None
-    """Of the pixels; images_per_class when not given, since the loss's mean makes gradients fall as 1 / images."""
+    """Learning rate of the pixels. Defaults to images_per_class: the loss averages over images, so gradients shrink as 1 / images_per_class."""
     momentum: float = 0.5
+    """Momentum of the pixels."""
     pixel_step: Literal["reference", "plain"] = "reference"
     """reference: the published step, in which pixels coast through the other classes' steps; plain: one SGD step."""
     start: Literal["mix", "random", "noise"] = "mix"
     """Starting images: mosaics of factor**2 real images, one real image each, or noise."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Precision of the encoder; auto: bfloat16 if the hardware has units for it, else float32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the encoder's passes are compiled; auto does it where the run is long enough to gain by it."""
+    """Whether the encoder's passes are compiled; auto: if the run is long enough to benefit."""
     block: int = 0
-    """Images that the encoder takes at once; 0 chooses by their size and the device."""
+    """Images per pass of the encoder; 0 chooses by their size and the device."""
     log_every: int = 50
-    """Iterations between two loss values."""
+    """Iterations between two logged losses."""
 
     def __post_init__(self) -> None:
-        check_choices(self, "condense")
+        check_choices(self)
         for name in ("images_per_class", "iterations", "iterations_per_model", "batch_real", "batch_synthetic_max"):
-            at_least(f"condense.{name}", getattr(self, name), 1)
-        at_least("condense.log_every", self.log_every, 1)
-        at_least("condense.block", self.block, 0)
-        at_least("condense.factor", self.factor, 1)
-        check("condense.factor", self.factor, self.factor <= 16, "an integer from 1 to 16")
-        check("condense.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
+            at_least(name, getattr(self, name), 1)
+        at_least("log_every", self.log_every, 1)
+        at_least("block", self.block, 0)
+        at_least("factor", self.factor, 1)
+        check("factor", self.factor, self.factor <= 16, "an integer from 1 to 16")
+        check("momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
         if self.learning_rate is not None:
-            positive("condense.learning_rate", self.learning_rate)
+            positive("learning_rate", self.learning_rate)
 
     @property
     def step_size(self) -> float:
-        """The learning rate in force."""
+        """The learning rate in effect."""
         return float(self.images_per_class) if self.learning_rate is None else self.learning_rate
 
     @property
@@ -207,99 +228,15 @@ class Condense:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
-    """How one network is trained on an image set."""
+class Method:
+    """All settings of the method: what is matched, and on which schedule. Defaults to those of the paper."""
 
-    epochs: int
-    batch: int
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    milestones: tuple[float, ...] = (2 / 3, 5 / 6)
-    """Parts of the epochs after which the learning rate is multiplied by ``decay``."""
-    decay: float = 0.2
+    kernel: Kernel = field(default_factory=Kernel)
     augment: Augment = field(default_factory=Augment)
-    cutmix_probability: float = 0.0
-    cutmix_beta: float = 1.0
+    encoder: Encoder = field(default_factory=Encoder)
+    condense: Condense = field(default_factory=Condense)
 
-    def __post_init__(self) -> None:
-        at_least("train.epochs", self.epochs, 1)
-        at_least("train.batch", self.batch, 1)
-        positive("train.learning_rate", self.learning_rate)
-        positive("train.cutmix_beta", self.cutmix_beta)
-        check("train.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
-        check("train.weight_decay", self.weight_decay, 0 <= self.weight_decay < 1, "a number from 0, below 1")
-        check("train.decay", self.decay, 0 < self.decay <= 1, "a number above 0, up to 1")
-        check(
-            "train.milestones",
-            self.milestones,
-            all(0 < part <= 1 for part in self.milestones),
-            "numbers above 0, up to 1",
-        )
-        given = self.cutmix_probability
-        check("train.cutmix_probability", given, 0 <= given <= 1, "a number from 0 to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeTrain:
-    """How one network is trained on a whole set of images."""
-
-    epochs: int
-    batch: int
-    """Images of one step, over all workers together."""
-    learning_rate: float
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: Literal["cosine", "steps"] = "cosine"
-    """cosine: the rate falls to 0 along half a cosine; steps: it is multiplied by 0.2 after 1/2, 3/4 and 7/8."""
-    warmup: float = 0.1
-    """Part of all steps in which the rate rises linearly."""
-    augment: Augment = field(default_factory=lambda: Augment(strategy="crop_flip"))
-
-    def __post_init__(self) -> None:
-        check_choices(self, "pretrain")
-        at_least("pretrain.epochs", self.epochs, 1)
-        at_least("pretrain.batch", self.batch, 1)
-        positive("pretrain.learning_rate", self.learning_rate)
-        check("pretrain.momentum", self.momentum, 0 <= self.momentum < 1, "a number from 0, below 1")
-        check("pretrain.weight_decay", self.weight_decay, 0 <= self.weight_decay < 1, "a number from 0, below 1")
-        check("pretrain.warmup", self.warmup, 0 <= self.warmup < 1, "a number from 0, below 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Networks trained on the condensed set, and how."""
-
-    protocol: Literal["idc", "dm", "imagenet", "imagenet100"] = "idc"
-    """idc: 1000 epochs, batch 64, CutMix (M3D, DANCE); dm: 1000 epochs, batch 256, no CutMix (DM); imagenet, imagenet100: IDC's at 224 px."""
-    epochs: int | None = None
-    """The protocol's own number when not given."""
-    seeds: int = 3
-    architectures: tuple[str, ...] = ("convnet3",)
-    flip: bool = True
-    """Whether images may be mirrored; false for digits."""
-    augment: Literal["protocol", "none"] = "protocol"
-    """none: the protocol without augmentation and without CutMix, a row of its own."""
-    labels: Literal["hard", "soft"] = "hard"
-    """soft: class probabilities of a teacher that `pretrain` has stored in the run's folder, in rows of their own."""
-    sets: tuple[str, ...] = ("condensed", "random", "mosaic")
-    """Training sets that `run` compares: condensed, random, mosaic, herding, k_center, class_mean or whole."""
-    best_epoch: int = 0
-    """Epochs between two looks at the accuracy, for a figure labelled best_epoch_compatibility; 0 never looks. Nothing is chosen by it."""
-    together: int = 0
-    """Networks of different seeds that are trained as one, their weights stacked; 1 trains one after another, 0 chooses. With soft labels or best_epoch they go one after another."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the networks are compiled; auto does it where the training is long enough to gain by it."""
-    on: Literal["test", "validation"] = "test"
-    """validation looks at the part of the training data that data.validation_fraction holds out."""
-
-    def __post_init__(self) -> None:
-        check_choices(self, "evaluate")
-        at_least("evaluate.seeds", self.seeds, 1)
-        if self.epochs is not None:
-            at_least("evaluate.epochs", self.epochs, 1)
-        at_least("evaluate.best_epoch", self.best_epoch, 0)
-        at_least("evaluate.together", self.together, 0)
-        allowed = ", ".join(SETS)
-        check("evaluate.sets", list(self.sets), bool(self.sets) and set(self.sets) <= set(SETS), f"some of {allowed}")
-        check("evaluate.architectures", list(self.architectures), len(self.architectures) > 0, "at least one name")
+    @property
+    def matching(self) -> "Method":
+        """The same kernel, augmentation and encoder with the default schedule, which the encoder's passes ignore."""
+        return replace(self, condense=Condense())

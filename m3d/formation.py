@@ -2,7 +2,7 @@
 
     F  factor    T = F * F tiles    s  side of a tile, ceil(side of the image / F)
 
-Where the size does not divide, the image is padded at the right and the bottom with 0.5. Source: IDC.
+If the factor does not divide the size, the image is padded at the right and the bottom with 0.5. Source: IDC.
 """
 
 import torch
@@ -16,17 +16,16 @@ PADDING = 0.5
 
 
 def tile_sides(size: int, factor: int) -> list[int]:
-    """Visible pixels of the tiles along one side: all ``ceil(size / factor)``, the last what is left.
+    """Visible pixels of the tiles along one side: ``ceil(size / factor)`` each, the last one the remainder.
 
     Raises:
-        ConfigError: the last tile would hold no pixel.
+        ConfigError: the last tile would have no pixel.
     """
     side = -(-size // factor)
     sides = [min(side, size - i * side) for i in range(factor)]
     if sides[-1] < 1:
-        raise ConfigError(
-            f"condense.factor: given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
-        )
+        text = f"given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
+        raise ConfigError(text, field="factor")
     return sides
 
 
@@ -35,7 +34,7 @@ def decode(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor
 
     Args:
         images: stored images in [0, 1], not normalised.
-        factor: tiles along a side; 1 returns the images as they are.
+        factor: tiles along a side; with 1 the images are returned unchanged.
 
     Returns:
         S * factor**2 views, the tiles of one image next to each other, row by row.
@@ -48,7 +47,12 @@ def decode(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor
 
 
 def cut(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor, "*batch M C h w"]:
-    """The tiles of every stored image as they are, before up-sampling, in the order of ``decode``."""
+    """The tiles of every stored image before up-sampling, in the order of ``decode``.
+
+    Raises:
+        ConfigError: the factor is too large for the images.
+        ShapeError: fewer than four axes.
+    """
     if images.ndim < 4:
         raise ShapeError("images", tuple(images.shape), "[..., stored, channels, height, width]")
     if factor == 1:
@@ -64,10 +68,10 @@ def cut(images: Float[Tensor, "*batch S C H W"], factor: int) -> Float[Tensor, "
 
 
 def enlarge(tiles: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
-    """Tiles up-sampled bilinearly to ``size`` (height, width); those that have it already are left alone.
+    """Tiles up-sampled bilinearly to ``size`` (height, width); tiles of that size are returned unchanged.
 
-    The result of ``F.interpolate(..., mode="bilinear", align_corners=False)`` up to rounding, as a product with
-    a matrix on either side: a compiled way back through ``F.interpolate`` writes scattered and is several times slower.
+    Equals ``F.interpolate(..., mode="bilinear", align_corners=False)`` up to rounding, but as a product with a matrix on
+    either side: the compiled backward pass of ``F.interpolate`` scatters its writes and is several times slower.
     """
     if tuple(tiles.shape[-2:]) == size:
         return tiles
@@ -77,7 +81,7 @@ def enlarge(tiles: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Ten
 
 
 def _weights(entering: int, leaving: int, like: Tensor) -> Tensor:
-    """How much of every pixel that enters is in every pixel that leaves, [leaving, entering]."""
+    """Share of every input pixel in every output pixel, [leaving, entering]."""
     positions = torch.arange(leaving, device=like.device, dtype=like.dtype)
     positions = ((positions + 0.5) * (entering / leaving) - 0.5).clamp(0, entering - 1)
     pixels = torch.arange(entering, device=like.device, dtype=like.dtype)
@@ -85,9 +89,16 @@ def _weights(entering: int, leaving: int, like: Tensor) -> Tensor:
 
 
 def mosaic(images: Float[Tensor, "S T C H W"], factor: int) -> Float[Tensor, "S C H W"]:
-    """Stored images made of factor**2 images each, every one shrunk to its tile, row by row.
+    """Stored images that show factor**2 images each, every one shrunk to its tile, row by row.
 
-    Shrinking is bilinear with antialiasing. Images of S rows and T = factor**2 columns, in [0, 1].
+    Shrinking is bilinear with antialiasing.
+
+    Args:
+        images: T = factor**2 images for each of the S stored ones, in [0, 1].
+        factor: tiles along a side.
+
+    Raises:
+        ShapeError: T is not factor**2.
     """
     stored, count, channels, height, width = images.shape
     if count != factor**2:

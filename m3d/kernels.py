@@ -2,11 +2,13 @@
 
     K  classes    M, N  rows of the two sets    D  features
 
-Every kernel is a function of two feature sets and the settings; ``KERNELS`` holds them by name.
+``KERNELS`` is the list of kernels. To add one, write its function and its line in ``KERNELS``, its formula in plain
+loops in ``tests/helpers.py``, and its line in ``docs/method.md``.
 """
 
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,18 +19,33 @@ from m3d.shapes import Float, ShapeError
 LAPLACE_GAMMAS = (0.1, 1.0, 5.0)
 """Decay rates of the published "laplace" kernel, which uses squared distances and no bandwidth."""
 
-KernelFunction = Callable[[Tensor, Tensor, Tensor, Kernel], Tensor]
+
+@dataclass(frozen=True, kw_only=True)
+class KernelSpec:
+    """What the loss has to know of a kernel."""
+
+    function: Callable[[Tensor, Tensor, Tensor, Kernel], Tensor]
+    """Kernel matrix [K, M, N] of features [K, M, D], [K, N, D], bandwidths [K] and the settings."""
+    formula: str
+    """The kernel of two vectors x and y, in one line."""
+    needs_bandwidth: bool = False
+    """Whether the function uses the bandwidths; otherwise none are computed, and it gets ones."""
+    centred: bool = False
+    """Whether the mean of the real features is subtracted first: for a kernel of products, whose MMD ignores it."""
 
 
 def squared_distances(x_KMD: Float[Tensor, "K M D"], y_KND: Float[Tensor, "K N D"]) -> Float[Tensor, "K M N"]:
     """``|x_i - y_j|^2`` of every pair, at least 0, shape [K, M, N].
 
-    Expanded as ``|x|^2 - 2 x y' + |y|^2``, whose gradient is finite everywhere (the one of a square root
-    is not, at 0). Both sets are first moved by the mean of y, which changes no distance and keeps the
-    subtraction from cancelling.
+    Expanded as ``|x|^2 - 2 x y' + |y|^2``, whose gradient is finite everywhere. (The gradient of a square root is
+    infinite at 0.) Both sets are first shifted by the mean of y. This changes no distance and avoids cancellation in
+    the subtraction.
+
+    Raises:
+        ShapeError: the sets differ in classes or features.
     """
     if x_KMD.shape[0] != y_KND.shape[0] or x_KMD.shape[-1] != y_KND.shape[-1]:
-        raise ShapeError("y", tuple(y_KND.shape), f"[{x_KMD.shape[0]}, N, {x_KMD.shape[-1]}] to go with x")
+        raise ShapeError("y", tuple(y_KND.shape), f"[{x_KMD.shape[0]}, N, {x_KMD.shape[-1]}] to match x")
     centre = y_KND.detach().mean(dim=1, keepdim=True)
     x, y = x_KMD - centre, y_KND - centre
     squared_x, squared_y = x.square().sum(-1), y.square().sum(-1)
@@ -38,10 +55,10 @@ def squared_distances(x_KMD: Float[Tensor, "K M D"], y_KND: Float[Tensor, "K N D
 def bandwidths(
     syn_KMD: Float[Tensor, "K M D"], real_KND: Float[Tensor, "K N D"], config: Kernel
 ) -> Float[Tensor, " K"]:
-    """The squared bandwidth b of every class, detached, times the multiplier.
+    """The squared bandwidth b of every class, detached, times the multiplier, shape [K].
 
     mean: the mean squared distance between different rows of the stacked batch,
-    ``sum_ij |z_i - z_j|^2 / (n^2 - n) = (2 n sum |z|^2 - 2 |sum z|^2) / (n^2 - n)``, without any pair.
+    ``sum_ij |z_i - z_j|^2 / (n^2 - n) = (2 n sum |z|^2 - 2 |sum z|^2) / (n^2 - n)``, computed without any pair.
     median: the median of the same distances. fixed: ``bandwidth_value``.
 
     Source: M3D's bandwidth is "mean"; the closed form is algebra.
@@ -64,7 +81,7 @@ def bandwidths(
 
 
 def gaussian(x_KMD: Tensor, y_KND: Tensor, bandwidth_K: Tensor, config: Kernel) -> Tensor:
-    """Sum over the bank: ``sum_s exp(-|x - y|^2 / (b s))``, s = scale_factor**(i - scales // 2)."""
+    """Sum over the bank: ``sum_s exp(-|x - y|^2 / (b s))``, s = scale_factor**(i - scales // 2), [K, M, N]."""
     d2 = squared_distances(x_KMD, y_KND) / bandwidth_K[:, None, None]
     gram = torch.zeros_like(d2)
     for i in range(config.scales):
@@ -73,17 +90,17 @@ def gaussian(x_KMD: Tensor, y_KND: Tensor, bandwidth_K: Tensor, config: Kernel) 
 
 
 def linear(x_KMD: Tensor, y_KND: Tensor, bandwidth_K: Tensor, config: Kernel) -> Tensor:
-    """``x . y``: the MMD is then the distance of the means, which is DM's objective."""
+    """``x . y``, [K, M, N]: the MMD is then the distance of the means, which is DM's objective."""
     return x_KMD @ y_KND.mT
 
 
 def polynomial(x_KMD: Tensor, y_KND: Tensor, bandwidth_K: Tensor, config: Kernel) -> Tensor:
-    """``(x . y + 1)^2``."""
+    """``(x . y + 1)^2``, [K, M, N]."""
     return (x_KMD @ y_KND.mT + 1).square()
 
 
 def laplace(x_KMD: Tensor, y_KND: Tensor, bandwidth_K: Tensor, config: Kernel) -> Tensor:
-    """The published "laplace": ``sum over gamma in {0.1, 1, 5} of exp(-gamma |x - y|^2)``."""
+    """The published "laplace": ``sum over gamma in {0.1, 1, 5} of exp(-gamma |x - y|^2)``, [K, M, N]."""
     d2 = squared_distances(x_KMD, y_KND)
     gram = torch.zeros_like(d2)
     for gamma in LAPLACE_GAMMAS:
@@ -91,17 +108,24 @@ def laplace(x_KMD: Tensor, y_KND: Tensor, bandwidth_K: Tensor, config: Kernel) -
     return gram
 
 
-KERNELS: dict[str, KernelFunction] = {
-    "gaussian": gaussian,
-    "linear": linear,
-    "polynomial": polynomial,
-    "laplace": laplace,
+KERNELS: dict[str, KernelSpec] = {
+    "gaussian": KernelSpec(
+        function=gaussian, formula="sum over scales s of exp(-|x - y|^2 / (b s))", needs_bandwidth=True
+    ),
+    "linear": KernelSpec(function=linear, formula="x . y", centred=True),
+    "polynomial": KernelSpec(function=polynomial, formula="(x . y + 1)^2"),
+    "laplace": KernelSpec(function=laplace, formula="sum over gamma in {0.1, 1, 5} of exp(-gamma |x - y|^2)"),
 }
 
 
-def kernel_named(name: str) -> KernelFunction:
-    """The kernel of that name; ConfigError with the nearest name where there is none."""
+def kernel_named(name: str) -> KernelSpec:
+    """The kernel of a name.
+
+    Raises:
+        ConfigError: there is none; the message lists all names and suggests the nearest one.
+    """
     if name not in KERNELS:
         near = difflib.get_close_matches(name, KERNELS, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"kernel.name: given {name!r}, allowed: {', '.join(KERNELS)}; did you mean {near!r}?")
+        text = f"given {name!r}, allowed: {', '.join(KERNELS)}; did you mean {near!r}?"
+        raise ConfigError(text, field="kernel.name")
     return KERNELS[name]

@@ -1,4 +1,4 @@
-"""The one loop: steps a condenser and hands out where it stands, so that the caller may log, save or stop."""
+"""The loop: steps a condenser and yields its progress, so that the caller can log, save or stop."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,38 +7,41 @@ import torch
 from torch import Tensor
 
 from m3d.condenser import Condenser
-from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel
+from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel, Method
 from m3d.images.class_images import ClassImages
 from m3d.state import Condensed, CondenseState, Outcome
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss of a class stopped being finite; the message names the class, the iteration and what to try."""
+    """The loss of a class is not finite any more. The message names the class, the iteration and what to try."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What the loop hands out after an iteration."""
+    """The progress that the loop yields after an iteration."""
 
     state: CondenseState
-    """Its tensors are changed by the next step: take ``condenser.result(state)`` or clones to keep them."""
+    """State after the iteration. The next step changes its tensors: keep ``condenser.result(state)`` or clones."""
     losses: tuple[float, ...] | None
-    """Loss per class, at log iterations only."""
+    """Loss per class at log iterations, otherwise None."""
     outcome: Outcome | None
-    """FINISHED with the last step, otherwise None."""
+    """FINISHED at the last step, otherwise None."""
 
 
 def iterate(condenser: Condenser, state: CondenseState | None = None) -> Iterator[Step]:
-    """Steps until all iterations are done, one ``Step`` each; the consumer may stop at any of them.
+    """Runs all iterations; the consumer may stop after any of them.
 
     Losses are read at log iterations: the first, every ``log_every``, and the last one.
 
     Args:
-        condenser: what to step.
-        state: where to go on; the beginning when not given. A state that is already finished yields nothing.
+        condenser: the condenser to step.
+        state: where to resume. Defaults to the initial state. A finished state yields nothing.
+
+    Yields:
+        One ``Step`` per iteration.
 
     Raises:
-        NotFiniteError: a loss is not finite, found at the next log iteration.
+        NotFiniteError: a loss is not finite; raised at the next log iteration.
     """
     state = condenser.init() if state is None else state
     config = condenser.condense
@@ -63,23 +66,25 @@ def condense(
     device: torch.device | str | None = None,
     **settings: object,
 ) -> Condensed:
-    """Condenses tensors, all classes as one group: the method without files, actors or Ray.
+    """The condensed set of some images: all classes as one group, without files, actors or Ray.
 
     Args:
         images: uint8, shape [n, C, H, W], square.
         labels: integers 0 to classes - 1, shape [n].
-        kernel, augment, encoder: settings; the paper's when not given.
-        seed: of everything that is drawn.
-        device: the GPU when there is one, else the CPU.
+        kernel: settings of the loss. Defaults to the paper's.
+        augment: settings of the augmentation. Defaults to the paper's.
+        encoder: settings of the network. Defaults to the paper's.
+        seed: of all random draws.
+        device: where to compute. Defaults to the GPU if there is one, else the CPU.
         settings: fields of ``Condense``, such as ``images_per_class=1, iterations=300``.
 
     Returns:
-        The condensed set; its ``views()`` are what a network is trained on.
+        The condensed set; train networks on its ``views()``.
 
     Raises:
-        ConfigError: labels that do not fit the images, or a setting out of range.
+        ConfigError: labels that do not match the images, or a setting out of range.
         ShapeError: images that are not square.
-        NotFiniteError: a loss stopped being finite.
+        NotFiniteError: a loss is not finite.
     """
     if images.ndim != 4 or images.dtype != torch.uint8:
         raise ConfigError(
@@ -88,7 +93,7 @@ def condense(
     labels = labels.to(images.device)
     if labels.shape != images.shape[:1] or labels.is_floating_point() or not len(labels) or int(labels.min()) < 0:
         raise ConfigError(
-            f"labels: given {labels.dtype} of shape {list(labels.shape)}, needed {len(images)} integers from 0 on"
+            f"labels: given {labels.dtype} of shape {list(labels.shape)}, needed {len(images)} integers from 0 up"
         )
     classes = int(labels.max()) + 1
     groups = [images[labels == label] for label in range(classes)]
@@ -97,14 +102,17 @@ def condense(
         raise ConfigError(
             f"labels: none of the images has label {missing[0]}; labels must be 0 to {classes - 1} without a gap"
         )
+    method = Method(
+        kernel=kernel or Kernel(),
+        augment=augment or Augment(),
+        encoder=encoder or Encoder(),
+        condense=Condense(**settings),  # pyright: ignore[reportArgumentType]
+    )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     mean, std = moments(images)
     condenser = Condenser(
         ClassImages(groups, range(classes), seed=seed, device=place),
-        condense=Condense(**settings),  # pyright: ignore[reportArgumentType]
-        kernel=kernel or Kernel(),
-        augment=augment or Augment(),
-        encoder=encoder or Encoder(),
+        method,
         mean=mean,
         std=std,
         class_count=classes,
@@ -119,9 +127,9 @@ def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 images [n, C, H, W], in units of [0, 1].
 
     Returns:
-        (means, deviations), a number per channel each; a deviation is at least 1 / 255.
+        (means, standard deviations), one number per channel each; a standard deviation is at least 1 / 255.
     """
-    # From the counts of the 256 values: exact, and without a copy of the images in floating point.
+    # Computed from the counts of the 256 values: exact, and without a copy of the images in floating point.
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = [torch.bincount(channel.flatten(), minlength=256).cpu().double() for channel in images.unbind(1)]
     means = [float((count * levels).sum() / count.sum()) for count in counts]
@@ -132,9 +140,9 @@ def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _not_finite(condenser: Condenser, state: CondenseState) -> str:
-    at = {i: int(b) for i, b in zip(condenser.real.ids, state.broken_K.tolist(), strict=True) if b >= 0}
-    class_id, iteration = min(at.items(), key=lambda item: item[1])
-    rate, kernel = condenser.condense.step_size, condenser.kernel
+    broken = {i: int(b) for i, b in zip(condenser.real.ids, state.broken_K.tolist(), strict=True) if b >= 0}
+    class_id, iteration = min(broken.items(), key=lambda item: item[1])
+    rate, kernel = condenser.condense.step_size, condenser.method.kernel
     return (
         f"the loss of class {class_id} is not finite at iteration {iteration} (condense.learning_rate={rate:g}, "
         f"kernel.name={kernel.name}, kernel.bandwidth_multiplier={kernel.bandwidth_multiplier:g}, "

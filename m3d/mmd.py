@@ -20,14 +20,14 @@ def mmd2(
     """Squared MMD per class; gradients reach the synthetic side only.
 
     biased (the paper's): ``mean K(X, X) - 2 mean K(X, Y) + mean K(Y, Y)``, diagonals included.
-    unbiased: the means of K(X, X) and K(Y, Y) leave their diagonals out.
+    unbiased: the means of K(X, X) and K(Y, Y) exclude their diagonals.
 
     Args:
         syn_KMD: synthetic features.
         real_KND: real features; detached here.
         config: kernel, bandwidth and estimator.
-        real_term: without it the last term is left out. It has no gradient, so the pixels move alike,
-            and it is the largest part of the kernel matrix; the value is then only good up to a constant.
+        real_term: whether to compute the last term. It has no gradient, so the pixels move the same without it, and
+            it is the largest part of the kernel matrix. Without it the value lacks a constant.
 
     Returns:
         One value per class, shape [K], in the dtype of the features.
@@ -49,21 +49,22 @@ def mmd2(
     rows = min(syn_KMD.shape[1], real_KND.shape[1])
     if config.estimator == "unbiased" and rows < 2:
         raise ConfigError(
-            f"kernel.estimator: unbiased needs two images of a class on either side, given {rows}; "
-            "raise condense.images_per_class or condense.factor, or use kernel.estimator=biased"
+            f"unbiased needs two images of a class on either side, given {rows}; raise images_per_class or factor, "
+            "or use the biased estimator",
+            field="estimator",
         )
     kernel = kernel_named(config.name)
     real_KND = real_KND.detach()
-    if config.name == "linear":
-        # The value depends on differences only; without a common offset they do not cancel in float32.
+    if kernel.centred:
+        # The value depends on differences only. A common offset would cancel badly in float32.
         centre = real_KND.mean(dim=1, keepdim=True)
         syn_KMD, real_KND = syn_KMD - centre, real_KND - centre
-    b_K = bandwidths(syn_KMD, real_KND, config)
-    within = _mean(kernel(syn_KMD, syn_KMD, b_K, config), config.estimator)
-    between = kernel(syn_KMD, real_KND, b_K, config).mean((1, 2))
+    b_K = bandwidths(syn_KMD, real_KND, config) if kernel.needs_bandwidth else syn_KMD.new_ones(len(syn_KMD))
+    within = _mean(kernel.function(syn_KMD, syn_KMD, b_K, config), config.estimator)
+    between = kernel.function(syn_KMD, real_KND, b_K, config).mean((1, 2))
     value_K = within - 2 * between
     if real_term:
-        value_K = value_K + _mean(kernel(real_KND, real_KND, b_K, config), config.estimator)
+        value_K = value_K + _mean(kernel.function(real_KND, real_KND, b_K, config), config.estimator)
     return value_K
 
 

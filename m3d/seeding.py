@@ -1,7 +1,7 @@
 """Random numbers by purpose: every draw is a function of (seed, purpose, counters) and of nothing else.
 
-There is no generator that is carried along, so a draw does not depend on which actor makes it, on the
-order of the classes, or on how often a run was interrupted.
+No generator is carried along. A draw therefore does not depend on the actor that makes it, on the order of the classes,
+or on how often a run was interrupted.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from torch import Tensor
 from m3d.shapes import Float, Int
 
 # Constants of the SplitMix64 finaliser (Steele, Lea, Flood: "Fast splittable pseudorandom number
-# generators", 2014), as signed 64-bit integers: torch has no unsigned arithmetic, but wraps alike.
+# generators", 2014), as signed 64-bit integers: torch has no unsigned arithmetic, but signed integers wrap the same.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
@@ -25,8 +25,8 @@ def derive(seed: int, purpose: str, *counters: int) -> int:
 
     Args:
         seed: the run's seed, any integer.
-        purpose: what the numbers are for, such as ``"encoder"``; different purposes are independent.
-        counters: which of them, such as the model's index or (class id, epoch).
+        purpose: use of the numbers, such as ``"encoder"``; different purposes are independent.
+        counters: position within the purpose, such as the model's index or (class id, epoch).
 
     Returns:
         An integer in [0, 2**63).
@@ -36,9 +36,9 @@ def derive(seed: int, purpose: str, *counters: int) -> int:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A CPU generator that stands at the beginning of the stream of (seed, purpose, counters).
+    """A CPU generator at the start of the stream of (seed, purpose, counters).
 
-    Always on the CPU: a GPU's generators give other numbers, and a draw must not depend on the device.
+    It is always on the CPU, because a draw must not depend on the device and GPU generators give other numbers.
     """
     return torch.Generator().manual_seed(derive(seed, purpose, *counters))
 
@@ -46,15 +46,15 @@ def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
 def uniforms(
     seed: int, purpose: str, class_ids: Int[Tensor, " K"], iteration: int, count: int
 ) -> Float[Tensor, "K count"]:
-    """Uniform numbers of every class at one iteration, without a loop over classes.
+    """Uniform numbers for every class at one iteration, without a loop over classes.
 
-    A counter-based hash (SplitMix64 over class, iteration and position), evaluated on the device of
-    ``class_ids``: no host synchronisation, and equal on every device.
+    A counter-based hash (SplitMix64 over class, iteration and position), evaluated on the device of ``class_ids``. It
+    needs no host synchronisation and gives the same numbers on every device.
 
     Args:
         seed: the run's seed.
-        purpose: what the numbers are for.
-        class_ids: int64, the ids of the classes in the whole run (not in the group).
+        purpose: use of the numbers.
+        class_ids: int64, the ids of the classes in the complete run (not in the group).
         iteration: at least 0.
         count: numbers per class.
 

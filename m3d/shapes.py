@@ -1,6 +1,6 @@
-"""Array aliases, the legend of axis letters, and ShapeError.
+"""Array aliases, the legend of axis letters, the geometry of images, and ShapeError.
 
-Tensors carry their axes as a suffix (``real_KND``). The letters, everywhere in this package:
+Tensors carry their axes as a suffix (``real_KND``). The letters throughout this package:
 
     K  classes condensed together (a group)
     S  stored synthetic images of a class (images per class)
@@ -10,9 +10,10 @@ Tensors carry their axes as a suffix (``real_KND``). The letters, everywhere in 
     D  features
     C, H, W  channels, height, width
 
-Shapes in signatures are checked when the tests run and cost nothing otherwise; ``jaxtyping`` may be absent.
+Shapes in signatures are checked when the tests run and cost nothing otherwise. ``jaxtyping`` is optional.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,13 +30,25 @@ else:
         Float = Int = UInt8 = _Unchecked
 
 
-__all__ = ["Float", "Int", "ShapeError", "UInt8"]
+__all__ = ["Float", "ImageSpec", "Int", "ShapeError", "UInt8"]
 
 
 class ShapeError(ValueError):
-    """An array whose axes do not fit; says what was given and what is expected."""
+    """An array with unexpected axes; the message has its shape and the expected one."""
 
     def __init__(self, what: str, given: tuple[int, ...], expected: str) -> None:
         super().__init__(f"{what} has shape {list(given)}; expected {expected}")
         self.given = given
         self.expected = expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """Shape of the images and how they are normalised: (image - mean) / std, for images in [0, 1]."""
+
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    mean: tuple[float, ...]
+    """Mean per channel."""
+    std: tuple[float, ...]
+    """Standard deviation per channel."""

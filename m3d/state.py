@@ -1,21 +1,21 @@
-"""The state of a condensation, the step of its pixels, and the sentences of why a run stopped.
+"""The state of a condensation, the step of its pixels, and the outcomes.
 
     K  classes    S  stored images of a class    C, H, W  channels, height, width
 
-How the pixel step relates to the published one. The published loop visits the classes one after another
-and takes one SGD step with momentum over the tensor of *all* classes each time. A class's pixels therefore
-get their gradient once a sweep and coast on momentum through the other classes' steps: with momentum m,
-learning rate r and C classes, a class at position k of the sweep moves, per sweep,
+How the pixel step relates to the published one: the published loop visits the classes one after another and takes one
+SGD step with momentum over the tensor of *all* classes each time. A class's pixels therefore get their gradient once
+per sweep and coast on momentum through the other classes' steps. With momentum m, learning rate r and C classes, a
+class at position k of the sweep moves as follows per sweep:
 
     before its turn   k steps without a gradient:         v <- m^k v,   x <- x - r v (m + ... + m^k)
     at its turn       one step with the gradient g there: v <- m v + g, x <- x - r v
     after its turn    C - 1 - k steps without a gradient, like the first line
 
-and the pixels are clamped to [0, 1] where a sweep begins. The sums are geometric, so all classes move at
-once and to the same place, up to rounding: that is the ``reference`` step. With ten or more classes one
-sweep moves a pixel by about ``2 r g``, and hardly any momentum is left for the next one. The position and
-the number of classes are those of the whole run, so a class moves alike in every group.
-``plain`` is one ordinary SGD step with momentum per sweep; in the long run it moves as far.
+The pixels are clamped to [0, 1] at the start of a sweep. The sums are geometric, so the ``reference`` step moves all
+classes at once and to the same place, up to rounding. With ten or more classes, one sweep moves a pixel by about
+``2 r g`` and leaves hardly any momentum for the next one. Position and number of classes are those of the complete run,
+so a class moves the same in every group. ``plain`` is one ordinary SGD step with momentum per sweep; in the long run it
+moves as far.
 """
 
 import enum
@@ -30,15 +30,16 @@ from m3d.shapes import Float, Int
 
 @dataclass(frozen=True, kw_only=True)
 class CondenseState:
-    """Everything that a condensation needs to go on: what a checkpoint stores. Draws follow from the counter."""
+    """Everything that a condensation needs to resume: the contents of a checkpoint. Draws follow from the counter."""
 
     pixels_KSCHW: Float[Tensor, "K S C H W"]
-    """Stored images; within [0, 1] at the beginning of a sweep."""
+    """Stored images; within [0, 1] at the start of a sweep."""
     momentum_KSCHW: Float[Tensor, "K S C H W"]
+    """Momentum of the pixels."""
     iteration: int
-    """Sweeps that have been done."""
+    """Number of finished sweeps."""
     broken_K: Int[Tensor, " K"]
-    """The iteration at which a class's loss was not finite for the first time, or -1."""
+    """First iteration at which a class's loss was not finite, or -1."""
 
 
 class Outcome(enum.Enum):
@@ -55,16 +56,19 @@ class Condensed:
     images_KSCHW: Float[Tensor, "K S C H W"]
     """Stored images in [0, 1], not normalised."""
     class_ids: tuple[int, ...]
+    """Label of each class."""
     factor: int
+    """Tiles along a side of a stored image."""
     mean: tuple[float, ...]
-    """Of the real images, per channel: what networks are fed is (image - mean) / std."""
+    """Mean of the real images per channel: networks are trained on (image - mean) / std."""
     std: tuple[float, ...]
+    """Standard deviation of the real images per channel."""
 
     def views(self, *, normalise: bool = True) -> tuple[Float[Tensor, "B C H W"], Int[Tensor, " B"]]:
         """Training images and their labels: every tile decoded, class by class, on the CPU.
 
         Args:
-            normalise: subtract the mean and divide by the deviation; otherwise values are in [0, 1].
+            normalise: whether to subtract the mean and divide by the standard deviation; otherwise values are in [0, 1].
         """
         views = decode(self.images_KSCHW.cpu(), self.factor)
         labels = torch.tensor(self.class_ids).repeat_interleave(views.shape[1])
@@ -80,7 +84,7 @@ def standardise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...])
 
 @torch.no_grad()
 def coast(pixels: Tensor, momentum: Tensor, steps_K: Int[Tensor, " K"], rate: float, decay: float) -> None:
-    """Moves pixels by ``steps`` SGD steps without a gradient, in place, a number of steps per class."""
+    """Moves pixels by SGD steps without a gradient, in place; ``steps_K`` is the number of steps per class."""
     if decay == 0:
         momentum.mul_((steps_K == 0).to(momentum.dtype).view(-1, 1, 1, 1, 1))
         return

@@ -1,8 +1,8 @@
-"""What the tests share: one table of tolerances, made-up images, small condensers, and the loss in plain loops."""
+"""Shared by the tests: the table of tolerances, made-up images, small condensers, and the loss in plain loops."""
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -11,39 +11,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel
+from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, Method
 
 TOLERANCE: dict[torch.dtype, dict[str, float]] = {
     torch.float64: {"rtol": 1e-9, "atol": 1e-11},
     torch.float32: {"rtol": 1e-4, "atol": 1e-5},
 }
-"""How far an equal result may be off, by the dtype that it was computed in."""
+"""Tolerances of equal results, by the dtype of their computation."""
 DIFFERENCES = {"rtol": 1e-6, "atol": 1e-8}
-"""How far central differences of a float64 formula may be off."""
+"""Tolerances of central differences of a float64 formula."""
 GOLDEN_RTOL = {"float32": 1e-3, "bfloat16": 2e-2}
-"""How far a stored loss curve may be off, by the precision of the encoder."""
+"""Relative tolerance of a stored loss curve, by the precision of the encoder."""
 BFLOAT16_COSINE = {"convnet3": 0.999, "resnetap10": 0.95}
-"""How near the pixel gradients of a bfloat16 encoder must point to those of a float32 one, per class."""
+"""Smallest cosine between the pixel gradients of a bfloat16 and a float32 encoder, per class."""
 
 MEAN, STD = (0.48, 0.5, 0.44), (0.25, 0.24, 0.26)
 
 
 def assert_close(given: Any, expected: Any, dtype: torch.dtype | None = None, **tolerance: Any) -> None:
-    """Compares at the tolerance of the dtype (of ``given`` if none), or at the one given."""
+    """Compares at the tolerance of the dtype, by default that of ``given``, or at an explicit tolerance."""
     given, expected = torch.as_tensor(given), torch.as_tensor(expected, dtype=torch.float64)
     chosen = {**TOLERANCE.get(dtype or given.dtype, {"rtol": 0.0, "atol": 0.0}), **tolerance}
     torch.testing.assert_close(given.double(), expected, **chosen)
 
 
 def kernel_id(kernel: Kernel) -> str:
-    """What differs from the default, for the name of a test."""
+    """The settings that differ from the default, for the name of a test."""
     parts = [str(getattr(kernel, f.name)) for f in fields(Kernel) if getattr(kernel, f.name) != f.default]
     return "-".join(parts) or "default"
 
 
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Shapes in signatures are not checked, as for users: only the package's own checks remain."""
+    """Switches off the checks of shapes in signatures, as for users; only the package's own checks remain."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -97,10 +97,12 @@ def condenser_of(
     assert set(chosen) <= {field.name for field in fields(Condense)}
     return Condenser(
         class_images(ids, count=count, size=size, seed=seed),
-        condense=Condense(**chosen),
-        kernel=kernel or Kernel(),
-        augment=augment or Augment(),
-        encoder=encoder or Encoder(name="convnet2", width=8),
+        Method(
+            kernel=kernel or Kernel(),
+            augment=augment or Augment(),
+            encoder=encoder or Encoder(name="convnet2", width=8),
+            condense=Condense(**chosen),
+        ),
         mean=MEAN,
         std=STD,
         class_count=class_count or max(ids) + 1,
@@ -108,14 +110,14 @@ def condenser_of(
 
 
 def run_steps(condenser: Condenser, steps: int) -> Any:
-    """The state after some steps from the beginning."""
+    """The state after some steps from the initial one."""
     state = condenser.init()
     for _ in range(steps):
         state, _ = condenser.step(state)
     return state
 
 
-# The loss from the equation of the paper, one pair at a time, in float64. Nothing of m3d is used here.
+# The loss from the equation of the paper, one pair at a time, in float64. Nothing of m3d's computations is used here.
 
 
 def distance_by_loops(x: np.ndarray, y: np.ndarray) -> float:
@@ -135,18 +137,27 @@ def bandwidth_by_pairs(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
     return value * kernel.bandwidth_multiplier
 
 
+def _product(x: np.ndarray, y: np.ndarray) -> float:
+    return sum(float(p) * float(q) for p, q in zip(x, y, strict=True))
+
+
+def _gaussian(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> float:
+    widths = [b * kernel.scale_factor ** (i - kernel.scales // 2) for i in range(kernel.scales)]
+    return sum(math.exp(-distance_by_loops(x, y) / width) for width in widths)
+
+
+FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray, Kernel, float], float]] = {
+    "gaussian": _gaussian,
+    "linear": lambda x, y, kernel, b: _product(x, y),
+    "polynomial": lambda x, y, kernel, b: (_product(x, y) + 1) ** 2,
+    "laplace": lambda x, y, kernel, b: sum(math.exp(-gamma * distance_by_loops(x, y)) for gamma in (0.1, 1.0, 5.0)),
+}
+"""Every kernel of two vectors, at a given bandwidth."""
+
+
 def kernel_by_loops(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> float:
     """One entry of the kernel matrix."""
-    product = sum(float(p) * float(q) for p, q in zip(x, y, strict=True))
-    if kernel.name == "linear":
-        return product
-    if kernel.name == "polynomial":
-        return (product + 1) ** 2
-    d2 = distance_by_loops(x, y)
-    if kernel.name == "laplace":
-        return sum(math.exp(-gamma * d2) for gamma in (0.1, 1.0, 5.0))
-    middle = kernel.scales // 2
-    return sum(math.exp(-d2 / (b * kernel.scale_factor ** (i - middle))) for i in range(kernel.scales))
+    return FORMULAS[kernel.name](x, y, kernel, b)
 
 
 def mmd2_by_loops(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> float:
@@ -161,7 +172,7 @@ def mmd2_by_loops(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float) -> flo
 
 
 def gradient_by_differences(x: np.ndarray, y: np.ndarray, kernel: Kernel, b: float, step: float = 1e-5) -> np.ndarray:
-    """Central differences of ``mmd2_by_loops`` by x, the bandwidth held fixed."""
+    """Central differences of ``mmd2_by_loops`` by x at a fixed bandwidth."""
     gradient = np.zeros_like(x)
     for index in np.ndindex(*x.shape):
         up, down = x.copy(), x.copy()

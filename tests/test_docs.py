@@ -38,17 +38,6 @@ UNSAID = {
     "seed": "Of everything that is drawn, but for the splits and the trained networks.",
     "data.source": "Kind of the source; see README, Your own data.",
     "data.on_bad_image": "fail: an image that cannot be decoded ends the run; skip: it is left out and listed.",
-    "augment.brightness": "Range of what is added to the (normalised) pixels: -1/2 to 1/2 of it.",
-    "augment.saturation": "The distance from the grey value is multiplied by 0 to this.",
-    "augment.contrast": "The distance from the image's mean is multiplied by this to this plus 1.",
-    "augment.scale_ratio": "Each side is scaled by 1 / ratio to ratio.",
-    "augment.rotate_degrees": "Largest rotation, either way.",
-    "augment.flip_probability": "Of a horizontal flip, where `flip` is among the operations.",
-    "condense.iterations": "Sweeps over all classes.",
-    "condense.momentum": "Of the pixels.",
-    "condense.precision": "Of the encoder; auto: bfloat16 where the hardware has units for it, else float32.",
-    "evaluate.seeds": "Networks per set and architecture, with seeds 0, 1, ...",
-    "evaluate.architectures": "Networks that are trained, by name.",
     "pretrain.epochs": "Of every network; the schedule is spread over them.",
     "pretrain.learning_rate": "The highest one of the schedule.",
     "pretrain.momentum": "Of SGD.",
@@ -96,14 +85,19 @@ def helps() -> dict[str, str]:
 
 
 def field_texts(kind: type) -> dict[str, str]:
-    """The string below each field of a dataclass."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
+    """The string below each field of a dataclass and of its bases."""
     found = {}
-    for before, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            assert isinstance(before.target, ast.Name)
-            found[before.target.id] = " ".join(str(after.value.value).split())
+    for owner in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(body, ast.ClassDef)
+        for before, after in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
+                assert isinstance(before.target, ast.Name)
+                found[before.target.id] = " ".join(str(after.value.value).split())
     return found
 
 

@@ -1,1 +1,1 @@
-"""How the step is computed: device, precision, compiler, and what it costs."""
+"""How the step is computed: device, precision, compiler, and their cost."""

@@ -1,4 +1,4 @@
-"""torch.compile: whether this machine can, where its cache lies, and how a function is compiled here."""
+"""torch.compile: whether this machine can compile, the folder of its cache, and how a function is compiled."""
 
 import contextlib
 import importlib.util
@@ -14,21 +14,22 @@ import torch
 from filelock import FileLock
 
 SHAPES = 64
-"""Shapes that one function may be compiled for in a process; torch's own limit of 8 falls back to eager in silence."""
+"""Shapes per function and process; above torch's own limit of 8 it would silently run eagerly."""
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+"""Environment variable with the folder of compiled code."""
 
 GRAPH_ERRORS = ("cudagraph", "cuda graph", "stream is captur", "during capture", "graph capture")
-"""Of which one is in the message, in small letters, when a CUDA graph cannot be recorded or replayed."""
+"""Words, in lower case, of which one is in the message if a CUDA graph cannot be recorded or replayed."""
 
 LOCK_S = 300.0
-"""Seconds to wait for another process that compiles."""
+"""Seconds to wait for another process that is compiling."""
 
 
 def missing(device: torch.device) -> str | None:
-    """What a compiler would need and this machine lacks, as a noun; None where it can compile.
+    """The tool that this machine lacks for compiling, as a noun; None if it can compile.
 
-    The CPU's code is C++, and a GPU's is loaded through a small C extension.
+    Code for a CPU is C++. Code for a GPU is loaded by a small C extension.
     """
     if not _compiler():
         return "C++ compiler (c++, g++ or clang++)" if device.type == "cpu" else "C compiler (cc, gcc or clang)"
@@ -41,20 +42,23 @@ def missing(device: torch.device) -> str | None:
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The function compiled for static shapes; on a GPU as a CUDA graph."""
-    found = _compiler()
-    if found:
-        os.environ.setdefault("CXX", found)  # torch itself looks for g++ alone, when its compiler is imported
+    path = _compiler()
+    if path:
+        os.environ.setdefault("CXX", path)  # torch itself looks only for g++, when its compiler is imported
     _use_cache_folder()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     if device.type != "cuda":
         return torch.compile(function, dynamic=False, fullgraph=True)
     graphed = torch.compile(function, dynamic=False, fullgraph=True, mode="reduce-overhead")
-    # A graph writes its result to the same place every time, and the caller may still need the one before.
+    # A graph writes every result to the same memory, and the caller may still need the previous one.
     return lambda *arguments, **options: graphed(*arguments, **options).clone()
 
 
 def _use_cache_folder() -> None:
-    """Unless a person chose another. When its compiler is imported, by an optimiser even, torch puts a folder below /tmp there."""
+    """Sets TORCHINDUCTOR_CACHE_DIR to our cache folder unless the user set it.
+
+    Importing Inductor, which some optimisers do, sets it to a folder below /tmp.
+    """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     if os.environ.get(CACHE_VARIABLE) in (None, default_cache_dir()):
@@ -62,7 +66,7 @@ def _use_cache_folder() -> None:
 
 
 def cache_folder() -> str:
-    """Where compiled code is kept between processes: under XDG_CACHE_HOME or ~/.cache, else under the temporary folder."""
+    """Folder of compiled code, shared between processes: below XDG_CACHE_HOME or ~/.cache, else below the temporary folder."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     wanted = Path(base) / "m3d-condense" / "compiled"
     try:
@@ -73,18 +77,18 @@ def cache_folder() -> str:
         writable = os.access(wanted, os.W_OK)
     if writable:
         return str(wanted)
-    instead = Path(tempfile.gettempdir()) / f"m3d-condense-{os.getuid()}"
-    instead.mkdir(exist_ok=True)
-    return str(instead)
+    temporary = Path(tempfile.gettempdir()) / f"m3d-condense-{os.getuid()}"
+    temporary.mkdir(exist_ok=True)
+    return str(temporary)
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Within it no other process of this machine and user compiles: the second one finds what the first has made."""
+    """A lock between the processes of this machine and user, so that the second one finds the code of the first."""
     lock = FileLock(Path(cache_folder()) / "lock")
     try:
         lock.acquire(timeout=LOCK_S)
-    except (OSError, NotImplementedError):  # held for long, or a file system without locks: the same is compiled twice
+    except (OSError, NotImplementedError):  # locked for too long, or no locks on this file system: compile twice
         yield
         return
     try:
@@ -94,23 +98,23 @@ def alone() -> Iterator[None]:
 
 
 def failed(error: BaseException) -> bool:
-    """Whether the compiler failed, or the recording or replaying of a CUDA graph, rather than the program itself."""
+    """Whether the compiler or a CUDA graph failed, rather than the program itself."""
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
-    if isinstance(error, torch.OutOfMemoryError):  # whose text counts what CUDA graphs hold
+    if isinstance(error, torch.OutOfMemoryError):  # its text mentions the memory of CUDA graphs
         return False
     if isinstance(error, TorchDynamoException) or type(error).__module__.startswith(
         ("torch._inductor", "torch._dynamo", "triton")
     ):
         return True
-    text = str(error).lower()  # torch has no class of its own for these
+    text = str(error).lower()  # torch has no separate class for these
     return isinstance(error, RuntimeError) and any(words in text for words in GRAPH_ERRORS)
 
 
 def reason(error: BaseException) -> str:
-    """Why the compiler failed, in a line: of what went wrong inside it, where it says that."""
-    told = str(getattr(error, "inner_exception", None) or error)
-    return next((line.strip() for line in told.splitlines() if line.strip()), type(error).__name__)
+    """Why the compiler failed, in one line: the first line of its inner exception, if it has one."""
+    message = str(getattr(error, "inner_exception", None) or error)
+    return next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)
 
 
 def _compiler() -> str | None:

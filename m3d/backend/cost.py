@@ -1,4 +1,4 @@
-"""What one pass of an encoder costs, counted on a network without weights: nothing runs and nothing is timed."""
+"""The cost of one pass of an encoder, counted on a network without weights: nothing is computed or timed."""
 
 from functools import lru_cache
 
@@ -11,11 +11,12 @@ from m3d.encoders import architecture
 
 @lru_cache(maxsize=64)
 def forward_flops(encoder: Encoder, channels: int, size: int) -> int:
-    """Floating-point operations of one image's forward pass; the pass back to the pixels takes as many again.
+    """Floating-point operations of one image's forward pass; the backward pass to the pixels needs as many again.
 
     Args:
         encoder: name and width.
-        channels, size: of the images; ``size`` in pixels a side.
+        channels: of the image.
+        size: side of the image in pixels.
     """
     network = architecture(encoder.name, channels=channels, image_size=size, classes=1, width=encoder.width)
     counter = FlopCounterMode(display=False)
@@ -26,18 +27,18 @@ def forward_flops(encoder: Encoder, channels: int, size: int) -> int:
 
 @lru_cache(maxsize=64)
 def kept_numbers(encoder: Encoder, channels: int, size: int) -> int:
-    """Activations that one image's forward pass keeps for the pass back to the pixels: a count of numbers."""
+    """Numbers that one image's forward pass keeps for the backward pass to the pixels. Arguments as for ``forward_flops``."""
     network = architecture(encoder.name, channels=channels, image_size=size, classes=1, width=encoder.width)
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    alive: list[torch.Tensor] = []  # the identity of a freed storage would be reused
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes() // tensor.element_size()
-        held.append(tensor)
+        sizes[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes() // tensor.element_size()
+        alive.append(tensor)
         return tensor
 
-    held: list[torch.Tensor] = []  # a storage that is freed gives its identity to the next one
     weights = {parameter.untyped_storage()._cdata for parameter in network.requires_grad_(False).parameters()}
     image = torch.empty(1, channels, size, size, device="meta", requires_grad=True)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network.features(image)
-    return sum(count for storage, count in kept.items() if storage not in weights)
+    return sum(count for storage, count in sizes.items() if storage not in weights)

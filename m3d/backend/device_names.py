@@ -1,4 +1,4 @@
-"""What a device is called."""
+"""Names of devices."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ import torch
 
 
 def device_name(device: torch.device) -> str:
-    """A GPU by its model; a CPU by its model and the cores of the machine."""
+    """The model of a GPU; the number of cores and the model of a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{os.cpu_count()} CPU cores, {_processor()}"

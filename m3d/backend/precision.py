@@ -1,4 +1,4 @@
-"""Numbers on the encoder's path: which precision ``auto`` means, and how one is switched on."""
+"""Precision of the encoder: which one ``auto`` means, and how it is switched on."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,16 +12,17 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def resolve(precision: str, device: torch.device) -> str:
-    """float32, tf32 or bfloat16: what is asked for, or for ``auto`` what the hardware has units for.
+    """The requested precision, or for ``auto`` one that the hardware has units for: float32, tf32 or bfloat16.
 
-    tf32 is float32 on a CPU.
+    On a GPU, ``auto`` is bfloat16 from compute capability 8.0 up, on a CPU with AMX, otherwise float32. (With
+    AVX512-BF16 alone the step is 1.2 to 1.4 times slower in bfloat16 than in float32.) The choice follows from the
+    hardware, never from a timing. On a CPU, tf32 is float32.
 
-    On a GPU ``auto`` is bfloat16 from compute capability 8.0 on; on a CPU it is bfloat16 with AMX. With AVX512-BF16
-    alone the step is 1.2 to 1.4 times slower in bfloat16 than in float32. It follows from the hardware, never from
-    a timing.
+    Raises:
+        ConfigError: an unknown precision.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"precision: given {precision!r}, allowed: {', '.join(PRECISIONS)}")
+        raise ConfigError(f"given {precision!r}, allowed: {', '.join(PRECISIONS)}", field="precision")
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -30,7 +31,7 @@ def resolve(precision: str, device: torch.device) -> str:
 
 
 def cpu_has_amx() -> bool:
-    """Whether this machine's CPU multiplies tiles of bfloat16; False where it cannot be told."""
+    """Whether this machine's CPU multiplies tiles of bfloat16; False if that is unknown."""
     try:
         text = CPU_INFO.read_text()
     except OSError:
@@ -40,16 +41,16 @@ def cpu_has_amx() -> bool:
 
 
 def encoding(precision: str, device: torch.device) -> torch.autocast:
-    """Within it a network's forward pass runs in ``precision`` (resolved); the backward pass follows by itself."""
+    """A context in which forward passes run in ``precision`` (resolved); backward passes follow by themselves."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextlib.contextmanager
 def convolutions(precision: str, device: torch.device) -> Iterator[None]:
-    """Within it a GPU's convolutions use TF32 where ``precision`` is tf32, and only there.
+    """A context in which a GPU's convolutions use TF32 if ``precision`` is tf32, and otherwise do not.
 
-    It belongs around the forward *and* the backward pass, since cuDNN reads the switch when it runs. Matrix
-    products are left alone: those of the kernels stay in float32.
+    Use it around the forward *and* the backward pass, since cuDNN reads the switch when it runs. Matrix products do not
+    change: those of the kernels stay in float32.
     """
     if device.type != "cuda":
         yield

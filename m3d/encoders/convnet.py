@@ -1,7 +1,7 @@
 """ConvNet-k: k blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pooling.
 
-Source: Gidaris and Komodakis (2018) as used by DC, DSA, DM and M3D: 128 channels; an input of 28 x 28 is
-padded by 3 in the first convolution, so that it ends at the same 2048 features as 32 x 32.
+Source: Gidaris and Komodakis (2018) as used by DC, DSA, DM and M3D, with 128 channels. The first convolution pads an
+input of 28 x 28 by 3, so that it ends in the same 2048 features as 32 x 32.
 """
 
 import torch.nn.functional as F
@@ -19,9 +19,7 @@ class ConvNet(Network):
         super().__init__()
         first_padding = 3 if image_size == 28 else 1
         if image_size + 2 * (first_padding - 1) < 2**depth:
-            raise ConfigError(
-                f"encoder: convnet{depth} needs images of at least {2**depth} px, given {image_size}; use fewer blocks"
-            )
+            raise ConfigError(f"needs images of at least {2**depth} px, given {image_size}; use fewer blocks")
         sides = [channels] + [width] * depth
         self.convolutions = nn.ModuleList(
             nn.Conv2d(sides[i], width, 3, padding=first_padding if i == 0 else 1) for i in range(depth)

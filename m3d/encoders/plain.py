@@ -1,8 +1,10 @@
-"""Networks without shortcuts that condensed sets are tried on: an MLP, LeNet, AlexNet and VGG-11.
+"""Networks without shortcuts for evaluating condensed sets: an MLP, LeNet, AlexNet and VGG-11.
 
-Source: their small forms in DC (Zhao et al., 2021), as used by DM and M3D: the MLP has two hidden layers of 128;
-LeNet has the layer sizes of LeNet-5 (LeCun et al., 1998), fully joined, with ReLUs and max pooling; AlexNet keeps the
-resolution in its first 5x5 convolution and has no norms; VGG-11 has instance norms and one linear classifier. Inputs of 28 px are padded so that they continue as 32 px. What DC does not define is said where it is done.
+Source: their small forms in DC (Zhao et al., 2021), as used by DM and M3D. The MLP has two hidden layers of 128. LeNet
+has the layer sizes of LeNet-5 (LeCun et al., 1998), fully connected between feature maps, with ReLUs and max pooling.
+AlexNet keeps the resolution in its first 5x5 convolution and has no norms. VGG-11 has instance norms and one linear
+classifier. Inputs of 28 px are padded so that they continue as 32 px. Choices that DC does not define are documented
+beside the code.
 """
 
 import torch.nn.functional as F
@@ -14,13 +16,13 @@ from m3d.shapes import Float
 
 MLP_WIDTH = 128
 LEAST_SIDE = 8
-"""Smallest images of AlexNet and VGG-11, in pixels: below, their poolings would leave nothing to convolve."""
+"""Smallest side of the images of AlexNet and VGG-11, in pixels: below it, pooling would leave nothing to convolve."""
 ALEXNET_LARGE = 64
-"""Above this many pixels a side AlexNet begins as published (Krizhevsky et al., 2012): 11x11 in steps of 4."""
+"""Side in pixels above which AlexNet starts as published (Krizhevsky et al., 2012): 11x11 with stride 4."""
 ALEXNET_SIDE = 4
-"""Pixels a side that AlexNet's features are averaged to where they have more: what 32 px end at."""
+"""Largest side of AlexNet's features, which images of 32 px reach; larger ones are averaged down to it."""
 LENET_SIDE = 5
-"""The same for LeNet, whose 28 and 32 px end at 5."""
+"""The same for LeNet, which images of 28 and 32 px reach."""
 VGG11_STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
@@ -49,9 +51,7 @@ class LeNet(Network):
         padding = 2 if image_size == 28 else 0
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
         if side < 1:
-            raise ConfigError(
-                f"architecture lenet: needs images of at least 16 px, given {image_size}; use a ConvNet or a larger data.image_size"
-            )
+            raise ConfigError(f"needs images of at least 16 px, given {image_size}; use a ConvNet or larger images")
         self.side = min(side, LENET_SIDE)
         self.first = nn.Conv2d(channels, 6, 5, padding=padding)
         self.second = nn.Conv2d(6, 16, 5)
@@ -71,7 +71,7 @@ class AlexNet(Network):
 
     def __init__(self, *, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
-        _refuse_small("alexnet", image_size)
+        _refuse_small(image_size)
         if image_size > ALEXNET_LARGE:
             self.first, side = nn.Conv2d(channels, 128, 11, stride=4, padding=5), -(-image_size // 4)
         else:
@@ -93,16 +93,16 @@ class AlexNet(Network):
 
 
 class Vgg11(Network):
-    """Eight 3x3 convolutions in five stages; the average over what the poolings leave has 512 features.
+    """Eight 3x3 convolutions in five stages, then an average over the remaining pixels: 512 features.
 
-    A pooling after which a norm would see a single pixel (and give 0) is left out; DC has 32 px and none of these.
+    A pooling after which a norm would see a single pixel (and return 0) is skipped. Images of 32 px, as in DC, skip none.
     """
 
     feature_count = VGG11_STAGES[-1][-1]
 
     def __init__(self, *, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
-        _refuse_small("vgg11", image_size)
+        _refuse_small(image_size)
         padding = 3 if image_size == 28 else 1
         side, entering = image_size + 2 * (padding - 1), channels
         convolutions: list[nn.Module] = []
@@ -131,8 +131,7 @@ class Vgg11(Network):
         return x.mean((2, 3))
 
 
-def _refuse_small(name: str, image_size: int) -> None:
+def _refuse_small(image_size: int) -> None:
     if image_size < LEAST_SIDE:
-        raise ConfigError(
-            f"architecture {name}: needs images of at least {LEAST_SIDE} px, given {image_size}; use a ConvNet or a larger data.image_size"
-        )
+        text = f"needs images of at least {LEAST_SIDE} px, given {image_size}; use a ConvNet or larger images"
+        raise ConfigError(text)

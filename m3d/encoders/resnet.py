@@ -1,7 +1,7 @@
 """Residual networks with instance norm: ResNet-18, and ResNetAP-10 with average pooling in place of strides.
 
-Source: He et al. (2016); ResNetAP as in IDC: a 7x7 stem at full resolution and 4x4 average pooling for
-images above 64 px, a 3x3 stem without pooling below; the pooled vector before the classifier has 512 features.
+Source: He et al. (2016). ResNetAP is IDC's: for images above 64 px a 7x7 stem at full resolution and 4x4 average
+pooling, for smaller ones a 3x3 stem without pooling. The pooled vector before the classifier has 512 features.
 """
 
 import torch.nn.functional as F
@@ -13,11 +13,11 @@ from m3d.shapes import Float
 
 WIDTHS = (64, 128, 256, 512)
 SMALL_SIDE = 64
-"""Up to this many pixels a side the stem keeps the resolution."""
+"""Largest side in pixels at which the stem keeps the resolution."""
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut; ``pooled`` halves by average pooling, otherwise by stride."""
+    """Two 3x3 convolutions and a shortcut. With ``halve`` it halves the side: ``pooled`` by average pooling, else by stride."""
 
     def __init__(self, entering: int, leaving: int, *, halve: bool, pooled: bool) -> None:
         super().__init__()
@@ -47,14 +47,13 @@ class ResNet(Network):
     """A residual network of four stages with ``blocks`` blocks each."""
 
     feature_count = WIDTHS[-1]
+    fan_out = True
 
-    def __init__(self, *, blocks: int, pooled: bool, channels: int, image_size: int, classes: int, name: str) -> None:
+    def __init__(self, *, blocks: int, pooled: bool, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
         # Instance norm over a single pixel is always 0: the last stage must have more than one.
         if image_size < 16:
-            raise ConfigError(
-                f"architecture {name}: needs images of at least 16 px, given {image_size}; use a ConvNet or a larger data.image_size"
-            )
+            raise ConfigError(f"needs images of at least 16 px, given {image_size}; use a ConvNet or larger images")
         large = image_size > SMALL_SIDE
         if not large:
             self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)

@@ -1,8 +1,9 @@
-"""A vision transformer: ViT-Tiny, 12 blocks of width 192 with three heads, before-norm, a class token.
+"""A vision transformer: ViT-Tiny, 12 pre-norm blocks of width 192 with three heads, and a class token.
 
-Source: Touvron et al., "Training data-efficient image transformers" (2021), DeiT-Ti. Theirs has patches of 16 px at
-224 px; here smaller images have smaller patches, so that a side has at least 7 of them: 2 px at 16, 4 px at 28 and 32,
-8 px at 64. Linear layers are drawn as everywhere here, uniformly within 1 / sqrt(fan in), theirs from a truncated normal.
+Source: Touvron et al., "Training data-efficient image transformers" (2021), DeiT-Ti. Two differences: DeiT-Ti has
+patches of 16 px at 224 px, while here smaller images have smaller patches, so that a side has at least 7 of them (2 px
+at 16, 4 px at 28 and 32, 8 px at 64). And linear layers are drawn uniformly within 1 / sqrt(fan in), as in all networks
+of this package, instead of from a truncated normal distribution.
 """
 
 import torch.nn.functional as F
@@ -15,11 +16,11 @@ from m3d.shapes import Float
 WIDTH, DEPTH, HEADS, HIDDEN = 192, 12, 3, 768
 LARGEST_PATCH = 16
 LEAST_PATCHES = 7
-"""Along a side."""
+"""Smallest number of patches along a side."""
 
 
 class VitTiny(Network):
-    """DeiT-Ti's network; the class token after the last norm is the feature vector."""
+    """The network of DeiT-Ti; its feature vector is the class token after the last norm."""
 
     feature_count = WIDTH
 
@@ -40,7 +41,7 @@ class VitTiny(Network):
 
 
 class Block(nn.Module):
-    """Attention and two linear layers, each after a norm and beside a shortcut."""
+    """Attention, then two linear layers; each part follows a norm and has a shortcut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class Block(nn.Module):
 
 
 def patch_side(image_size: int) -> int:
-    """Pixels along a patch: the largest power of two that divides the side and leaves seven patches or more.
+    """Side of a patch in pixels: the largest power of two that divides the image's side into seven patches or more.
 
     Raises:
         ConfigError: there is none.
@@ -67,9 +68,6 @@ def patch_side(image_size: int) -> int:
         if image_size % patch == 0 and image_size // patch >= LEAST_PATCHES:
             return patch
     if image_size >= 2 * LEAST_PATCHES:
-        raise ConfigError(
-            f"architecture vit_tiny: needs an even number of pixels a side, given {image_size}; use another data.image_size"
-        )
-    raise ConfigError(
-        f"architecture vit_tiny: needs images of at least {2 * LEAST_PATCHES} px, given {image_size}; use another architecture"
-    )
+        raise ConfigError(f"needs an even number of pixels a side, given {image_size}; use images of another size")
+    least = 2 * LEAST_PATCHES
+    raise ConfigError(f"needs images of at least {least} px, given {image_size}; use another architecture")

@@ -1,1 +1,1 @@
-"""Where the real images of a class are held, and how batches of them are drawn."""
+"""Storage of the real images of a group of classes, and batches drawn from them."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from m3d.config import ConfigError
 from m3d.images.image_parts import ImageParts
-from m3d.seeding import permutation
+from m3d.images.sampler import Sampler
 from m3d.shapes import Int, ShapeError, UInt8
 
 AHEAD = 64
@@ -18,12 +18,7 @@ AHEAD = 64
 
 
 class ClassImages:
-    """Holds the images of some classes and draws batches of them without replacement within an epoch.
-
-    A class's images form an endless stream: one seeded order of all of them after another. Iteration i
-    takes the images from ``i * batch`` on, so a draw depends on (seed, class id, iteration) alone, and a
-    class smaller than the batch is seen whole, each of its images about equally often.
-    """
+    """Stores the images of some classes on a device and draws batches of them; see ``Sampler`` for the draws."""
 
     def __init__(
         self,
@@ -33,37 +28,34 @@ class ClassImages:
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Args: one uint8 tensor per class, or its parts, in the order of ``class_ids``, the ids in the whole run."""
+        """Args:
+        images: one uint8 tensor per class, or its parts.
+        class_ids: of the classes in the complete run, in the order of ``images``.
+        seed: of the run.
+        device: where the images are stored.
+
+        Raises:
+            ConfigError: not one set of images per class, or not uint8.
+            ShapeError: images of different shapes, or a class without images.
+        """
         if not images or len(images) != len(class_ids):
             raise ConfigError(
                 f"classes: given {len(images)} sets of images for {len(class_ids)} class ids, needed one each"
             )
         shape = images[0].parts[0].shape[1:] if isinstance(images[0], ImageParts) else images[0].shape[1:]
-        for held, class_id in zip(images, class_ids, strict=True):
-            for tensor in held.parts if isinstance(held, ImageParts) else (held,):
-                if tensor.ndim != 4 or tensor.shape[1:] != shape or not len(held):
-                    raise ShapeError(
-                        f"images of class {class_id}", tuple(tensor.shape), f"[n, {', '.join(map(str, shape))}], n > 0"
-                    )
-                if tensor.dtype != torch.uint8:
-                    raise ConfigError(f"images of class {class_id}: given {tensor.dtype}, needed torch.uint8 in 0..255")
-        self._draws(class_ids, [len(held) for held in images], seed, device)
-        self.pixels_TCHW = torch.empty((sum(self.counts), *shape), dtype=torch.uint8, device=self.device)
-        for held, place in zip(images, self.pixels_TCHW.split(list(self.counts)), strict=True):
-            if isinstance(held, ImageParts):  # never all classes twice in memory
-                held.copy_to(place)
-            else:
-                place.copy_(held)
-        self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
-
-    def _draws(self, class_ids: Sequence[int], counts: Sequence[int], seed: int, device: torch.device | str) -> None:
-        """What drawing needs, wherever the images lie."""
+        for of_class, class_id in zip(images, class_ids, strict=True):
+            _check(of_class, class_id, shape)
+        self.sampler = Sampler(class_ids, [len(of_class) for of_class in images], seed)
+        self.seed, self.ids, self.counts = seed, self.sampler.ids, self.sampler.counts
         self.device = torch.device(device)
-        self.seed = seed
-        self.ids = tuple(int(i) for i in class_ids)
         self.ids_K = torch.tensor(self.ids, dtype=torch.int64, device=self.device)
-        self.counts = tuple(counts)
-        self._orders: dict[tuple[int, int], Tensor] = {}
+        self.pixels_TCHW = torch.empty((sum(self.counts), *shape), dtype=torch.uint8, device=self.device)
+        for of_class, place in zip(images, self.pixels_TCHW.split(list(self.counts)), strict=True):
+            if isinstance(of_class, ImageParts):  # never all classes twice in memory
+                of_class.copy_to(place)
+            else:
+                place.copy_(of_class)
+        self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
         self._window: tuple[int, int] | None = None
         self._ahead: Tensor = self.ids_K  # until the first call of rows
 
@@ -73,20 +65,15 @@ class ClassImages:
         channels, height, width = self.pixels_TCHW.shape[1:]
         return channels, height, width
 
-    def indices(self, iteration: int, batch: int) -> Int[Tensor, "K N"]:
-        """Positions within each class of the images of one iteration: int64 on the CPU, shape [K, batch]."""
-        rows = [self._stream(k, iteration * batch, batch) for k in range(len(self.ids))]
-        return torch.stack(rows)
-
     def rows(self, iteration: int, batch: int) -> Int[Tensor, " KN"]:
-        """Rows of ``pixels_TCHW`` of one iteration's images, class by class: int64 on the device, [K * batch].
+        """Rows of ``pixels_TCHW`` with one iteration's images, class by class: int64 on the device, [K * batch].
 
-        Those of the next ``AHEAD`` iterations are made and sent together.
+        Those of ``AHEAD`` iterations are drawn and sent to the device together.
         """
         first = iteration - iteration % AHEAD
         if self._window != (first, batch):
             streams = [
-                self._stream(k, first * batch, AHEAD * batch).view(AHEAD, batch) + self._offsets[k]
+                self.sampler.stream(k, first * batch, AHEAD * batch).view(AHEAD, batch) + self._offsets[k]
                 for k in range(len(self.ids))
             ]
             self._ahead = torch.stack(streams, dim=1).flatten(1).to(self.device, non_blocking=True)
@@ -95,40 +82,23 @@ class ClassImages:
 
     def batch(self, iteration: int, batch: int) -> UInt8[Tensor, "K N C H W"]:
         """The images of one iteration, shape [K, batch, C, H, W]."""
-        taken = self.pixels_TCHW.index_select(0, self.rows(iteration, batch))
-        return taken.view(len(self.ids), batch, *self.shape)
+        drawn = self.pixels_TCHW.index_select(0, self.rows(iteration, batch))
+        return drawn.view(len(self.ids), batch, *self.shape)
 
     def first(self, count: int, purpose: str) -> UInt8[Tensor, "K N C H W"]:
-        """``count`` different images of every class, the first of a seeded order of their own.
+        """``count`` different images of every class, the first of a seeded order of this purpose.
 
         Raises:
             ConfigError: a class has fewer images.
         """
-        parts = []
-        for k, class_id in enumerate(self.ids):
-            if self.counts[k] < count:
-                raise ConfigError(
-                    f"class {class_id}: has {self.counts[k]} images, needed {count} for its starting images"
-                )
-            order = permutation(self.seed, purpose, class_id, 0, self.counts[k])[:count]
-            parts.append(self.pixels_TCHW.index_select(0, (order + self._offsets[k]).to(self.device)))
-        return torch.stack(parts)
+        rows = [self.sampler.first(k, count, purpose) + self._offsets[k] for k in range(len(self.ids))]
+        return torch.stack([self.pixels_TCHW.index_select(0, of_class.to(self.device)) for of_class in rows])
 
-    def _stream(self, k: int, start: int, length: int) -> Tensor:
-        size, pieces = self.counts[k], []
-        while length > 0:
-            epoch, position = divmod(start, size)
-            piece = self._order(k, epoch)[position : position + length]
-            pieces.append(piece)
-            start, length = start + len(piece), length - len(piece)
-        return torch.cat(pieces)
 
-    def _order(self, k: int, epoch: int) -> Tensor:
-        key = (k, epoch)
-        if key not in self._orders:
-            # Batches move forward, so an epoch before the last one is never asked for again.
-            self._orders = {
-                other: order for other, order in self._orders.items() if other[0] != k or other[1] >= epoch - 1
-            }
-            self._orders[key] = permutation(self.seed, "sample", self.ids[k], epoch, self.counts[k])
-        return self._orders[key]
+def _check(images: Tensor | ImageParts, class_id: int, shape: Sequence[int]) -> None:
+    for tensor in images.parts if isinstance(images, ImageParts) else (images,):
+        if tensor.ndim != 4 or tensor.shape[1:] != shape or not len(images):
+            expected = f"[n, {', '.join(map(str, shape))}], n > 0"
+            raise ShapeError(f"images of class {class_id}", tuple(tensor.shape), expected)
+        if tensor.dtype != torch.uint8:
+            raise ConfigError(f"images of class {class_id}: given {tensor.dtype}, needed torch.uint8 in 0..255")

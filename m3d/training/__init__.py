@@ -1,1 +1,1 @@
-"""Networks trained on images: the evaluation of a condensed set, and trajectories on the whole set."""
+"""Networks trained on images: evaluations of a condensed set, and trajectories on the full training set."""

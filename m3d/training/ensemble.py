@@ -1,7 +1,7 @@
-"""Several networks of one architecture trained as one: their weights stacked, one pass for all of them.
+"""Several networks of one architecture trained as one: stacked weights, one pass for all of them.
 
-Each network gets exactly the draws that ``Trainer`` gives it (weights, order, augmentation, CutMix), so its figure is the
-same up to rounding. It pays where one network leaves the device idle: small sets and small networks on a GPU.
+Each network gets exactly the draws that ``Trainer`` gives it (weights, order, augmentation, CutMix), so its accuracy is
+the same up to rounding. This pays if one network leaves the device idle: small sets and small networks.
 
     S  networks (seeds)    B  images
 """
@@ -16,46 +16,46 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from m3d import augment as augmentation
 from m3d.backend.precision import convolutions, encoding, resolve
-from m3d.config import Train
 from m3d.encoders import Network, build
 from m3d.seeding import derive, generator
 from m3d.shapes import Float, Int
-from m3d.training.trainer import draw_cutmix, optimisation
+from m3d.training.cutmix import draw_cutmix
+from m3d.training.settings import Recipe, Train
+from m3d.training.trainer import optimisation
 
 
 def pays(architecture: str, device: torch.device) -> bool:
-    """Whether networks are faster trained as one than one after another.
+    """Whether networks are trained faster as one than one after another.
 
-    On a CPU thread, five of 40 images of 16 px: the MLP takes 0.45 of the time, ConvNet-3 2.4 times as long, since stacked
-    convolutions become grouped ones. On a GPU it was not measured; compiled passes go one after another there.
+    Measured on one CPU thread with five networks and 40 images of 16 px: the MLP needs 0.45 of the time, ConvNet-3 2.4
+    times as long, since stacked convolutions become grouped ones. GPUs were not measured; there, compiled networks are
+    trained one after another.
     """
     return device.type == "cpu" and architecture == "mlp"
 
 
 def train_together(
-    architecture: str,
+    recipe: Recipe,
     images: Float[Tensor, "S B C H W"],
     labels: Int[Tensor, " B"],
     *,
     classes: int,
-    config: Train,
     seeds: Sequence[int],
-    precision: str = "float32",
 ) -> list[Network]:
-    """A network per seed after the last epoch, in evaluation mode, in the order of the seeds.
+    """One network per seed after the last epoch, in evaluation mode, in the order of the seeds.
 
     Args:
-        architecture, config, precision: as ``train`` takes them.
-        images: normalised, a set per network; expanded rather than copied where all networks share one.
-        labels: of every set's images, 0 to classes - 1.
+        recipe: network and training; ``compiled`` is not used.
+        images: normalised, one set per network; expanded rather than copied if all networks share one.
+        labels: of the images of every set, 0 to classes - 1.
         classes: outputs of the networks.
-        seeds: one network each.
+        seeds: one per network.
     """
-    device, count = images.device, images.shape[1]
-    precision, labels = resolve(precision, device), labels.to(device)
-    networks = [_fresh(architecture, images, classes, seed) for seed in seeds]
+    config, device, count = recipe.training, images.device, images.shape[1]
+    precision, labels = resolve(recipe.precision, device), labels.to(device)
+    networks = [_fresh(recipe.architecture, images, classes, seed) for seed in seeds]
     weights, _ = stack_module_state(list(networks))  # type: ignore[arg-type]
-    skeleton = _fresh(architecture, images, classes, 0)
+    skeleton = _fresh(recipe.architecture, images, classes, 0)
     optimiser, schedule = optimisation(weights.values(), config)
     randoms = [torch.Generator(device="cpu").manual_seed(derive(seed, "evaluate/draws")) for seed in seeds]
     logits_of = vmap(lambda one, x: functional_call(skeleton, one, (x,)))
@@ -66,11 +66,11 @@ def train_together(
             batch, partner_SB, share_S = _cut_and_mixed(batch, config, randoms)
             own_SB = labels[rows_SB.to(device)]
             with convolutions(precision, device):
-                # vmap has no rule for the fused attention.
+                # vmap has no rule for fused attention.
                 with encoding(precision, device), sdpa_kernel(SDPBackend.MATH):
                     logits = logits_of(weights, batch).float()
                 other_SB = own_SB.gather(1, partner_SB)
-                # Each network's loss reaches its own weights alone, so the sum gives every gradient.
+                # Each network's loss depends on its own weights alone, so the sum gives every gradient.
                 loss_S = share_S * _loss(logits, own_SB) + (1 - share_S) * _loss(logits, other_SB)
                 optimiser.zero_grad(set_to_none=True)
                 loss_S.sum().backward()
@@ -82,16 +82,18 @@ def train_together(
 
 
 def _fresh(architecture: str, images: Tensor, classes: int, seed: int) -> Network:
-    random = generator(seed, "evaluate/weights")
-    channels, side = images.shape[2], images.shape[-1]
-    device = images.device
     return build(
-        architecture, channels=channels, image_size=side, classes=classes, generator=random, device=device
+        architecture,
+        channels=images.shape[2],
+        image_size=images.shape[-1],
+        classes=classes,
+        generator=generator(seed, "evaluate/weights"),
+        device=images.device,
     ).train()
 
 
 def _augmented(images: Tensor, rows_SB: Tensor, config: Train, randoms: Sequence[torch.Generator]) -> Tensor:
-    """The rows of every network's set, augmented with its own draws, [S, B, C, H, W]."""
+    """The chosen rows of every network's set, augmented with the network's own draws, [S, B, C, H, W]."""
     networks, count = rows_SB.shape
     side = images.shape[-1]
     numbers = torch.cat([torch.rand(count, augmentation.slots(), generator=random) for random in randoms])
@@ -101,17 +103,14 @@ def _augmented(images: Tensor, rows_SB: Tensor, config: Train, randoms: Sequence
 
 
 def _cut_and_mixed(batch: Tensor, config: Train, randoms: Sequence[torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch, partners [S, B] and own share [S] after CutMix; a network whose CutMix rests has the share 1."""
-    count, height, width = batch.shape[1], batch.shape[-2], batch.shape[-1]
-    mixed, shares, partners = batch.clone(), [], []
-    for index, random in enumerate(randoms):
-        drawn = draw_cutmix(count, height, width, config, random)
-        partner, (top, bottom, left, right) = drawn or (torch.arange(count), (0, 0, 0, 0))
-        partner = partner.to(batch.device)
-        mixed[index, :, :, top:bottom, left:right] = batch[index, partner, :, top:bottom, left:right]
-        shares.append(1 - (bottom - top) * (right - left) / (height * width))
-        partners.append(partner)
-    return mixed, torch.stack(partners), torch.tensor(shares, device=batch.device)
+    """Batch, partners [S, B] and own shares [S] after CutMix; a network without CutMix in this step has share 1."""
+    mixed, partners, shares = [], [], []
+    for images, random in zip(batch, randoms, strict=True):
+        cutmix = draw_cutmix(images, config, random)
+        mixed.append(images if cutmix is None else cutmix.paste(images))
+        partners.append(torch.arange(len(images), device=batch.device) if cutmix is None else cutmix.partner_B)
+        shares.append(1 if cutmix is None else cutmix.share(batch.shape[-2], batch.shape[-1]))
+    return torch.stack(mixed), torch.stack(partners), torch.tensor(shares, dtype=torch.float32, device=batch.device)
 
 
 def _loss(logits: Float[Tensor, "S B classes"], labels: Int[Tensor, "S B"]) -> Float[Tensor, " S"]:

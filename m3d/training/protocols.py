@@ -1,16 +1,17 @@
-"""Evaluation protocols by name: every knob of training a network on a condensed set."""
+"""Evaluation protocols by name: every setting of training a network on a condensed set."""
 
 from dataclasses import replace
 
-from m3d.config import Augment, Evaluate, Train
+from m3d.config import Augment
+from m3d.training.settings import Evaluate, Train
 
 
 def idc() -> Train:
     """IDC's protocol, used by M3D and DANCE: hard labels, one geometric operation per image, CutMix at 0.5.
 
-    Source: Kim et al., "Dataset condensation via efficient synthetic-data parameterization" (2022). The
-    published code reports the best epoch by test accuracy; here it is always the last one. This is the
-    protocol of 28 and 32 px; IDC trains otherwise on ImageNet at 224 px.
+    Source: Kim et al., "Dataset condensation via efficient synthetic-data parameterization" (2022). The published code
+    reports the best epoch by test accuracy; here it is always the last one. This protocol is for 28 and 32 px; see
+    ``imagenet`` for 224 px.
     """
     return Train(
         epochs=1000,
@@ -23,10 +24,10 @@ def idc() -> Train:
 
 
 def dm() -> Train:
-    """DM's protocol: batch 256, one learning-rate drop at half time, one DSA operation per image, no CutMix.
+    """DM's protocol: batch 256, one drop of the learning rate after half the epochs, one DSA operation per image, no CutMix.
 
-    Source: Zhao and Bilen, "Dataset condensation with distribution matching" (2023). The published code
-    draws the operation per batch; per image is the same in the mean.
+    Source: Zhao and Bilen, "Dataset condensation with distribution matching" (2023). The published code draws the
+    operation per batch; drawing it per image is the same on average.
     """
     return Train(
         epochs=1000,
@@ -38,30 +39,30 @@ def dm() -> Train:
 
 
 def imagenet() -> Train:
-    """IDC's schedule for ImageNet-10 at 224 px: CutMix in every step; epochs as of ``imagenet_epochs``, 1000 by default.
+    """IDC's schedule for ImageNet-10 at 224 px: CutMix in every step, 1000 epochs; see also ``imagenet_epochs``.
 
-    Source: Kim et al. (2022), published code. It augments by a random resized crop of half the area and more, flips,
-    colour jitter of 0.4 and PCA lighting; here the operations of ``idc`` stand for them, at their own strengths.
+    Source: Kim et al. (2022), published code. The code augments by a random resized crop of at least half the area,
+    flips, colour jitter of 0.4 and PCA lighting; here they are replaced by the operations of ``idc`` at its strengths.
     """
     return replace(idc(), cutmix_probability=1.0)
 
 
 def imagenet100() -> Train:
-    """IDC's schedule for ImageNet-100: as ``imagenet`` with two thirds of the epochs, rate 0.1, decay 1e-4, batch 128."""
+    """IDC's schedule for ImageNet-100: ``imagenet`` with two thirds of the epochs, rate 0.1, weight decay 1e-4, batch 128."""
     return replace(imagenet(), epochs=667, batch=128, learning_rate=0.1, weight_decay=1e-4)
 
 
 def imagenet_epochs(views: int, classes: int) -> int:
-    """Epochs of IDC on ImageNet: the fewer decoded images a class has, the more.
+    """Epochs of IDC on ImageNet: more of them for fewer decoded images per class.
 
     Args:
-        views: decoded images of a class: stored images x factor**2.
-        classes: of the subset; from 100 on, two thirds of the epochs.
+        views: decoded images per class: stored images x factor**2.
+        classes: of the subset; from 100 classes up, two thirds of the epochs.
 
     Source: Kim et al. (2022), published code.
     """
     table = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
-    epochs = next((held for most, held in table if views <= most), 300)
+    epochs = next((epochs for most, epochs in table if views <= most), 300)
     return round(epochs * 2 / 3) if classes >= 100 else epochs
 
 
@@ -69,7 +70,7 @@ PROTOCOLS = {"idc": idc, "dm": dm, "imagenet": imagenet, "imagenet100": imagenet
 
 
 def training_of(config: Evaluate) -> Train:
-    """The training that an evaluation asks for: its protocol with its own epochs, flip and augmentation."""
+    """The training of an evaluation: its protocol with its epochs, flip and augmentation."""
     train = PROTOCOLS[config.protocol]()
     if config.epochs is not None:
         train = replace(train, epochs=config.epochs)

@@ -1,4 +1,4 @@
-"""Scores of networks trained on an image set, over seeds and architectures."""
+"""Trains networks on an image set, one per seed, and scores them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,66 +9,68 @@ import torch
 from torch import Tensor
 
 from m3d.backend.precision import convolutions, encoding, resolve
-from m3d.config import Train
 from m3d.encoders import Network
 from m3d.shapes import Float, Int, UInt8
 from m3d.state import standardise
 from m3d.training.ensemble import train_together
+from m3d.training.settings import Recipe
 from m3d.training.trainer import Trainer
 
 TEST_BLOCK_PIXELS = 64 * 32 * 32
-"""Pixels of test images that go through a network at once."""
+"""Pixels of test images per pass of a network."""
 LOOKS = "looks"
-"""Name, beside a kept network's tensors, of the test accuracies that were looked at on the way."""
+"""Name, among a stored network's tensors, of the test accuracies measured so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """Test images as they are stored, and how to normalise them."""
+    """Test images as they are stored, their labels, and how to normalise them."""
 
     __test__ = False  # not a test class, whatever its name says to pytest
 
     images: UInt8[Tensor, "B C H W"]
     labels: Int[Tensor, " B"]
     mean: tuple[float, ...]
+    """Mean per channel, for images in [0, 1]."""
     std: tuple[float, ...]
+    """Standard deviation per channel."""
     classes: int
 
 
-@runtime_checkable  # beartype asks, in tests
+@runtime_checkable  # for the type checks of the tests
 class Keeper(Protocol):
-    """Where networks under way are kept, so that an interrupted training goes on."""
+    """Stores networks in training, so that an interrupted training can resume."""
 
     def load(self, seed: int) -> tuple[int, dict[str, Tensor]] | None:
-        """Epochs that are done and the tensors after them, or None."""
+        """Finished epochs of a seed's network and the tensors after them, or None."""
         ...
 
     def keep(self, seed: int, epoch: int, tensors: Callable[[], dict[str, Tensor]]) -> None:
-        """Is called after every epoch, and stores the tensors when it sees fit."""
+        """Called after every epoch; decides whether to store the tensors."""
         ...
 
     def finished(self, seed: int) -> None:
-        """The network is scored; nothing of it needs to be kept."""
+        """Called after the network was scored; its tensors are not needed any more."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What became of one network."""
+    """The result of one network."""
 
     confusion: Int[Tensor, "classes classes"]
-    """Test images by class (row) and by the class that the network takes them for (column)."""
+    """Number of test images by class (row) and predicted class (column)."""
     best_accuracy: float | None = None
-    """The best test accuracy, in percent, at the epochs that were looked at: what other papers report. Nothing follows from it."""
+    """Best test accuracy in percent over the measured epochs, as some papers report it. Nothing is selected by it."""
 
     @property
     def accuracy(self) -> float:
-        """Of the last epoch, in percent, 0 to 100."""
+        """Accuracy after the last epoch, in percent, 0 to 100."""
         return percent_right(self.confusion)
 
 
 def percent_right(confusion: Int[Tensor, "classes classes"]) -> float:
-    """Share of test images on the diagonal, in percent."""
+    """Percentage of test images on the diagonal."""
     return 100 * int(confusion.trace()) / int(confusion.sum())
 
 
@@ -76,13 +78,13 @@ def percent_right(confusion: Int[Tensor, "classes classes"]) -> float:
 def confusion(
     network: Network, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
 ) -> Int[Tensor, "classes classes"]:
-    """Test images by their class and by the class of their largest logit, int64 on the CPU.
+    """Number of test images by class and by the class of their largest logit, int64 on the CPU.
 
     Args:
         network: in evaluation mode, on any device.
         test: at least one image.
         precision: auto, float32, tf32 or bfloat16.
-        logits: the network's compiled forward pass, used for the blocks of full size.
+        logits: the network's compiled forward pass, which is used for blocks of full size.
     """
     device = next(network.parameters()).device
     precision = resolve(precision, device)
@@ -101,110 +103,94 @@ def confusion(
 def accuracy(
     network: Network, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
 ) -> float:
-    """Share of test images whose largest logit is their label, in percent, 0 to 100. Arguments as for ``confusion``."""
+    """Percentage of test images whose largest logit is their label, 0 to 100. Arguments as for ``confusion``."""
     return percent_right(confusion(network, test, precision=precision, logits=logits))
 
 
 def train_and_score(
-    architecture: str,
+    recipe: Recipe,
     images: Float[Tensor, "B C H W"],
     labels: Int[Tensor, " B"] | Float[Tensor, "B classes"],
     test: TestSet,
     *,
-    config: Train,
     seeds: range,
-    precision: str = "float32",
-    compiled: bool = False,
 ) -> Iterator[tuple[int, float]]:
     """Trains a fresh network per seed on normalised images; yields (seed, accuracy in percent). See ``trials``."""
-    for seed, score in trials(
-        architecture, images, labels, test, config=config, seeds=seeds, precision=precision, compiled=compiled
-    ):
+    for seed, score in trials(recipe, images, labels, test, seeds=seeds):
         yield seed, score.accuracy
 
 
 def trials(
-    architecture: str,
+    recipe: Recipe,
     images: Float[Tensor, "B C H W"],
     labels: Int[Tensor, " B"] | Float[Tensor, "B classes"],
     test: TestSet,
     *,
-    config: Train,
     seeds: Sequence[int],
-    precision: str = "float32",
-    compiled: bool = False,
     best_epoch: int = 0,
     keeper: Keeper | None = None,
 ) -> Iterator[tuple[int, Score]]:
     """Trains a fresh network per seed on normalised images, one after another.
 
     Args:
-        architecture, images, labels, config, precision: as ``train`` takes them.
-        test: what the networks are scored on.
-        seeds: one network each.
-        compiled: whether the networks are compiled: the same code serves every seed, and later calls alike.
-        best_epoch: epochs between two looks for ``Score.best_accuracy``; 0 never looks.
-        keeper: of networks under way, and of what was seen of them on the way.
+        recipe: network and training; all seeds, and later calls, use the same compiled code.
+        images: as for ``train``, like ``labels``.
+        test: images that the networks are scored on.
+        seeds: one per network.
+        best_epoch: epochs between two measurements for ``Score.best_accuracy``; 0 measures none.
+        keeper: stores networks in training, and what was measured during it, so that an interrupted call can resume.
 
     Yields:
-        (seed, score of the last epoch).
+        (seed, score after the last epoch).
     """
     channels, height, width = images.shape[1:]
+    precision = resolve(recipe.precision, images.device)
     trainer = _trainer(
-        architecture,
-        (channels, height, width),
-        test.classes,
-        resolve(precision, images.device),
-        compiled,
-        images.device,
+        recipe.architecture, (channels, height, width), test.classes, precision, recipe.compiled, images.device
     )
-    logits = trainer.logits if compiled else None
+    logits = trainer.logits if recipe.compiled else None
     for seed in seeds:
         begin = keeper.load(seed) if keeper else None
-        looks = begin[1][LOOKS].tolist() if begin and best_epoch else []
+        measured = begin[1][LOOKS].tolist() if begin and best_epoch else []
 
-        def look(epoch: int, looks: list[float] = looks) -> None:
+        def measure(epoch: int, measured: list[float] = measured) -> None:
             if epoch % best_epoch == 0:
-                looks.append(accuracy(trainer.network, test, precision=trainer.precision, logits=logits))
+                measured.append(accuracy(trainer.network, test, precision=precision, logits=logits))
 
         def keep(
-            epoch: int, tensors: Callable[[], dict[str, Tensor]], seed: int = seed, looks: list[float] = looks
+            epoch: int, tensors: Callable[[], dict[str, Tensor]], seed: int = seed, measured: list[float] = measured
         ) -> None:
             assert keeper is not None
-            keeper.keep(seed, epoch, lambda: {**tensors(), LOOKS: torch.tensor(looks, dtype=torch.float64)})
+            keeper.keep(seed, epoch, lambda: {**tensors(), LOOKS: torch.tensor(measured, dtype=torch.float64)})
 
         network = trainer.train(
             images,
             labels,
-            config=config,
+            config=recipe.training,
             seed=seed,
-            after_epoch=look if best_epoch else None,
+            after_epoch=measure if best_epoch else None,
             begin=begin,
             keep=keep if keeper else None,
         )
-        found = confusion(network, test, precision=trainer.precision, logits=logits)
-        best = max([*looks, percent_right(found)]) if best_epoch else None
+        counts = confusion(network, test, precision=precision, logits=logits)
+        best = max([*measured, percent_right(counts)]) if best_epoch else None
         if keeper:
             keeper.finished(seed)
-        yield seed, Score(confusion=found, best_accuracy=best)
+        yield seed, Score(confusion=counts, best_accuracy=best)
 
 
 def trials_together(
-    architecture: str,
+    recipe: Recipe,
     images: Float[Tensor, "S B C H W"],
     labels: Int[Tensor, " B"],
     test: TestSet,
     *,
-    config: Train,
     seeds: Sequence[int],
-    precision: str = "float32",
 ) -> Iterator[tuple[int, Score]]:
-    """As ``trials`` for networks that are trained as one, each on a set of its own: the same figures up to rounding."""
-    networks = train_together(
-        architecture, images, labels, classes=test.classes, config=config, seeds=seeds, precision=precision
-    )
+    """As ``trials``, for networks that are trained as one, each on its own set: the same scores up to rounding."""
+    networks = train_together(recipe, images, labels, classes=test.classes, seeds=seeds)
     for seed, network in zip(seeds, networks, strict=True):
-        yield seed, Score(confusion=confusion(network, test, precision=precision))
+        yield seed, Score(confusion=confusion(network, test, precision=recipe.precision))
 
 
 @lru_cache(maxsize=4)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from m3d.config import SETS
 from pipeline import storage
 from pipeline.config import presets
+from pipeline.config.evaluate import SETS
 from pipeline.config.parsing import from_dict, to_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import Interrupted, UserError, nearest

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable
 
-from m3d.config import SETS
 from pipeline.cli import commands
 from pipeline.config import presets
+from pipeline.config.evaluate import SETS
 
 EPILOG = """\
 examples:

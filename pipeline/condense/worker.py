@@ -8,11 +8,20 @@ from typing import Any
 
 import torch
 
-from m3d import ClassImages, Condenser, CondenseState, ImageParts, NotFiniteError, StreamedImages, iterate
+from m3d import (
+    ClassImages,
+    Condenser,
+    CondenseState,
+    ImageParts,
+    NotFiniteError,
+    RealImages,
+    StreamedImages,
+    iterate,
+)
 from m3d.backend import compiler
 from m3d.backend.execution import Execution, choose
 from m3d.config import ConfigError
-from m3d.passes import passes
+from m3d.passes import forget_passes
 from pipeline import storage
 from pipeline.condense.group_store import Checkpoints, GroupStore
 from pipeline.condense.memory_tier import GIB, Room, choose_room, host_memory
@@ -63,8 +72,7 @@ class GroupWorker:
                 return task.execution
             channels, height, width = PreparedDataset(task.class_shards, task.config.data).manifest["shape"]
             return choose(
-                task.config.condense,
-                task.config.encoder,
+                task.config.method,
                 shape=(channels, height, width),
                 classes=task.share,
                 device=self.device,
@@ -127,7 +135,7 @@ class GroupWorker:
     def _instead(self, execution: Execution, error: Exception) -> Execution:
         """How to go on after an error, with a note that says why; raises where there is no other way."""
         if isinstance(error, torch.OutOfMemoryError):
-            passes.cache_clear()  # with what was compiled and recorded for the larger blocks
+            forget_passes()  # with what was compiled and recorded for the larger blocks
             torch.compiler.reset()
             try:
                 halved = execution.halved()
@@ -204,10 +212,7 @@ class GroupWorker:
         real = self._real(cache, labels)
         condenser = Condenser(
             real,
-            condense=config.condense,
-            kernel=config.kernel,
-            augment=config.augment,
-            encoder=config.encoder,
+            config.method,
             mean=mean,
             std=std,
             class_count=len(cache.classes),
@@ -215,7 +220,7 @@ class GroupWorker:
         )
         return condenser, [cache.classes[label]["name"] for label in labels]
 
-    def _real(self, cache: PreparedDataset, labels: tuple[int, ...]) -> ClassImages:
+    def _real(self, cache: PreparedDataset, labels: tuple[int, ...]) -> RealImages:
         place, seed = self.room().place, self.task.config.seed
         if place == "device":
             return ClassImages([cache.train_parts(label) for label in labels], labels, seed=seed, device=self.device)

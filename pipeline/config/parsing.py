@@ -39,9 +39,9 @@ def from_dict(values: Mapping[str, Any], *, origin: str) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, ConfigError):
-            raise UserError(f"{origin}: {cause}") from None
         key = ".".join(str(part) for part in first["loc"])
+        if isinstance(cause, ConfigError):  # of the section's own checks, which name the field alone
+            raise UserError(f"{origin}: {cause.within(key) if key else cause}") from None
         raise UserError(f"{origin}: {key}: given {first['input']!r}: {first['msg']}") from None
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from m3d.config import Condense, Encoder, Evaluate
+from m3d.config import Condense, Encoder
+from pipeline.config.evaluate import Evaluate
 from pipeline.config.run_config import Data, Pretrain, RunConfig
 from pipeline.errors import UserError, nearest
 

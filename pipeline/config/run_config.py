@@ -1,6 +1,6 @@
 """RunConfig: everything that a run depends on. ``pipeline.config.parsing`` reads it from files and ``--set KEY=VALUE``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from m3d.config import (
@@ -8,14 +8,15 @@ from m3d.config import (
     Condense,
     ConfigError,
     Encoder,
-    Evaluate,
     Kernel,
-    WholeTrain,
+    Method,
     at_least,
     check,
     check_choices,
     positive,
 )
+from m3d.training.settings import WholeTrain
+from pipeline.config.evaluate import Evaluate
 from pipeline.config.storage import Storage
 from pipeline.config.tune import TuneSettings
 
@@ -170,13 +171,13 @@ class Pretrain:
 
     @property
     def training(self) -> WholeTrain:
-        """The learning rule."""
+        """The settings of one network's training."""
         try:
             augment = Augment(strategy=self.augment)
         except ConfigError as error:
-            raise ConfigError(str(error).replace("augment.strategy", "pretrain.augment", 1)) from None
-        shared = ("epochs", "batch", "learning_rate", "momentum", "weight_decay", "schedule", "warmup")
-        return WholeTrain(**{name: getattr(self, name) for name in shared}, augment=augment)
+            raise error.named("augment") from None
+        settings = {setting.name: getattr(self, setting.name) for setting in fields(WholeTrain)}
+        return WholeTrain(**{**settings, "augment": augment})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +195,11 @@ class RunConfig:
     resources: Resources = field(default_factory=Resources)
     storage: Storage = field(default_factory=Storage)
     tune: TuneSettings = field(default_factory=TuneSettings)
+
+    @property
+    def method(self) -> Method:
+        """The settings of the condensation itself."""
+        return Method(kernel=self.kernel, augment=self.augment, encoder=self.encoder, condense=self.condense)
 
     def __post_init__(self) -> None:
         check("seed", self.seed, 0 <= self.seed < 2**63, "an integer from 0, below 2**63")

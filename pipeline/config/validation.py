@@ -1,13 +1,12 @@
 """What is refused before anything is made: settings that do not fit each other or the data."""
 
-import re
-
 from m3d.config import ConfigError
 from m3d.encoders import architecture, check_name
 from m3d.formation import tile_sides
 from m3d.kernels import kernel_named
 from pipeline.config.imagenet_subsets import subset
 from pipeline.config.run_config import RunConfig
+from pipeline.config.sections import section
 from pipeline.errors import UserError
 
 
@@ -25,7 +24,8 @@ def check(config: RunConfig) -> None:
         for name in config.evaluate.architectures:
             check_architecture(name, "evaluate.architectures", config)
         check_name(config.pretrain.architecture, "pretrain.architecture")
-        tile_sides(config.data.image_size, config.condense.factor)
+        with section("condense"):
+            tile_sides(config.data.image_size, config.condense.factor)
         if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
             raise ConfigError(
                 "kernel.estimator: unbiased needs two views of a class; raise condense.images_per_class or condense.factor"
@@ -42,4 +42,4 @@ def check_architecture(name: str, key: str, config: RunConfig) -> None:
     try:
         architecture(name, channels=config.data.channels or 3, image_size=config.data.image_size, classes=2)
     except ConfigError as error:
-        raise ConfigError(f"{key}: {re.sub('^(encoder:|architecture) ', '', str(error))}") from None
+        raise error.named(key) from None

@@ -82,7 +82,7 @@ def _train(config: RunConfig, cache: PreparedDataset, device: torch.device) -> N
     classes = len(parts)
     parts.clear()
     channels, height, width = images.shape[1:]
-    flops = training_flops(SCHEDULE, config.encoder.name, len(images), (channels, height, width))
+    flops = training_flops(SCHEDULE.epochs, config.encoder.name, len(images), (channels, height, width))
 
     def train(compiled: bool) -> Network:
         trainer = Trainer(

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from m3d import training_of
-from m3d.config import Train
 from m3d.training.protocols import imagenet_epochs
+from m3d.training.settings import Train
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError

@@ -7,12 +7,13 @@ from functools import partial
 import ray
 import torch
 
-from m3d import Score, TestSet, trials, trials_together
+from m3d import Recipe, Score, TestSet, trials, trials_together
 from m3d.backend.device_names import device_name
 from m3d.backend.execution import training_flops, with_compiler
 from m3d.backend.precision import resolve
-from m3d.config import ConfigError, Train
+from m3d.config import ConfigError
 from m3d.training import ensemble
+from m3d.training.settings import Train
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
@@ -148,18 +149,15 @@ def _trained_and_scored(trial: Trial, place: _Place) -> dict[int, Scored]:
         found = _together(trial, sets, test, device, precision)
         return {seed: _scored(one, precision, device, compiled=False) for seed, one in found}
     channels, height, width = first.images.shape[1:]
-    work = training_flops(trial.training, trial.architecture, len(first.images), (channels, height, width))
+    work = training_flops(trial.training.epochs, trial.architecture, len(first.images), (channels, height, width))
 
     def scored(compiled: bool) -> dict[int, Scored]:
         found = trials(
-            trial.architecture,
+            Recipe(architecture=trial.architecture, training=trial.training, precision=precision, compiled=compiled),
             first.images.to(device),
             first.labels.to(device),
             test,
-            config=trial.training,
             seeds=trial.seeds,
-            precision=precision,
-            compiled=compiled,
             best_epoch=config.evaluate.best_epoch,
             keeper=UnderWay(trial.out, f"{trial.key}-{precision}") if trial.out else None,
         )
@@ -181,9 +179,8 @@ def _together(
 ) -> Iterator[tuple[int, Score]]:
     images = torch.stack([sets[seed].images for seed in trial.seeds]).to(device)
     labels = sets[trial.seeds[0]].labels.to(device)
-    return trials_together(
-        trial.architecture, images, labels, test, config=trial.training, seeds=trial.seeds, precision=precision
-    )
+    recipe = Recipe(architecture=trial.architecture, training=trial.training, precision=precision)
+    return trials_together(recipe, images, labels, test, seeds=trial.seeds)
 
 
 def _scored(score: Score, precision: str, device: torch.device, *, compiled: bool) -> Scored:

@@ -15,7 +15,9 @@ from m3d.backend import compiler
 from m3d.backend.cost import forward_flops
 from m3d.backend.execution import compiles
 from m3d.config import ConfigError, Encoder
-from m3d.training.whole_set import Part, RowImages, WholeSetTrainer, weights_of
+from m3d.training.row_images import RowImages
+from m3d.training.snapshot import weights_of
+from m3d.training.whole_set import Part, WholeSetTrainer
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
@@ -74,15 +76,14 @@ def train_trajectories(task: ExpertTask, worker: Worker) -> None:
 
 def _trainer(task: ExpertTask, worker: Worker, precision: str) -> WholeSetTrainer:
     cache, pretrain = PreparedDataset(task.cache, task.config.data), task.config.pretrain
-    images = RowImages([cache.train(entry["label"]) for entry in cache.classes], worker.device)
     mean, std = cache.moments
+    classes = [cache.train(entry["label"]) for entry in cache.classes]
+    images = RowImages(classes, mean=mean, std=std, device=worker.device)
     compiled = _compiled(task, worker, images)
     try:
         return WholeSetTrainer(
             pretrain.architecture,
             images,
-            mean=mean,
-            std=std,
             config=pretrain.training,
             precision=precision,
             compiled=compiled,
@@ -90,7 +91,7 @@ def _trainer(task: ExpertTask, worker: Worker, precision: str) -> WholeSetTraine
             parallel=worker.wrap,
         )
     except ConfigError as error:
-        raise RefusedError(str(error)) from None
+        raise RefusedError(str(error.within("pretrain"))) from None
 
 
 def _compiled(task: ExpertTask, worker: Worker, images: RowImages) -> bool:

@@ -8,7 +8,18 @@ from typing import Any
 
 import torch
 
-from m3d import ClassImages, Condenser, CondenseState, NotFiniteError, StreamedImages, TestSet, iterate, train_and_score
+from m3d import (
+    ClassImages,
+    Condenser,
+    CondenseState,
+    NotFiniteError,
+    RealImages,
+    Recipe,
+    StreamedImages,
+    TestSet,
+    iterate,
+    train_and_score,
+)
 from m3d.backend import compiler
 from m3d.backend.execution import choose, training_flops, with_compiler
 from m3d.config import CompilerError, ConfigError
@@ -143,19 +154,17 @@ def score(
     found = []
     for architecture in config.evaluate.architectures:
         networks = config.evaluate.seeds * len(task.rungs)
-        work = networks * training_flops(training, architecture, len(images), (channels, height, width))
+        work = networks * training_flops(training.epochs, architecture, len(images), (channels, height, width))
 
         def scored(compiled: bool, architecture: str = architecture) -> list[float]:
-            made = train_and_score(
-                architecture,
-                images.to(device),
-                labels.to(device),
-                test,
-                config=training,
-                seeds=range(config.evaluate.seeds),
+            recipe = Recipe(
+                architecture=architecture,
+                training=training,
                 precision=condenser.execution.precision,
                 compiled=compiled,
             )
+            seeds = range(config.evaluate.seeds)
+            made = train_and_score(recipe, images.to(device), labels.to(device), test, seeds=seeds)
             return [accuracy for _, accuracy in made]
 
         compile = config.evaluate.compile
@@ -167,12 +176,11 @@ def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Cond
     """The trial's classes move as in a run of all of them: the class count is the run's."""
     cache = PreparedDataset(task.cache, config.data)
     mean, std = cache.moments
-    condense = replace(config.condense, iterations=task.rungs[-1])
+    method = replace(config.method, condense=replace(config.condense, iterations=task.rungs[-1]))
     real = _real(task.cache, config.data, task.labels, config.seed, device)
     memory = torch.cuda.get_device_properties(device).total_memory * task.gpu_share if device.type == "cuda" else None
     execution = choose(
-        condense,
-        config.encoder,
+        method,
         shape=real.shape,
         classes=len(task.labels),
         device=device,
@@ -183,10 +191,7 @@ def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Cond
     def made(compiled: bool) -> Condenser:
         return Condenser(
             real,
-            condense=condense,
-            kernel=config.kernel,
-            augment=config.augment,
-            encoder=config.encoder,
+            method,
             mean=mean,
             std=std,
             class_count=len(cache.classes),
@@ -199,7 +204,7 @@ def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Cond
             with compiler.alone():
                 condenser.warm_up(condenser.init())
         except Exception as error:
-            if condense.compile == "on" or not compiler.failed(error):
+            if method.condense.compile == "on" or not compiler.failed(error):
                 raise
             condenser = made(False)
     return condenser
@@ -215,7 +220,7 @@ def _resumed(folder: TrialFolder, condenser: Condenser, trial: Trial, device: to
 
 
 @lru_cache(maxsize=1)
-def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: torch.device) -> ClassImages:
+def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: torch.device) -> RealImages:
     """The trial's real images, out of memory-mapped shards; a process keeps them for its next trial.
 
     On a CPU large data stays where it is mapped, which all trials of a node share.

@@ -60,9 +60,7 @@ def condense_speed(
     device, side = device_of_actor(), config.data.image_size
     shape = (shards.channels, side, side)
     try:
-        execution = choose(
-            config.condense, config.encoder, shape=shape, classes=share_of_actor, device=device, threads=threads
-        )
+        execution = choose(config.method, shape=shape, classes=share_of_actor, device=device, threads=threads)
     except ConfigError as error:
         raise UserError(str(error)) from None
     random = torch.Generator().manual_seed(0)
@@ -71,10 +69,7 @@ def condense_speed(
     images = [torch.randint(0, 256, (enough, *shape), dtype=torch.uint8, generator=random) for _ in group]
     condenser = Condenser(
         ClassImages(images, group, seed=config.seed, device=device),
-        condense=config.condense,
-        kernel=config.kernel,
-        augment=config.augment,
-        encoder=config.encoder,
+        config.method,
         mean=(0.5,) * shape[0],
         std=(0.25,) * shape[0],
         class_count=len(shards.names),
@@ -117,7 +112,7 @@ def evaluate_speed(
     device, side, classes = device_of_actor(), config.data.image_size, len(shards.names)
     shape, training = (shards.channels, side, side), training_of(config.evaluate)
     count = per_class * classes
-    work = networks * training_flops(training, architecture, count, shape)
+    work = networks * training_flops(training.epochs, architecture, count, shape)
     compiled, _ = compiles(config.evaluate.compile, work, device, threads, key="evaluate.compile")
     began = time.perf_counter()
     precision = resolve(config.condense.precision, device)

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from m3d.config import SETS
 from pipeline import storage
 from pipeline.condense.stage import condense
+from pipeline.config.evaluate import SETS
 from pipeline.config.parsing import from_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture

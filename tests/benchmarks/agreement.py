@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, Trainer
+from m3d import ClassImages, Condense, Condenser, Method, Trainer
 from m3d.backend import compiler
 from m3d.backend.precision import convolutions
 
@@ -103,12 +103,13 @@ def condensing(size: Size, way: Way) -> tuple[Tensor, Tensor]:
     """Losses and pixel gradients of every class, float64 on the CPU: the losses with the real-by-real term, which is never compiled."""
     condenser = Condenser(
         ClassImages(made_up(size, size.images), range(size.classes), seed=0, device=way.device),
-        condense=Condense(
-            images_per_class=size.images_per_class, precision=way.precision, compile="on" if way.compiled else "off"
+        Method(
+            condense=Condense(
+                images_per_class=size.images_per_class,
+                precision=way.precision,
+                compile="on" if way.compiled else "off",
+            )
         ),
-        kernel=Kernel(),
-        augment=Augment(),
-        encoder=Encoder(),
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         class_count=size.classes,

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from m3d import Augment, ClassImages, Condense, Condenser, CondenseState, Encoder, Kernel
+from m3d import ClassImages, Condense, Condenser, CondenseState, Method
 from pipeline.condense.group_store import Checkpoints, GroupStore
 from pipeline.config.run_config import Resources
 from pipeline.formats.run_folder import RunFolder
@@ -79,10 +79,7 @@ def _condenser() -> Condenser:
     images = [torch.randint(0, 256, (200, 3, 32, 32), dtype=torch.uint8, generator=noise) for _ in range(10)]
     return Condenser(
         ClassImages(images, range(10), seed=0),
-        condense=Condense(images_per_class=10, iterations=2**31 - 1),
-        kernel=Kernel(),
-        augment=Augment(),
-        encoder=Encoder(),
+        Method(condense=Condense(images_per_class=10, iterations=2**31 - 1)),
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         class_count=10,

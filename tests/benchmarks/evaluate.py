@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from m3d import Evaluate, TestSet, train_and_score, training_of
+from m3d import Evaluate, Recipe, TestSet, train_and_score, training_of
 from m3d.backend.precision import resolve
 
 ARCHITECTURE = "convnet3"
@@ -89,17 +89,13 @@ def _warm(_: int) -> None:
 def _score(seed: int, epochs: int, compiled: bool) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels, test = _data(device)
-    config = training_of(Evaluate(epochs=epochs))
-    scored = train_and_score(
-        ARCHITECTURE,
-        images,
-        labels,
-        test,
-        config=config,
-        seeds=range(seed, seed + 1),
+    recipe = Recipe(
+        architecture=ARCHITECTURE,
+        training=training_of(Evaluate(epochs=epochs)),
         precision=resolve("auto", device),
         compiled=compiled,
     )
+    scored = train_and_score(recipe, images, labels, test, seeds=range(seed, seed + 1))
     ((_, accuracy),) = scored
     return accuracy
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from m3d import Augment, Condense, Encoder
 from m3d.backend.precision import convolutions
-from m3d.encoders import build, initialise
+from m3d.encoders import build
 from m3d.seeding import generator
 
 
@@ -44,7 +44,7 @@ class Published:
 
     def _sweep(self) -> None:
         if self.sweeps % self.condense.iterations_per_model == 0:
-            initialise(self.network, generator(0, "published", self.sweeps))
+            self.network.reset_parameters(generator(0, "published", self.sweeps))
         self.sweeps += 1
         self.pixels.data.clamp_(0, 1)
         for k in range(len(self.real)):

@@ -110,10 +110,7 @@ def _alone(config: RunConfig, shards: str) -> float:
     for labels in (range(CLASSES // 2), range(CLASSES // 2, CLASSES)):
         condenser = Condenser(
             ClassImages([cache.train(label) for label in labels], labels, seed=config.seed),
-            condense=config.condense,
-            kernel=config.kernel,
-            augment=config.augment,
-            encoder=config.encoder,
+            config.method,
             mean=mean,
             std=std,
             class_count=CLASSES,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, iterate
+from m3d import ClassImages, Condense, Condenser, Method, iterate
 
 FULL = 10_000
 
@@ -41,10 +41,7 @@ def measure(images_per_class: int, iterations: int) -> dict[str, Any]:
     images = [torch.randint(0, 256, (5000, 3, 32, 32), dtype=torch.uint8, generator=random) for _ in range(10)]
     condenser = Condenser(
         ClassImages(images, range(10), seed=0, device=device),
-        condense=Condense(images_per_class=images_per_class, iterations=iterations, compile="on"),
-        kernel=Kernel(),
-        augment=Augment(),
-        encoder=Encoder(),
+        Method(condense=Condense(images_per_class=images_per_class, iterations=iterations, compile="on")),
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         class_count=10,

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel
+from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Method
 from m3d.backend.compiler import compiled
 from m3d.backend.precision import convolutions, encoding
 from m3d.passes import block_size
@@ -84,10 +84,7 @@ def measure(name: str, case: Case, device: torch.device, rounds: int = ROUNDS) -
     augment, encoder, channels = Augment(), Encoder(name=case.encoder), case.channels
     condenser = Condenser(
         ClassImages(list(images), range(case.classes), seed=0, device=device),
-        condense=condense,
-        kernel=Kernel(),
-        augment=augment,
-        encoder=encoder,
+        Method(condense=condense, augment=augment, encoder=encoder),
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
         class_count=case.classes,

@@ -1,4 +1,4 @@
-"""Makes the stored loss curve anew: ``python -m tests.golden.make``. Only where a change of the numbers is meant.
+"""Writes the stored loss curve: ``python -m tests.golden.make``. Run it only if a change of the numbers is intended.
 
 The data are scikit-learn's digits 0, 1 and 2, 8 px enlarged to 16 px, three channels alike: no download, and
 the same everywhere. The learning rate is a tenth of the default: at the default a change of the pixels by
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from sklearn.datasets import load_digits
 
-from m3d import Augment, ClassImages, Condense, Condenser, Encoder, Kernel, iterate, moments
+from m3d import ClassImages, Condense, Condenser, Encoder, Method, iterate, moments
 
 CURVE = Path(__file__).with_name("digits3_convnet2_float32.json")
 ITERATIONS, CLASSES, PER_CLASS = 30, 3, 64
@@ -36,17 +36,17 @@ def curve() -> tuple[list[int], list[list[float]]]:
     mean, std = moments(torch.cat(images))
     condenser = Condenser(
         ClassImages(images, range(CLASSES), seed=0),
-        condense=Condense(
-            images_per_class=2,
-            iterations=ITERATIONS,
-            batch_real=32,
-            learning_rate=0.2,
-            precision="float32",
-            log_every=5,
+        Method(
+            encoder=Encoder(name="convnet2", width=16),
+            condense=Condense(
+                images_per_class=2,
+                iterations=ITERATIONS,
+                batch_real=32,
+                learning_rate=0.2,
+                precision="float32",
+                log_every=5,
+            ),
         ),
-        kernel=Kernel(),
-        augment=Augment(),
-        encoder=Encoder(name="convnet2", width=16),
         mean=mean,
         std=std,
         class_count=CLASSES,

@@ -1,4 +1,4 @@
-"""Every operation against a computation of its own; siamese: one draw does the same to any batch."""
+"""Every operation against a separate computation; siamese: one draw does the same to any batch."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ STRATEGIES = ["color", "crop", "scale", "rotate", "cutout", "flip", "color_crop_
 
 
 def drawn(on: str = "", classes: int = 1, **values: list[float]) -> Draw:
-    """Known parameters: neutral ones but for those given; ``on`` are the operations that take place."""
+    """Known parameters: neutral except for those given; ``on`` are the operations that are applied."""
     neutral = {"saturation": 1.0, "contrast": 1.0, "scale_y": 1.0, "scale_x": 1.0}
     names = [name for name in Draw.__dataclass_fields__ if name != "operations"]
     tensors = {name: torch.tensor(values.get(name, [neutral.get(name, 0.0)] * classes)) for name in names}
@@ -24,7 +24,7 @@ def drawn(on: str = "", classes: int = 1, **values: list[float]) -> Draw:
 
 
 def sampled(image, from_y, from_x):
-    """Bilinear value of one image [H, W] at a place in pixels, zero outside, in plain loops."""
+    """Bilinear value of one image [H, W] at a position in pixels, zero outside, in plain loops."""
     total = 0.0
     for y in (math.floor(from_y), math.floor(from_y) + 1):
         for x in (math.floor(from_x), math.floor(from_x) + 1):
@@ -47,7 +47,7 @@ def test_smoke_and_cardinality(strategy, pick):
 @pytest.mark.parametrize("pick", ["geometric", "any"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_siamese(strategy, pick):
-    """Two batches under one draw: an image that is in both comes out the same from both, and twice alike."""
+    """Two batches under one draw: an image in both is augmented the same in both, and every time."""
     config = Augment(strategy=strategy, pick=pick)
     a, b = random(3, 4, 2, SIZE, SIZE, seed=1), random(3, 6, 2, SIZE, SIZE, seed=2)
     b[:, 5] = a[:, 0]

@@ -1,4 +1,4 @@
-"""The stepper: grouping, seeds, resuming and precision change nothing that they should not."""
+"""The stepper: grouping, seeds, resuming and precision change nothing else."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -70,7 +70,7 @@ def test_resume_gives_the_bytes_of_an_uninterrupted_run(stop):
     whole = run_steps(condenser_of(**settings), 8)
     stored = run_steps(condenser_of(**settings), stop)
     state = replace(stored, pixels_KSCHW=stored.pixels_KSCHW.clone(), momentum_KSCHW=stored.momentum_KSCHW.clone())
-    resumed = condenser_of(**settings)  # a new process: nothing but the state is carried over
+    resumed = condenser_of(**settings)  # as in a new process, which has nothing but the state
     while state.iteration < 8:
         state, _ = resumed.step(state)
     assert torch.equal(state.pixels_KSCHW, whole.pixels_KSCHW)
@@ -88,7 +88,7 @@ def test_with_loss_does_not_change_the_trajectory():
     assert torch.equal(a.pixels_KSCHW, b.pixels_KSCHW)
 
 
-def test_the_encoder_is_drawn_anew_every_few_iterations():
+def test_the_encoder_is_redrawn_every_few_iterations():
     condenser = condenser_of(iterations_per_model=3)
     network, pixels = condenser._passes.network, condenser.init().pixels_KSCHW
 
@@ -103,7 +103,7 @@ def test_the_encoder_is_drawn_anew_every_few_iterations():
     assert network.training
 
 
-def test_pixels_are_clamped_where_a_sweep_begins():
+def test_pixels_are_clamped_at_the_start_of_a_sweep():
     condenser, twin = condenser_of(pixel_step="plain"), condenser_of(pixel_step="plain")
     outside, inside = condenser.init(), twin.init()
     outside.pixels_KSCHW[0, 0, 0, 0, :2] = torch.tensor([1.7, -0.4])
@@ -120,7 +120,7 @@ def test_result_is_within_0_and_1():
     assert 0 <= float(images.min()) < float(images.max()) <= 1
 
 
-def test_at_most_so_many_views_and_each_of_them_once():
+def test_a_subset_of_the_views_without_repetition():
     condenser = condenser_of(images_per_class=4, batch_synthetic_max=6)
     pixels = condenser.init().pixels_KSCHW
     assert condenser._tiles(pixels, 0).shape == (3, 6, 3, 4, 4)
@@ -164,7 +164,7 @@ def test_learning_rate_follows_images_per_class():
     assert torch.equal(run_steps(one, 2).pixels_KSCHW, run_steps(condenser_of(images_per_class=4), 2).pixels_KSCHW)
 
 
-def test_augmentation_is_in_force():
+def test_augmentation_is_applied():
     pixels = condenser_of().init().pixels_KSCHW
     plain = condenser_of(augment=Augment(strategy="none")).gradient(pixels, 0)[1]
     assert not torch.allclose(plain, condenser_of().gradient(pixels, 0)[1], rtol=0.1)

@@ -5,9 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from m3d import ConfigError
-from m3d.encoders import build, check_name, initialise, names
+from m3d.encoders import build, check_name, names
 from m3d.encoders.plain import Vgg11
-from m3d.encoders.registry import is_residual
 from m3d.encoders.vit import VitTiny, patch_side
 from tests.helpers import assert_close, random
 
@@ -134,7 +133,7 @@ def test_initialising_in_place_equals_a_fresh_build(name):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1)
-    initialise(network, torch.Generator().manual_seed(7), fan_out=is_residual(name))
+    network.reset_parameters(torch.Generator().manual_seed(7))
     assert all(same(weights(network), weights(made(name, width=16, seed=7))).values())
 
 

@@ -1,4 +1,4 @@
-"""Tiles of stored images: where each comes from, where it ends up, and what a padded tile shows."""
+"""Tiles of stored images: their source, their position, and the contents of padded tiles."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def enlarged(tile, size):
 
 
 def padded_tile(image, factor, i, j):
-    """Tile (i, j) of an image [H, W], 0.5 where it reaches over the border."""
+    """Tile (i, j) of an image [H, W], 0.5 outside of the image."""
     side = -(-len(image) // factor)
     tile = torch.full((side, side), 0.5, dtype=image.dtype)
     part = image[i * side : (i + 1) * side, j * side : (j + 1) * side]
@@ -146,9 +146,7 @@ def test_any_size_and_factor(size, factor, stored, channels):
 
 @pytest.mark.parametrize(("size", "factor"), [(7, 8), (2, 3), (10, 7)])
 def test_exception_too_large_a_factor(size, factor):
-    match = (
-        rf"condense\.factor: given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
-    )
+    match = rf"factor: given {factor}, but an image of {size} px has no room for {factor} tiles a side; lower it"
     with pytest.raises(ConfigError, match=match):
         decode(torch.rand(1, 1, size, size), factor)
 

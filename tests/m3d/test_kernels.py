@@ -1,5 +1,8 @@
 """Kernel matrices and bandwidths against one pair at a time."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch
 from m3d import ConfigError, Kernel, ShapeError
 from m3d.kernels import KERNELS, bandwidths, kernel_named, squared_distances
 from tests.helpers import (
+    FORMULAS,
     assert_close,
     bandwidth_by_pairs,
     distance_by_loops,
@@ -21,9 +25,7 @@ BANKS = [
     Kernel(scales=1),
     Kernel(scales=4, scale_factor=1.5),
     Kernel(scales=7, scale_factor=3.0),
-    Kernel(name="linear"),
-    Kernel(name="polynomial"),
-    Kernel(name="laplace"),
+    *(Kernel(name=name) for name in KERNELS if name != Kernel().name),
 ]
 BANDWIDTHS = [
     Kernel(),
@@ -35,9 +37,31 @@ BANDWIDTHS = [
 ]
 
 
+METHOD_PAGE = Path(__file__).resolve().parents[2] / "docs" / "method.md"
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_is_documented_and_has_a_formula(name):
+    assert KERNELS[name].formula
+    assert name in FORMULAS
+    assert re.search(rf"\b{name}\b", METHOD_PAGE.read_text(), re.IGNORECASE)
+
+
+def test_the_default_is_a_kernel():
+    assert Kernel().name in KERNELS
+    assert set(FORMULAS) == set(KERNELS)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_only_kernels_that_need_a_bandwidth_depend_on_it(name):
+    x, y, kernel = random(2, 3, 4), random(2, 5, 4), Kernel(name=name)
+    one, other = (KERNELS[name].function(x, y, torch.full((2,), b).double(), kernel) for b in (1.0, 2.0))
+    assert torch.equal(one, other) is not KERNELS[name].needs_bandwidth
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_smoke(name):
-    gram = kernel_named(name)(random(2, 3, 4), random(2, 5, 4), torch.ones(2).double(), Kernel(name=name))
+    gram = kernel_named(name).function(random(2, 3, 4), random(2, 5, 4), torch.ones(2).double(), Kernel(name=name))
     assert gram.shape == (2, 3, 5)
     assert gram.isfinite().all()
 
@@ -45,7 +69,7 @@ def test_smoke(name):
 @pytest.mark.parametrize("kernel", BANKS, ids=kernel_id)
 def test_feature(kernel):
     x, y, b = random(2, 3, 4, seed=1), random(2, 5, 4, seed=2), torch.tensor([0.7, 3.0]).double()
-    gram = kernel_named(kernel.name)(x, y, b, kernel)
+    gram = kernel_named(kernel.name).function(x, y, b, kernel)
     loops = [
         [[kernel_by_loops(p, q, kernel, float(b[k])) for q in y[k].numpy()] for p in x[k].numpy()] for k in range(2)
     ]

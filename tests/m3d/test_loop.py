@@ -1,4 +1,4 @@
-"""The loop: what it hands out and when, and what it says when a loss stops being finite."""
+"""The loop: what it yields and when, and its message about a loss that is not finite."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_losses_are_those_of_the_condenser():
     assert_close(step.losses, expected)
 
 
-def test_goes_on_from_a_state():
+def test_resumes_from_a_state():
     state = run_steps(condenser_of(), 4)
     assert [step.state.iteration for step in iterate(condenser_of(), state)] == [5, 6]
 
@@ -56,7 +56,7 @@ def test_a_loss_that_is_not_finite_names_class_and_iteration(monkeypatch, bad):
 
     monkeypatch.setattr(m3d.passes, "mmd2", breaking)
     condenser = condenser_of((2, 5, 7), iterations=20, log_every=6, learning_rate=0.25)
-    # The pixels of that class are broken from then on, the others are not; the loop looks at log iterations only.
+    # From then on the pixels of that class are broken, those of the others are not. The loop checks at log iterations.
     with pytest.raises(NotFiniteError) as error:
         list(iterate(condenser))
     assert len(calls) == 6
@@ -78,7 +78,7 @@ def test_an_overflowing_polynomial_is_noticed():
         with pytest.raises(NotFiniteError, match=r"class 0 is not finite at iteration 0 .*kernel\.name=polynomial"):
             list(iterate(condenser))
     finally:
-        m3d.passes.passes.cache_clear()
+        m3d.passes.forget_passes()
 
 
 def test_condense_reduces_the_loss():
@@ -96,14 +96,14 @@ def test_condense_reduces_the_loss():
     assert condensed.views()[0].shape == (24, 3, 8, 8)
     judge = condenser_of(batch_real=20, images_per_class=2)
 
-    def loss(pixels):  # over encoders and draws that the condensation has not met
+    def loss(pixels):  # over encoders and draws that the condensation has not used
         return torch.stack([judge.gradient(pixels, i, real_term=True)[0] for i in range(10_000, 10_020, 2)]).mean(0)
 
     before, after = loss(judge.init().pixels_KSCHW), loss(condensed.images_KSCHW)
     assert bool((after < 0.85 * before).all())
 
 
-def test_condense_takes_settings_and_seed():
+def test_condense_accepts_settings_and_seed():
     images, labels = data()
     options = {
         "encoder": SMALL,

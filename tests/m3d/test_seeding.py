@@ -1,4 +1,4 @@
-"""Draws are functions of (seed, purpose, counters): even, independent, and alike in every grouping."""
+"""Draws are functions of (seed, purpose, counters): even, independent, and the same in every grouping."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_a_subset_of_the_classes_gets_the_same_rows():
 
 
 def test_derive_is_pinned():
-    # Made with hashlib alone. Changing these would make every stored run another one.
+    # Computed with hashlib alone. A change would change the draws of every stored run.
     assert derive(0, "encoder", 0) == 9073742018205216071
     assert derive(0, "encoder", 1) == 6811295263905388438
     assert derive(2026, "start", 3) == 9111313193143600867
@@ -74,18 +74,18 @@ def test_derive_is_pinned():
 
 
 def test_uniforms_are_pinned():
-    # Made with unsigned integers of any length in plain Python, from the constants of SplitMix64.
+    # Computed with unsigned integers of any length in plain Python, from the constants of SplitMix64.
     expected = [[7004484, 1803, 15813054, 9710392]]
     assert (uniforms(0, "augment", torch.tensor([3]), 2, 4) * 2**24).long().tolist() == expected
 
 
-def test_derive_tells_counters_apart():
+def test_derive_distinguishes_counters():
     made = {derive(s, p, *c) for s in (0, 1) for p in ("a", "b") for c in ((), (1,), (11,), (1, 1), (1, 11), (11, 1))}
     assert len(made) == 2 * 2 * 6
     assert all(0 <= value < 2**63 for value in made)
 
 
-def test_generator_stands_at_the_beginning():
+def test_generator_is_at_the_start_of_its_stream():
     a, b = (torch.rand(3, generator=generator(0, "x", 1)) for _ in range(2))
     assert torch.equal(a, b)
     assert not torch.equal(a, torch.rand(3, generator=generator(0, "x", 2)))
@@ -118,7 +118,7 @@ def test_groups_uniforms():
 
 @pytest.mark.parametrize("iteration", [0, 1, 9])
 def test_groups_indices(iteration):
-    assert torch.equal(*in_groups(lambda ids: class_images(ids).indices(iteration, 12)))
+    assert torch.equal(*in_groups(lambda ids: class_images(ids).sampler.indices(iteration, 12)))
     assert torch.equal(*in_groups(lambda ids: class_images(ids).batch(iteration, 12)))
 
 

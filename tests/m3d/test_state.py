@@ -15,7 +15,7 @@ SHAPE = (1, 2, 3, 3)  # of a class: stored, channels, height, width
 
 
 def slope(class_id):
-    """Of a made-up quadratic loss per class: where its minimum lies (partly outside [0, 1]) and how steep it is."""
+    """Minimum (partly outside [0, 1]) and steepness of a made-up quadratic loss of a class."""
     return random(*SHAPE, seed=class_id) * 0.8 + 0.5, 0.3 + 0.15 * class_id
 
 
@@ -25,7 +25,7 @@ def loss_of(pixels, class_id):
 
 
 def published_loop(start, *, sweeps, rate, momentum, loss):
-    """One optimiser for all classes; clamp where a sweep begins; one step after each class's loss."""
+    """Pixels after the published loop: one optimiser, a clamp at the start of a sweep, a step after each class's loss."""
     pixels = start.clone().requires_grad_(True)
     optimiser = torch.optim.SGD([pixels], lr=rate, momentum=momentum)
     for sweep in range(sweeps):
@@ -59,7 +59,7 @@ def test_reference_step_equals_the_published_loop(classes, momentum):
     expected = published_loop(start, loss=lambda pixels, k, _: loss_of(pixels, k), **options)
     assert_close(all_at_once(start, list(range(classes)), classes=classes, **options), expected)
     assert float((expected - start).abs().max()) > 0.1
-    if classes > 2:  # a class moves alike in a group of some of the classes
+    if classes > 2:  # a class moves the same in a group of some of the classes
         some = [classes - 1, 1]
         assert_close(all_at_once(start, some, classes=classes, **options), expected[some])
 
@@ -102,7 +102,7 @@ def mmd2_by_pairs(x, y):
 
 
 def published_condensation(condenser, sweeps):
-    """The whole method as published, class by class, from the condenser's encoder weights and draws."""
+    """Pixels after the complete published method, class by class, with the condenser's encoder weights and draws."""
     real, config, size = condenser.real, condenser.condense, condenser.real.shape[1]
 
     def loss(pixels, k, sweep):

@@ -69,7 +69,9 @@ def task_of(cell: Cell, images: Images, ends: float, given: argparse.Namespace) 
     return Task(
         cell=cell,
         condense=Condense(images_per_class=_images_per_class(cell), iterations=given.iterations, compile=given.compile),
-        evaluate=Evaluate(epochs=given.epochs, best_epoch=given.best_epoch, seeds=cell.seeds, compile=given.compile),
+        evaluate=Evaluate(epochs=given.epochs, seeds=cell.seeds),
+        best_epoch=given.best_epoch,
+        compile=given.compile,
         seed=int(settings.get("seed", 0)),
         images=images,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),

@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from m3d import (
-    Augment,
     ClassImages,
     Condense,
     Condensed,
     Condenser,
     CondenseState,
     ConfigError,
-    Encoder,
     Evaluate,
-    Kernel,
+    Method,
     Outcome,
     iterate,
     training_of,
@@ -46,6 +44,10 @@ class Task:
     cell: Cell
     condense: Condense
     evaluate: Evaluate
+    best_epoch: int
+    """Epochs between two measurements of the test accuracy; 0 measures the last epoch only."""
+    compile: str
+    """auto, on or off, for the networks of the evaluation."""
     seed: int
     images: Images
     device: torch.device
@@ -107,8 +109,7 @@ def despite_compiler(task: Task, run: Callable[[Task], T]) -> T:
             raise CompilerError(f"--compile: the compiler failed ({reason}); use --compile off") from None
     # Only here, where the error no longer holds what it was raised in, and with it a GPU's memory.
     print(f"{task.cell.name}: goes on without the compiler, which failed: {reason}", flush=True)
-    eager = {"condense": replace(task.condense, compile="off"), "evaluate": replace(task.evaluate, compile="off")}
-    return run(replace(task, **eager))
+    return run(replace(task, condense=replace(task.condense, compile="off"), compile="off"))
 
 
 def condenser_of(task: Task) -> Condenser:
@@ -116,10 +117,7 @@ def condenser_of(task: Task) -> Condenser:
     test = task.images.test
     return Condenser(
         ClassImages(task.images.train, range(test.classes), seed=task.seed, device=task.device),
-        condense=task.condense,
-        kernel=Kernel(),
-        augment=Augment(),
-        encoder=Encoder(),
+        Method(condense=task.condense),
         mean=test.mean,
         std=test.std,
         class_count=test.classes,
@@ -175,8 +173,8 @@ def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable
     schedule = {key: getattr(held, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
     iterations, epochs = task.schedule
     settings = [*task.cell.settings, f"evaluate.seeds={task.evaluate.seeds}"]
-    if task.evaluate.best_epoch:
-        settings.append(f"evaluate.best_epoch={task.evaluate.best_epoch}")
+    if task.best_epoch:
+        settings.append(f"evaluate.best_epoch={task.best_epoch}")
     if task.schedule != PUBLISHED_SCHEDULE:
         settings += [f"condense.iterations={iterations}", f"evaluate.epochs={epochs}"]
     given = " ".join(f"--set {setting}" for setting in settings)

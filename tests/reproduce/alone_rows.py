@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3d import standardise, training_of, trials
+from m3d import Recipe, standardise, training_of, trials
 from m3d.backend.execution import compiles, training_flops
 from m3d.backend.precision import resolve
 from m3d.seeding import derive
@@ -75,7 +75,7 @@ def _identity(name: str, task: Task, made: Made) -> str:
     stored = {"condensed": made.condensed, "mosaic": made.start}
     images = stored[name].images_KSCHW.cpu() if name in stored else training_images(name, task, made, 0)[0]
     precision = resolve("auto", task.device)
-    settings = json.dumps([asdict(training_of(task.evaluate)), task.evaluate.best_epoch, precision])
+    settings = json.dumps([asdict(training_of(task.evaluate)), task.best_epoch, precision])
     return hashlib.sha256(images.contiguous().numpy().tobytes() + settings.encode()).hexdigest()[:12]
 
 
@@ -83,19 +83,16 @@ def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> dict[s
     training, precision = training_of(task.evaluate), resolve("auto", task.device)
     images, labels = training_images(name, task, made, seed)
     channels, height, width = images.shape[1:]
-    work = task.evaluate.seeds * training_flops(training, ARCHITECTURE, len(images), (channels, height, width))
-    compiled, _ = compiles(task.evaluate.compile, work, task.device, key="--compile")
+    work = task.evaluate.seeds * training_flops(training.epochs, ARCHITECTURE, len(images), (channels, height, width))
+    compiled, _ = compiles(task.compile, work, task.device, key="--compile")
     keeper = Keeper(kept, task.ends, task.origin(precision, compiled=compiled))
     ((_, found),) = trials(
-        ARCHITECTURE,
+        Recipe(architecture=ARCHITECTURE, training=training, precision=precision, compiled=compiled),
         images.to(task.device),
         labels.to(task.device),
         task.images.test,
-        config=training,
         seeds=[seed],
-        precision=precision,
-        compiled=compiled,
-        best_epoch=task.evaluate.best_epoch,
+        best_epoch=task.best_epoch,
         keeper=keeper,
     )
     counts = found.confusion
@@ -143,7 +140,7 @@ class Keeper:
 def _row(name: str, task: Task, scored: list[dict[str, Any]]) -> dict[str, Any]:
     training, accuracies = training_of(task.evaluate), [one["accuracy"] for one in scored]
     by_class = zip(*(one["per_class"] for one in scored), strict=True)
-    every, looked = task.evaluate.best_epoch, [one["best"] for one in scored]
+    every, looked = task.best_epoch, [one["best"] for one in scored]
     best = {"every": every, "mean": statistics.fmean(looked), "accuracies": looked} if every else None
     return {
         "set": name,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from m3d import Condense, ConfigError, Encoder, Evaluate, training_of
+from m3d import Condense, ConfigError, Encoder, Evaluate, Method, training_of
 from m3d.backend.cost import forward_flops, kept_numbers
 from m3d.backend.execution import Execution, choose, compiles, flops_per_class, training_flops
 
@@ -15,7 +15,11 @@ CIFAR = (3, 32, 32)
 
 def chosen(classes=10, shape=CIFAR, encoder="convnet3", threads=2, **settings):
     return choose(
-        Condense(**settings), Encoder(name=encoder), shape=shape, classes=classes, device=CPU, threads=threads
+        Method(condense=Condense(**settings), encoder=Encoder(name=encoder)),
+        shape=shape,
+        classes=classes,
+        device=CPU,
+        threads=threads,
     )
 
 
@@ -33,7 +37,7 @@ def test_forward_flops_of_a_convnet_by_hand():
     layers = [(3, 32), (128, 16), (128, 8)]
     by_hand = sum(2 * 9 * entering * 128 * side**2 for entering, side in layers)
     assert forward_flops(Encoder(), 3, 32) == by_hand
-    assert flops_per_class(Condense(images_per_class=10), Encoder(), CIFAR) == (128 + 2 * 40) * by_hand
+    assert flops_per_class(Method(condense=Condense(images_per_class=10)), CIFAR) == (128 + 2 * 40) * by_hand
 
 
 def test_kept_numbers_of_a_convnet():
@@ -94,7 +98,7 @@ def test_round_trip_leaves_the_note():
 
 def test_evaluation_compiles_where_it_pays(compiler):
     training = training_of(Evaluate(epochs=1000))
-    work = training_flops(training, "convnet3", 400, CIFAR)
+    work = training_flops(training.epochs, "convnet3", 400, CIFAR)
     assert work == 3 * 1000 * 400 * forward_flops(Encoder(), 3, 32)
     assert compiles("auto", work, CPU, 2, key="evaluate.compile") == (True, "")
     assert compiles("auto", work // 1000, CPU, 2, key="evaluate.compile") == (False, "")

@@ -27,7 +27,7 @@ def test_smoke():
 
 def test_batch_holds_the_images_of_the_indices():
     real = ClassImages([numbered(9, 4), numbered(5, 2), numbered(7, 11)], [4, 2, 11], seed=0)
-    rows, batch = real.indices(3, 6), real.batch(3, 6)
+    rows, batch = real.sampler.indices(3, 6), real.batch(3, 6)
     assert torch.equal(batch[:, :, 0, 0, 0].long(), rows)
     assert batch[:, :, 0, 0, 1].tolist() == [[4] * 6, [2] * 6, [11] * 6]
 
@@ -36,22 +36,22 @@ def test_batch_holds_the_images_of_the_indices():
 def test_rows_are_the_indices_across_windows(batch):
     real = ClassImages([numbered(9, 4), numbered(5, 2)], [4, 2], seed=0)
     for iteration in (0, 63, 64, 200, 1, 65):
-        expected = real.indices(iteration, batch) + torch.tensor([[0], [9]])
+        expected = real.sampler.indices(iteration, batch) + torch.tensor([[0], [9]])
         assert real.rows(iteration, batch).tolist() == expected.flatten().tolist()
 
 
 def test_without_replacement_within_an_epoch():
     real = ClassImages([numbered(20)], [0], seed=0)
     for epoch in range(3):
-        seen = torch.cat([real.indices(epoch * 4 + i, 5)[0] for i in range(4)])
+        seen = torch.cat([real.sampler.indices(epoch * 4 + i, 5)[0] for i in range(4)])
         assert sorted(seen.tolist()) == list(range(20))
 
 
 @pytest.mark.parametrize(("count", "batch"), [(20, 7), (5, 12), (1, 3), (6, 6)])
 def test_stream_over_epochs(count, batch):
-    """Batch after batch, the stream is one whole order of the images after another."""
+    """Batch after batch, the stream is one complete order of the images after another."""
     real = ClassImages([numbered(count)], [3], seed=1)
-    stream = torch.cat([real.indices(i, batch)[0] for i in range(3 * count)]).tolist()
+    stream = torch.cat([real.sampler.indices(i, batch)[0] for i in range(3 * count)]).tolist()
     epochs = [stream[i : i + count] for i in range(0, len(stream) - count + 1, count)]
     assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
     assert count == 1 or len(set(map(tuple, epochs))) > 1
@@ -59,20 +59,20 @@ def test_stream_over_epochs(count, batch):
 
 def test_a_class_smaller_than_the_batch_is_seen_about_equally_often():
     real = ClassImages([numbered(5)], [0], seed=0)
-    counted = Counter(real.indices(7, 12)[0].tolist())
+    counted = Counter(real.sampler.indices(7, 12)[0].tolist())
     assert set(counted.values()) <= {2, 3}
     assert len(counted) == 5
 
 
 def test_iterations_in_any_order():
     forward, back = (ClassImages([numbered(7), numbered(30)], [0, 1], seed=0) for _ in range(2))
-    in_order = [forward.indices(i, 10) for i in range(8)]
+    in_order = [forward.sampler.indices(i, 10) for i in range(8)]
     for i in (7, 0, 3, 3, 1, 6):
-        assert torch.equal(back.indices(i, 10), in_order[i])
+        assert torch.equal(back.sampler.indices(i, 10), in_order[i])
 
 
 def test_seeds_and_classes_differ():
-    a, b = (ClassImages([numbered(30), numbered(30)], [0, 1], seed=seed).indices(0, 30) for seed in (0, 1))
+    a, b = (ClassImages([numbered(30), numbered(30)], [0, 1], seed=seed).sampler.indices(0, 30) for seed in (0, 1))
     assert not torch.equal(a[0], a[1])
     assert not torch.equal(a[0], b[0])
 

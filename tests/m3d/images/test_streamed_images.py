@@ -1,4 +1,4 @@
-"""Images that do not lie on the device: the same batches and the same condensed set as those that do."""
+"""Images that are not stored on the device: the same batches and the same condensed set as those that are."""
 
 import itertools
 
@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from m3d import ClassImages, Condense, ConfigError, Encoder, ImageParts, Kernel, ShapeError, StreamedImages
-from m3d.condenser import Condenser
-from m3d.config import Augment
+from m3d import (
+    ClassImages,
+    Condense,
+    Condenser,
+    ConfigError,
+    Encoder,
+    ImageParts,
+    Method,
+    RealImages,
+    ShapeError,
+    StreamedImages,
+)
 from tests.helpers import MEAN, STD, images_of
 
 
@@ -29,15 +38,19 @@ def pair(kept: list[int] | None = None) -> tuple[ClassImages, StreamedImages]:
 
 @pytest.mark.parametrize("kept", [None, [0, 2, 3, 5, 8, 11]])
 def test_the_same_batches(kept: list[int] | None) -> None:
-    held, streamed = pair(kept)
-    assert streamed.counts == held.counts
-    assert streamed.shape == held.shape
+    stored, streamed = pair(kept)
+    assert streamed.counts == stored.counts
+    assert streamed.shape == stored.shape
     for iteration in (0, 1, 2, 70, 3):
         rows = streamed.rows(iteration, 8)
-        expected = held.pixels_TCHW[held.rows(iteration, 8)]
+        expected = stored.pixels_TCHW[stored.rows(iteration, 8)]
         assert torch.equal(streamed.pixels_TCHW[rows], expected)
-        assert torch.equal(streamed.batch(iteration, 8), held.batch(iteration, 8))
-    assert torch.equal(streamed.first(4, "start"), held.first(4, "start"))
+        assert torch.equal(streamed.batch(iteration, 8), stored.batch(iteration, 8))
+    assert torch.equal(streamed.first(4, "start"), stored.first(4, "start"))
+
+
+def test_both_are_real_images() -> None:
+    assert all(isinstance(real, RealImages) for real in pair())
 
 
 def test_rows_of_parts() -> None:
@@ -52,10 +65,10 @@ def test_the_same_condensed_set() -> None:
     for real in pair():
         condenser = Condenser(
             real,
-            condense=Condense(iterations=5, batch_real=6, precision="float32"),
-            kernel=Kernel(),
-            augment=Augment(),
-            encoder=Encoder(name="convnet2", width=8),
+            Method(
+                encoder=Encoder(name="convnet2", width=8),
+                condense=Condense(iterations=5, batch_real=6, precision="float32"),
+            ),
             mean=MEAN,
             std=STD,
             class_count=8,

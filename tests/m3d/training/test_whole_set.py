@@ -1,15 +1,14 @@
-"""Training on a whole set: batches, rates, parts of several workers, and going on."""
+"""Training on the full set: batches, rates, parts of several workers, and resuming."""
 
 import math
 
 import pytest
 import torch
 
-from m3d import Augment, ConfigError
-from m3d.config import WholeTrain
-from m3d.shapes import ShapeError
-from m3d.training import whole_set
-from m3d.training.whole_set import Part, RowImages, WholeSetTrainer, rate_at, weights_of
+from m3d import Augment, ConfigError, RowImages, ShapeError, WholeSetTrainer, WholeTrain
+from m3d.training import row_images
+from m3d.training.snapshot import weights_of
+from m3d.training.whole_set import Part, rate_at
 from tests.helpers import MEAN, STD, images_of
 
 
@@ -18,22 +17,26 @@ def rule(**changes: object) -> WholeTrain:
     return WholeTrain(**settings)  # pyright: ignore[reportArgumentType]
 
 
+def row_images_of(classes: list[torch.Tensor]) -> RowImages:
+    return RowImages(classes, mean=MEAN, std=STD)
+
+
 def rows(count: int = 20) -> RowImages:
-    return RowImages([images_of(i, count + i) for i in range(3)])
+    return row_images_of([images_of(i, count + i) for i in range(3)])
 
 
 def trainer(*, part: Part | None = None, **changes: object) -> WholeSetTrainer:
-    return WholeSetTrainer("convnet2", rows(), mean=MEAN, std=STD, config=rule(**changes), part=part)
+    return WholeSetTrainer("convnet2", rows(), config=rule(**changes), part=part)
 
 
 def test_rows_are_the_classes_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     classes = [images_of(i, 4 + i) for i in range(3)]
     whole, wanted = torch.cat(classes), torch.tensor([14, 0, 4, 3, 9, 4])
-    held = RowImages(classes)
-    monkeypatch.setattr(whole_set, "HELD_BYTES", 0)
-    mapped = RowImages(classes)
+    copied = row_images_of(classes)
+    monkeypatch.setattr(row_images, "COPIED_BYTES", 0)
+    mapped = row_images_of(classes)
     assert len(mapped._parts) == 3
-    for images in (held, mapped):
+    for images in (copied, mapped):
         assert len(images) == 15
         assert torch.equal(images.take(wanted), whole[wanted])
         assert images.labels.tolist() == [0] * 4 + [1] * 5 + [2] * 6
@@ -41,13 +44,13 @@ def test_rows_are_the_classes_one_after_another(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("count", [1, 2, 5, 128])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_parts_are_the_whole_and_even(count: int, world: int) -> None:
+def test_parts_are_complete_and_even(count: int, world: int) -> None:
     slices = [list(range(count))[Part(rank=rank, world=world).of(count)] for rank in range(world)]
     assert [row for part in slices for row in part] == list(range(count))
     assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
 
-def test_cosine_rises_then_falls_to_nothing() -> None:
+def test_cosine_rises_then_falls_to_zero() -> None:
     config = rule(warmup=0.2)
     rates = [rate_at(config, step, 50) for step in range(50)]
     assert rates[:10] == pytest.approx([0.05 * (step + 1) / 11 for step in range(10)])
@@ -64,20 +67,20 @@ def test_steps() -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_the_mean_of_the_parts_gradients_is_that_of_the_whole_batch(world: int) -> None:
+def test_the_mean_of_the_parts_gradients_is_that_of_the_complete_batch(world: int) -> None:
     whole = trainer()
     (batch, *_) = whole._batches(1)
     whole._step(1, batch)
     expected = [parameter.grad for parameter in whole.network.parameters()]
-    found = [torch.zeros_like(gradient) for gradient in expected if gradient is not None]
+    totals = [torch.zeros_like(gradient) for gradient in expected if gradient is not None]
     for rank in range(world):
         one = trainer(part=Part(rank=rank, world=world))
         (mine, *_) = one._batches(1)
         one._step(1, mine)
-        for total, parameter in zip(found, one.network.parameters(), strict=True):
+        for total, parameter in zip(totals, one.network.parameters(), strict=True):
             assert parameter.grad is not None
             total += parameter.grad / world
-    for total, gradient in zip(found, expected, strict=True):
+    for total, gradient in zip(totals, expected, strict=True):
         torch.testing.assert_close(total, gradient, rtol=1e-3, atol=1e-5)
 
 
@@ -91,24 +94,26 @@ def test_every_epoch_has_an_order_and_an_augmentation_of_its_own() -> None:
     chosen = torch.arange(8)
     assert torch.equal(made._augmented(chosen, 0), made._augmented(chosen, 0))
     assert not torch.equal(made._augmented(chosen, 0), made._augmented(chosen, 1))
-    # An image's augmentation follows it, whatever else is in the batch.
+    # An image's augmentation does not depend on the rest of the batch.
     assert torch.equal(made._augmented(chosen, 0)[3:], made._augmented(chosen[3:], 0))
 
 
-def test_restored_it_goes_on_as_if_it_had_not_stopped() -> None:
+def test_a_restored_training_equals_an_uninterrupted_one() -> None:
     straight = trainer()
     straight.start(4)
     losses = [straight.epoch(epoch) for epoch in range(3)]
     begun = trainer()
     begun.start(4)
     begun.epoch(0)
-    held = begun.tensors()
+    stored = begun.tensors()
     other = trainer()
-    other.restore(4, held)
+    other.restore(4, stored)
     assert [other.epoch(epoch) for epoch in (1, 2)] == losses[1:]
     for name, value in straight.tensors().items():
         assert torch.equal(value, other.tensors()[name]), name
-    assert set(weights_of(held)) == set(straight.network.state_dict())
+    weights = set(straight.network.state_dict())
+    assert set(weights_of(stored)) == weights
+    assert set(stored) == {f"{kind}.{name}" for kind in ("weights", "momentum") for name in weights}
 
 
 def test_it_learns_and_seeds_differ() -> None:
@@ -128,12 +133,12 @@ def test_a_loss_is_the_mean_over_the_images() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ConfigError, match=r"pretrain\.workers: 17 workers for batches of 16"):
+    with pytest.raises(ConfigError, match=r"workers: 17 workers for batches of 16"):
         trainer(part=Part(rank=0, world=17))
     with pytest.raises(ConfigError, match="architecture"):
-        WholeSetTrainer("convnet0", rows(), mean=MEAN, std=STD, config=rule())
-    wide = RowImages([torch.zeros(2, 3, 8, 12, dtype=torch.uint8)])
+        WholeSetTrainer("convnet0", rows(), config=rule())
+    wide = row_images_of([torch.zeros(2, 3, 8, 12, dtype=torch.uint8)])
     with pytest.raises(ShapeError):
-        WholeSetTrainer("convnet1", wide, mean=MEAN, std=STD, config=rule())
+        WholeSetTrainer("convnet1", wide, config=rule())
     with pytest.raises(ShapeError):
-        RowImages([images_of(0, 2), images_of(1, 2, size=10)])
+        row_images_of([images_of(0, 2), images_of(1, 2, size=10)])

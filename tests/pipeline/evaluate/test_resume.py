@@ -9,7 +9,7 @@ import torch
 
 from m3d import trials
 from pipeline.evaluate.resume import UnderWay
-from tests.m3d.training.test_trainer import QUIET, easy_training, held_out
+from tests.m3d.training.easy_problem import QUIET, easy_training, held_out, recipe_of
 
 TENSORS = {"weight.a": torch.arange(3.0), "random": torch.arange(5, dtype=torch.uint8)}
 
@@ -49,11 +49,11 @@ def test_a_damaged_one_does_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every", [0, 2])
 def test_trials_go_on_with_what_is_kept(tmp_path: Path, every: int) -> None:
-    config = replace(QUIET, epochs=6)
-    ((_, expected),) = trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,), best_epoch=every)
+    recipe = recipe_of(replace(QUIET, epochs=6))
+    ((_, expected),) = trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every)
     kept = UnderWay(str(tmp_path), "key", every_s=0)
     kept.finished = lambda seed: None  # as if it had been killed after the last epoch but before it was scored
-    list(trials("convnet1", *easy_training(), held_out(), config=config, seeds=(4,), best_epoch=every, keeper=kept))
+    list(trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every, keeper=kept))
     asked: list[int] = []
 
     class Spy(UnderWay):
@@ -61,9 +61,7 @@ def test_trials_go_on_with_what_is_kept(tmp_path: Path, every: int) -> None:
             asked.append(epoch)
 
     again = Spy(str(tmp_path), "key")
-    ((_, found),) = trials(
-        "convnet1", *easy_training(), held_out(), config=config, seeds=(4,), best_epoch=every, keeper=again
-    )
+    ((_, found),) = trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every, keeper=again)
     assert asked == []  # all epochs were done
     assert torch.equal(found.confusion, expected.confusion)
     assert found.best_accuracy == expected.best_accuracy

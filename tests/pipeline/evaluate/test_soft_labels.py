@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from m3d import train
-from m3d.config import Train
+from m3d import Train, train
 from pipeline.cli.parser import _parser
 from pipeline.config.parsing import with_settings
 from pipeline.errors import UserError

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from m3d import Augment, Condense, Encoder, Evaluate
+from m3d import Augment, Condense, Encoder
 from m3d.backend.execution import Execution
 from pipeline.condense.manifest import identity, new_record, shard_metadata
 from pipeline.condense.task import GroupTask
+from pipeline.config.evaluate import Evaluate
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import Data, Resources, RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset

@@ -186,10 +186,7 @@ def test_some_classes_move_as_in_the_whole_run(tmp_path: Path) -> None:
     condenser = trial_module._condenser(task, trial_module._config(task, VALUES), CPU)
     whole = Condenser(
         ClassImages([cache.train(label) for label in range(4)], range(4), seed=0),
-        condense=condenser.condense,
-        kernel=condenser.kernel,
-        augment=condenser.augment,
-        encoder=condenser.encoder,
+        condenser.method,
         mean=mean,
         std=std,
         class_count=4,
