@@ -103,15 +103,21 @@ class Augment:
     pick: Literal["geometric", "any"] = "geometric"
     """geometric: one of crop, scale and rotate, and all others (IDC); any: one single operation (DM)."""
     brightness: float = 1.0
+    """Range of the offset added to the normalised pixels, which is drawn from -1/2 to 1/2 of it."""
     saturation: float = 2.0
+    """Upper bound of the factor on a pixel's distance from its grey value, which is drawn from 0 to it."""
     contrast: float = 0.5
+    """Lower bound of the factor on a pixel's distance from the image's mean, which is drawn from it to it plus 1."""
     crop_ratio: float = 0.125
     """Largest shift, as a part of the image's side."""
     cutout_ratio: float = 0.5
     """Side of the square that is cut out, as a part of the image's side."""
     scale_ratio: float = 1.2
+    """Bound of the scaling: each side is scaled by a factor from 1 / ratio to ratio."""
     rotate_degrees: float = 15.0
+    """Largest rotation in either direction, in degrees."""
     flip_probability: float = 0.5
+    """Probability of a horizontal flip, if flip is among the operations."""
 
     def __post_init__(self) -> None:
         check_choices(self, "augment")
@@ -160,6 +166,7 @@ class Condense:
     images_per_class: int = 1
     """Stored images of a class; each holds factor**2 views."""
     iterations: int = 10_000
+    """Sweeps over all classes."""
     iterations_per_model: int = 5
     """Iterations until the encoder is drawn anew."""
     batch_real: int = 128
@@ -171,11 +178,13 @@ class Condense:
     learning_rate: float | None = None
     """Of the pixels; images_per_class when not given, since the loss's mean makes gradients fall as 1 / images."""
     momentum: float = 0.5
+    """Momentum of the pixels' step."""
     pixel_step: Literal["reference", "plain"] = "reference"
     """reference: the published step, in which pixels coast through the other classes' steps; plain: one SGD step."""
     start: Literal["mix", "random", "noise"] = "mix"
     """Starting images: mosaics of factor**2 real images, one real image each, or noise."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Precision of the encoder. auto is bfloat16 on hardware with units for it, else float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the encoder's passes are compiled; auto does it where the run is long enough to gain by it."""
     block: int = 0
@@ -275,7 +284,9 @@ class Evaluate:
     epochs: int | None = None
     """The protocol's own number when not given."""
     seeds: int = 3
+    """Number of networks per set and architecture; their seeds are 0, 1, ..."""
     architectures: tuple[str, ...] = ("convnet3",)
+    """Networks to train, by name."""
     flip: bool = True
     """Whether images may be mirrored; false for digits."""
     augment: Literal["protocol", "none"] = "protocol"

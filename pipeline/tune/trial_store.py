@@ -25,7 +25,6 @@ from pipeline.formats.condense_checkpoint import snapshot
 from pipeline.storage.documents import parsed, sealed
 
 FILE = "record.json"
-OUTCOMES = ("running", "finished", "stopped", "failed", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from m3d.config import SETS
 from pipeline import storage
 from pipeline.condense.group_store import GroupStore
 from pipeline.condense.stage import condense
-from pipeline.config.parsing import from_dict, with_settings
+from pipeline.config.parsing import from_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture
 from pipeline.data.prepare import prepare
@@ -31,6 +31,7 @@ from pipeline.pretrain.stage import pretrain
 from pipeline.runtime.lease import Lease
 from pipeline.storage import s3
 from pipeline.storage.documents import SEAL
+from pipeline.storage.settings import activate
 from pipeline.workflow.report import is_reported, report
 
 
@@ -51,7 +52,7 @@ def run_all(config: RunConfig, out: str) -> None:
 
 def run_prepare(config: RunConfig, out: str) -> None:
     """The class shards alone."""
-    _use(config)
+    check(activate(config))
     out = storage.absolute(out)
     with _held(out):
         prepare(config, out)
@@ -59,7 +60,7 @@ def run_prepare(config: RunConfig, out: str) -> None:
 
 def run_pretrain(config: RunConfig, out: str) -> None:
     """Networks trained on the whole training set, in a run's folder or in one of their own."""
-    _use(config)
+    check(activate(config))
     check_architecture(config.pretrain.architecture, "pretrain.architecture", config)
     out = storage.absolute(out)
     record = read_run(out)
@@ -94,14 +95,14 @@ def run_evaluate(
         data: where the real images are, for a condensed set in a folder of its own.
     """
     out, config = evaluated_run(given)
-    config = with_settings(config, settings)
+    config = activate(config, settings)
     names = tuple(sets) if sets else tuple(name for name in SETS if name != "whole")
     config = replace(config, evaluate=replace(config.evaluate, sets=names))
     if data is not None:
         if read_run(out) is not None:
             raise UserError(f"--data {data}: {out} is a run and keeps its own class shards; leave --data out")
         config = replace(config, data=replace(config.data, path=storage.absolute(data)))
-    _use(config)
+    check(config)
     with _held(out):
         folder = _class_shards(config, out)
         require_same_classes(out, PreparedDataset(folder, config.data))
@@ -158,8 +159,8 @@ def run_compare(given: Sequence[str], config: RunConfig | None, settings: Sequen
     if config is not None:
         if home is None:
             raise UserError("--out: needed with --preset or --config; class shards and comparison.json are kept there")
-        config = with_settings(config, settings)
-        _use(config)
+        config = activate(config, settings)
+        check(config)
         with _held(home):
             folder = prepare(config, home)
             compare(given, config, folder, home)
@@ -168,8 +169,8 @@ def run_compare(given: Sequence[str], config: RunConfig | None, settings: Sequen
     if not runs:
         raise UserError("compare: none of the sets is a run with class shards; name the data by --preset and --data")
     base, stored = evaluated_run(runs[0])
-    config = with_settings(stored, settings)
-    _use(config)
+    config = activate(stored, settings)
+    check(config)
     folder = _class_shards(config, base)
     if home is None:
         compare(given, config, folder)
@@ -181,7 +182,7 @@ def run_compare(given: Sequence[str], config: RunConfig | None, settings: Sequen
 def run_report(out: str, settings: Sequence[str] = ()) -> None:
     """grid.png and report.html of a run's folder; ``settings`` are storage.* that differ from its own."""
     out = storage.absolute(out)
-    s3.use(with_settings(stored_config(out), settings).storage)
+    activate(stored_config(out), settings)
     with _held(out):
         report(out)
 
@@ -212,12 +213,6 @@ def _held(out: str) -> Iterator[None]:
         finally:
             if s3.retries():
                 say(f"{s3.retries()} requests to the storage were sent again")
-
-
-def _use(config: RunConfig) -> None:
-    """Makes the settings of the storage hold, and refuses those that do not fit each other. Raises UserError."""
-    s3.use(config.storage)
-    check(config)
 
 
 def _condense(config: RunConfig, out: str) -> None:
@@ -257,7 +252,7 @@ def _evaluated(config: RunConfig, out: str) -> bool:
 
 def _condensed(config: RunConfig, out: str) -> bool:
     """Whether the folder holds this run's finished set. Raises UserError where it holds another run."""
-    _use(config)
+    check(activate(config))
     record = read_run(out)
     if record is None:
         return False

@@ -9,7 +9,7 @@ import pytest
 from cluster import cli
 from cluster.jobs import command_line, profile
 from pipeline.cli import commands
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from pipeline.observability.prometheus import NAMES, OF_A_GROUP
 from tests.test_docs import PAGES, ROOT, blocks, inline_code
 
@@ -31,7 +31,7 @@ def test_commands_parse(page: Path) -> None:
         assert (after is not None) == (given.action is cli._submit), arguments
         if after is not None:
             command_line.check(after, {})
-            commands.configuration(_parser().parse_args(after))
+            commands.configuration(build_parser().parse_args(after))
 
 
 def test_there_are_commands_to_parse() -> None:

@@ -17,7 +17,7 @@ import ray
 import yaml
 
 from pipeline.cli import commands
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from tests.cluster.conftest import ROOT
 from tests.cluster.deploy import kuberay
 
@@ -159,7 +159,7 @@ def test_the_entrypoint_parses() -> None:
     spec = manifest("rayjob.yaml")["spec"]
     words = spec["entrypoint"].split()
     assert words[:3] == ["python", "-m", "pipeline"]
-    given = _parser().parse_args(words[3:])
+    given = build_parser().parse_args(words[3:])
     assert given.out.startswith("s3://")
     commands.configuration(given)
     assert spec["backoffLimit"] > 0
