@@ -258,11 +258,11 @@ def test_debug_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on where it ended"),
+        (KeyboardInterrupt(), 130, "interrupted; repeat the command to resume"),
         (
             RuntimeError("first\nsecond"),
             1,
-            "failed: RuntimeError: first (an error of this program; --debug shows where)",
+            "failed: RuntimeError: first (unexpected; add --debug for the traceback)",
         ),
         (UserError("a\nb"), 2, "error: a b"),
     ],
