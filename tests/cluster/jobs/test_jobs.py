@@ -133,14 +133,14 @@ def test_a_run_spreads_over_the_nodes_and_gives_the_bytes_of_a_local_one(
     assert f"job {job}-2: submitted" in again.stdout
     assert "nothing to do" in again.stdout
     assert one_line(cluster("status", "--address", address, "no-such-job")).startswith(
-        f"error: no-such-job: is no job of {address}; python -m cluster list shows them"
+        f"error: no-such-job: is not a job of {address}; python -m cluster list shows all jobs"
     )
 
 
 def test_a_job_that_fails_gives_its_exit_code(three: tuple[str, Path], tmp_path: Path) -> None:
     address, _ = three
     done = cluster("submit", "--address", address, "--", "evaluate", str(tmp_path / "nothing"))
-    assert one_line(done).endswith("failed with exit code 2; its last lines say why")
+    assert one_line(done).endswith("failed with exit code 2; the last lines of its output say why")
     assert "error: " in done.stdout
 
 
@@ -173,14 +173,14 @@ def test_a_running_job_is_measured_and_stopped(
     assert all('group="' in labels for labels in found["ray_m3d_loss"])
 
     twice = cluster("submit", "--address", address, "--no-wait", "--", *asked)
-    assert f"job {job}: this command runs already at {address}; it is not started twice" in twice.stdout
+    assert f"job {job}: this command is already running at {address}; it is not started twice" in twice.stdout
     stopped = cluster("stop", "--address", address, job)
     assert stopped.returncode == 0
-    assert stopped.stdout == f"job {job}: was stopped; the same command goes on where it ended\n"
+    assert stopped.stdout == f"job {job}: was stopped; submit the same command again to resume\n"
     assert not (out / "lease.json").exists()  # it ended by itself, and saved
-    assert "had ended before (STOPPED)" in cluster("stop", "--address", address, job).stdout
+    assert "had already ended (STOPPED)" in cluster("stop", "--address", address, job).stdout
     followed = cluster("logs", "--address", address, "--follow", job)
-    assert one_line(followed, 130).endswith("was stopped; the same command goes on where it ended")
+    assert one_line(followed, 130).endswith("was stopped; submit the same command again to resume")
     assert "interrupted: checkpoints are saved" in followed.stdout
 
 
@@ -214,7 +214,7 @@ def test_an_interrupt_leaves_the_job_or_stops_it(three: tuple[str, Path], tmp_pa
         said, told = process.communicate(timeout=90)
     job = said.split()[1].rstrip(":")
     assert process.returncode == 130
-    assert told.splitlines()[-1].startswith(f"job {job}: goes on; follow it with: python -m cluster logs")
+    assert told.splitlines()[-1].startswith(f"job {job}: keeps running; follow it with: python -m cluster logs")
     assert "RUNNING" in cluster("status", "--address", address, job).stdout
 
     with submitted(address, "--stop-on-interrupt", "--", *asked) as process:
@@ -224,7 +224,7 @@ def test_an_interrupt_leaves_the_job_or_stops_it(three: tuple[str, Path], tmp_pa
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=90)
     assert process.returncode == 130
-    assert told.splitlines()[-1] == f"job {job}: was stopped; the same command goes on where it ended"
+    assert told.splitlines()[-1] == f"job {job}: was stopped; submit the same command again to resume"
 
 
 def test_plain_ray_job_submit_works_and_so_does_the_line_of_dry_run(three: tuple[str, Path], tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_every_gpu_has_one_actor_and_the_token_is_asked_for(gpus: tuple[str, Pat
     assert one_line(wrong).startswith(f"error: {address}: refuses the token; set RAY_AUTH_MODE=token")
     assert "wrong" * 4 not in wrong.stdout + wrong.stderr
     none = cluster("submit", "--address", address, "--", *asked)
-    assert one_line(none).startswith(f"error: {address}: wants a token, and none was given")
+    assert one_line(none).startswith(f"error: {address}: requires a token, but none was given")
 
     done = cluster("submit", "--address", address, "--", *asked, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
     assert done.returncode == 0, done.stdout + done.stderr
