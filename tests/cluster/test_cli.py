@@ -25,10 +25,10 @@ def options(folder: Path) -> NodeOptions:
 
 def test_dry_run_prints_a_line_and_connects_to_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "--address", "http://127.0.0.1:1", "--dry-run", "--", *RUN]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert said.out.startswith("ray job submit --address http://127.0.0.1:1 --submission-id m3d-run-a-")
-    assert said.out.endswith(f"-- python -m pipeline {' '.join(RUN)}\n")
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert output.out.startswith("ray job submit --address http://127.0.0.1:1 --submission-id m3d-run-a-")
+    assert output.out.endswith(f"-- python -m pipeline {' '.join(RUN)}\n")
 
 
 def test_a_profile_gives_the_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
