@@ -54,7 +54,8 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ClusterError(f"--profile {path}: cannot be read ({first_line(error)}); give a YAML file") from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ClusterError(f"--profile {path}: cannot be read ({reason}); give a YAML file") from None
     except yaml.YAMLError as error:
         raise ClusterError(f"--profile {path}: is not valid YAML ({first_line(error)})") from None
     if document is None:
