@@ -1,4 +1,4 @@
-"""Runs of the pipeline as Ray jobs: submit and watch them, bring up clusters on this machine and elsewhere.
+"""Runs of the pipeline as Ray jobs: submit and follow them, and start clusters on this machine and elsewhere.
 
-``python -m cluster`` knows the pipeline only as the words of a command line.
+``python -m cluster`` passes your ``python -m pipeline`` command line through; it imports nothing of the pipeline.
 """

@@ -1,35 +1,73 @@
 """The distributed pipeline: sources -> class shards -> condensed shards -> evaluation -> report.
 
-``load_condensed`` is the one name that a consumer of a condensed set needs; it works without Ray.
+Commands run it: ``python -m pipeline --help``. Programs read what it stores; none of these names needs Ray::
+
+    load_condensed, CondensedDataset    a condensed set as a torch Dataset
+    read_rows                           the results of ``evaluate``: the rows of a run's evaluation.json
+    load_config, RunConfig              a configuration file, such as a run's config.json
+    preset, with_settings               a preset, and a configuration with ``KEY=VALUE`` applied
+    UserError, FailedError              one line for a mistake of the caller's, and for a failure
 """
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.config.parsing import with_settings
+    from pipeline.config.presets import preset
+    from pipeline.config.run_config import RunConfig
+    from pipeline.errors import FailedError, UserError
+    from pipeline.evaluate.results import read_rows
     from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
+    from pipeline.storage.settings import load_config
 
-__all__ = ["CondensedDataset", "load_condensed"]
+__all__ = [
+    "CondensedDataset",
+    "FailedError",
+    "RunConfig",
+    "UserError",
+    "load_condensed",
+    "load_config",
+    "preset",
+    "read_rows",
+    "with_settings",
+]
+
+_MODULES = {
+    "CondensedDataset": "pipeline.formats.condensed_reader",
+    "FailedError": "pipeline.errors",
+    "RunConfig": "pipeline.config.run_config",
+    "UserError": "pipeline.errors",
+    "load_condensed": "pipeline.formats.condensed_reader",
+    "load_config": "pipeline.storage.settings",
+    "preset": "pipeline.config.presets",
+    "read_rows": "pipeline.evaluate.results",
+    "with_settings": "pipeline.config.parsing",
+}
+"""Where each public name is defined; the module is imported when the name is first used."""
 
 
-def _refuse_a_stranger() -> None:
+def _require_our_m3d() -> None:
     # "m3d" and "pipeline" are also names of other people's packages on the index.
-    found = importlib.util.find_spec("m3d")
+    spec = importlib.util.find_spec("m3d")
     home = Path(__file__).resolve().parent.parent
-    if found is None or found.origin is None or Path(found.origin).resolve().parent.parent != home:
-        where = "nowhere" if found is None else found.origin
+    if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != home:
+        where = "nowhere" if spec is None else spec.origin
         raise ImportError(
             f"pipeline needs the m3d package beside it in {home}, found {where}: pip install m3d-condense, and uninstall m3d"
         )
 
 
-_refuse_a_stranger()
+_require_our_m3d()
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from pipeline.formats import condensed_reader
+    if name not in _MODULES:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
-        return getattr(condensed_reader, name)
-    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

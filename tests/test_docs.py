@@ -1,51 +1,27 @@
-"""README.md and docs/ say what the code does: blocks run, commands parse, tables and help are those of the code.
+"""README.md and docs/ say what the code does: blocks run, commands parse, and the generated pages are up to date."""
 
-``python -m tests.test_docs`` writes what is made from the code anew: the help in docs/cli.md and the table of
-settings in docs/configuration.md.
-"""
-
-import argparse
-import ast
-import dataclasses
-import inspect
-import json
-import os
 import re
 import shlex
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 
+from docs import generate
 from pipeline.cli import commands
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from pipeline.config import presets
-from pipeline.config.parsing import known_keys, to_dict, with_settings
-from pipeline.config.run_config import RunConfig
+from pipeline.config.parsing import known_keys, with_settings
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README, SETTINGS, CLI = ROOT / "README.md", ROOT / "docs" / "configuration.md", ROOT / "docs" / "cli.md"
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COLUMNS = "100"
-"""Width of the help in docs/cli.md."""
+STALE = "out of date: run python -m docs.generate"
 SHORTER = {"iterations=60": "iterations=2", "epochs=100": "epochs=2"}
 """What the tests change in README's Python, for time."""
-UNSAID = {
-    "seed": "Of everything that is drawn, but for the splits and the trained networks.",
-    "data.source": "Kind of the source; see README, Your own data.",
-    "data.on_bad_image": "fail: an image that cannot be decoded ends the run; skip: it is left out and listed.",
-    "pretrain.epochs": "Of every network; the schedule is spread over them.",
-    "pretrain.learning_rate": "The highest one of the schedule.",
-    "pretrain.momentum": "Of SGD.",
-    "pretrain.weight_decay": "Of SGD, on all weights.",
-    "resources.cpus_per_actor": "CPUs of an actor; chosen from the nodes when not given.",
-    "resources.gpus_per_actor": "GPUs of an actor: a whole number or 1/k; 1 where there are GPUs when not given.",
-}
-"""Meanings of the settings whose field says nothing beyond its name."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -73,120 +49,34 @@ def section(page: Path, title: str) -> str:
     return page.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-# What is made from the code
-
-
-def helps() -> dict[str, str]:
-    """The help of the program and of every command, as wide as COLUMNS says."""
-    parser = _parser()
-    (held,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    parsers = {"python -m pipeline": parser, **{f"python -m pipeline {name}": p for name, p in held.choices.items()}}
-    return {command: made.format_help().strip() for command, made in parsers.items()}
-
-
-def field_texts(kind: type) -> dict[str, str]:
-    """The string below each field of a dataclass and of its bases."""
-    found = {}
-    for owner in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(body, ast.ClassDef)
-        for before, after in zip(body.body, body.body[1:], strict=False):
-            if (
-                isinstance(before, ast.AnnAssign)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-            ):
-                assert isinstance(before.target, ast.Name)
-                found[before.target.id] = " ".join(str(after.value.value).split())
-    return found
-
-
-def meanings() -> dict[str, str]:
-    """What every setting means: its field's text, else UNSAID's."""
-    found: dict[str, str] = {}
-    for name, kind in get_type_hints(RunConfig).items():
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            found.update({f"{name}.{key}": text for key, text in field_texts(kind).items()})
-    return {**UNSAID, **found}
-
-
-def type_name(kind: Any) -> str:
-    """A type as a person writes values of it; choices of words are listed."""
-    parts = get_args(kind)
-    if type(None) in parts:
-        return f"{type_name(next(part for part in parts if part is not type(None)))} or null"
-    if kind == tuple[str, ...]:
-        return "list of names"
-    if parts:
-        return " / ".join(map(str, parts))
-    return {str: "text", int: "integer", float: "number", bool: "true / false"}[kind]
-
-
-def types() -> dict[str, str]:
-    """The type of every setting."""
-    found: dict[str, str] = {}
-    for name, kind in get_type_hints(RunConfig).items():
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            found.update({f"{name}.{key}": type_name(inner) for key, inner in get_type_hints(kind).items()})
-        else:
-            found[name] = type_name(kind)
-    return found
-
-
-def defaults() -> dict[str, str]:
-    """The default of every setting, as JSON."""
-    found: dict[str, str] = {}
-    for name, value in to_dict(RunConfig()).items():
-        inner = {f"{name}.{key}": held for key, held in value.items()} if isinstance(value, dict) else {name: value}
-        found.update({key: json.dumps(held) for key, held in inner.items()})
-    return found
-
-
-def settings_rows() -> list[str]:
-    """The rows of the table of settings."""
-    kinds, told, values = types(), meanings(), defaults()
-    return [f"| `{key}` | {kinds[key]} | `{values[key]}` | {told[key]} |" for key in known_keys()]
-
-
-def write() -> None:
-    """Writes the parts that are made from the code."""
-    os.environ["COLUMNS"] = COLUMNS
-    parts = [f"## {command}\n\n```text\n{text}\n```\n" for command, text in helps().items()]
-    CLI.write_text(CLI.read_text().split("\n## ")[0] + "\n" + "\n".join(parts))
-    table = re.compile(r"(\| --- \| --- \| --- \| --- \|\n)(?:\| `.*\n)*")
-    rows = "\n".join(settings_rows()) + "\n"
-    SETTINGS.write_text(table.sub(lambda found: found[1] + rows, SETTINGS.read_text(), count=1))
-    print(f"wrote {CLI} and {SETTINGS}")
+# What is generated from the code
 
 
 def test_help_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", COLUMNS)
-    told = dict(re.findall(r"^## ([^\n]+)\n\n```text\n(.*?)^```$", CLI.read_text(), re.DOTALL | re.MULTILINE))
+    monkeypatch.setenv("COLUMNS", generate.COLUMNS)
+    shown = dict(re.findall(r"^## ([^\n]+)\n\n```text\n(.*?)^```$", CLI.read_text(), re.DOTALL | re.MULTILINE))
     # Versions of Python break lines differently.
-    found = {command: text.split() for command, text in told.items()}
-    assert found == {command: text.split() for command, text in helps().items()}, "run python -m tests.test_docs"
+    words = {command: text.split() for command, text in shown.items()}
+    assert words == {command: text.split() for command, text in generate.helps().items()}, STALE
 
 
-def test_every_setting_is_told_with_its_type_and_default() -> None:
-    found = [line for line in SETTINGS.read_text().splitlines() if re.match(r"\| `[a-z_.]+` \|", line)]
-    assert found == settings_rows(), "run python -m tests.test_docs"
+def test_every_setting_is_listed_with_its_type_default_and_meaning() -> None:
+    rows = [line for line in SETTINGS.read_text().splitlines() if re.match(r"\| `[a-z_.]+` \|", line)]
+    assert rows == generate.settings_rows(), STALE
 
 
-def test_nothing_is_told_twice() -> None:
-    said = {key for key in UNSAID if "." in key and key.split(".")[1] in field_texts(_section(key))}
-    assert said == set(), "these fields have a text of their own by now"
-    assert set(UNSAID) <= set(known_keys())
+def test_every_setting_has_a_docstring() -> None:
+    assert [key for key in known_keys() if not generate.meanings().get(key)] == []
 
 
-def _section(key: str) -> type:
-    return get_type_hints(RunConfig)[key.split(".")[0]]
+def test_generating_changes_nothing_but_the_generated_parts() -> None:
+    assert generate.settings_page() == SETTINGS.read_text(), STALE
+    assert generate.cli_page().split("\n## ")[0] == CLI.read_text().split("\n## ")[0]
 
 
-def test_every_preset_is_told() -> None:
-    told = re.findall(r"^\| `(\w+)` \|", section(SETTINGS, "Presets"), re.MULTILINE)
-    assert told == list(presets.PRESETS)
+def test_every_preset_is_listed() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", section(SETTINGS, "Presets"), re.MULTILINE)
+    assert listed == list(presets.PRESETS)
 
 
 # What a reader runs
@@ -225,7 +115,7 @@ def _run(block: str) -> dict[str, Any]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_parse(page: Path) -> None:
     for arguments in commands_of(page):
-        given = _parser().parse_args(arguments)
+        given = build_parser().parse_args(arguments)
         if given.action in (commands.evaluate, commands.compare, commands.report, commands.verify) or getattr(
             given, "config", None
         ):
@@ -280,7 +170,3 @@ def test_files_of_the_tree_exist() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
     packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     assert packages <= {name.split("/")[0] for name in named}
-
-
-if __name__ == "__main__":
-    write()

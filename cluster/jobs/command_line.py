@@ -1,4 +1,4 @@
-"""The words of the command that a job runs: what stands after ``--``."""
+"""The command that a job runs: the words after ``--``."""
 
 import re
 import shlex
@@ -8,25 +8,25 @@ from cluster.errors import ClusterError, nearest
 from cluster.jobs.credentials import refuse
 
 COMMANDS = ("run", "prepare", "pretrain", "condense", "evaluate", "tune", "plan")
-"""Of ``python -m pipeline``, those that are worth a job."""
+"""Commands of ``python -m pipeline`` that are worth a job."""
 PATHS = ("--out", "--data", "--config")
-"""Options whose value is a path, which must mean the same on every node."""
+"""Options with a path, which must mean the same on every node."""
 
 
 def check(words: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raises ClusterError for a command that cannot be meant: unknown, with a relative path, or with a credential."""
+    """Raises ClusterError for an unknown command, a relative path or a credential."""
     if not words:
         raise ClusterError(
             "nothing to run: write the command after --, such as -- run --preset digits_ipc1 --out /shared/demo"
         )
     if words[0] not in COMMANDS:
         raise ClusterError(
-            f"-- {words[0]}: is no command for a job; allowed: {', '.join(COMMANDS)}{nearest(words[0], COMMANDS)}"
+            f"-- {words[0]}: is not a command for a job; allowed: {', '.join(COMMANDS)}{nearest(words[0], COMMANDS)}"
         )
-    for place, path in _paths(words):
+    for option, path in _paths(words):
         if not re.match(r"/|[a-z0-9+]+://", path):
             raise ClusterError(
-                f"{place} {path}: is relative, but the job runs on a node of the cluster; give an absolute path that all nodes "
+                f"{option} {path}: is relative, but the job runs on a node of the cluster; give an absolute path that all nodes "
                 "share, or a URL such as s3://bucket/prefix"
             )
     for number, word in enumerate(words, 1):
@@ -34,8 +34,8 @@ def check(words: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def out_of(words: Sequence[str]) -> str:
-    """The folder that a command works on, or an empty text where it names none."""
-    return next((path for place, path in _paths(words) if place in ("--out", words[0])), "")
+    """The folder that a command works on, or an empty string if it names none."""
+    return next((path for option, path in _paths(words) if option in ("--out", words[0])), "")
 
 
 def entrypoint(python: str, words: Sequence[str]) -> str:
@@ -44,14 +44,14 @@ def entrypoint(python: str, words: Sequence[str]) -> str:
 
 
 def _paths(words: Sequence[str]) -> list[tuple[str, str]]:
-    """The paths among the words with the option, or the command, that they belong to."""
-    found, rest = [], list(words[1:])
+    """The paths among the words, each with its option, or with the command for a path without an option."""
+    paths, rest = [], list(words[1:])
     if words[0] == "evaluate" and rest and not rest[0].startswith("-"):
-        found.append((words[0], rest[0]))
+        paths.append((words[0], rest[0]))
     for index, word in enumerate(rest):
         option, equals, value = word.partition("=")
         if option in PATHS and equals:
-            found.append((option, value))
+            paths.append((option, value))
         elif word in PATHS and index + 1 < len(rest):
-            found.append((word, rest[index + 1]))
-    return found
+            paths.append((word, rest[index + 1]))
+    return paths

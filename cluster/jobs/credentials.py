@@ -1,4 +1,4 @@
-"""What may travel with a job, and what must not: keys come from the nodes, by their role or a secret."""
+"""What may be sent with a job. Credentials may not: the nodes have their own, from a role or a secret."""
 
 import re
 from collections.abc import Mapping
@@ -6,63 +6,63 @@ from collections.abc import Mapping
 from cluster.errors import ClusterError
 
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""Variables of the submitter that the job gets where they are set. None of them is a secret."""
+"""Variables of the submitter that are set for the job too. None of them is secret."""
 
 _SECRET_NAME = re.compile(r"secret|token|password|passwd|credential|access_key|api_key|private_key", re.IGNORECASE)
-_SIGNS = (
+_PATTERNS = (
     (re.compile(r"://[^/@\s]+@"), "a URL with a user name or password"),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
     (re.compile(r"\bBearer\s+\S", re.IGNORECASE), "a bearer token"),
 )
 _SHORTEST = 8
-"""Characters from which the value of a secret variable is looked for; shorter ones stand everywhere."""
+"""Minimum length of a secret's value to be searched for; shorter values occur by chance."""
+_INSTEAD = "provide it on the nodes (by an instance role or a Kubernetes secret)"
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that a job gets from its submitter.
 
     Raises:
-        ClusterError: one of them holds a credential.
+        ClusterError: one of them contains a credential.
     """
-    found = {name: environment[name] for name in PASSED_ON if environment.get(name)}
-    for name, value in found.items():
+    variables = {name: environment[name] for name in PASSED_ON if environment.get(name)}
+    for name, value in variables.items():
         refuse(value, f"the variable {name}", environment)
-    return found
+    return variables
 
 
 def refuse_name(name: str, where: str) -> None:
-    """Raises ClusterError where a variable is called like a secret."""
+    """Raises ClusterError if a variable has the name of a secret."""
     if _SECRET_NAME.search(name):
         raise ClusterError(
-            f"{where}: {name} is a secret by its name, and a job's environment can be read by everyone who sees the cluster; "
-            "give it to the nodes (an instance role, or a secret of Kubernetes)"
+            f"{where}: {name} is a secret by its name, and everyone with access to the cluster can read a job's environment; "
+            f"{_INSTEAD}"
         )
 
 
 def refuse(text: str, where: str, environment: Mapping[str, str]) -> None:
-    """Raises ClusterError where a text holds a credential; the message never repeats it.
+    """Raises ClusterError if a text contains a credential; the message never repeats it.
 
     Args:
-        text: what would travel.
+        text: to be sent.
         where: names its place in the message.
-        environment: of the submitter; the values of its secrets are looked for.
+        environment: of the submitter; the values of its secrets are searched for.
     """
-    kind = next((kind for pattern, kind in _SIGNS if pattern.search(text)), None)
+    kind = next((kind for pattern, kind in _PATTERNS if pattern.search(text)), None)
     if kind is None:
-        held = (
+        secrets = (
             name
             for name, value in environment.items()
             if _SECRET_NAME.search(name) and len(value) >= _SHORTEST and value in text and not _is_path(value)
         )
-        if (name := next(held, None)) is not None:
+        if (name := next(secrets, None)) is not None:
             kind = f"the value of {name}"
     if kind is not None:
         raise ClusterError(
-            f"{where}: holds {kind}, which everyone who sees the cluster could read; leave it out, and give the nodes the "
-            "credential (an instance role, or a secret of Kubernetes)"
+            f"{where}: contains {kind}, which everyone with access to the cluster could read; remove it and {_INSTEAD}"
         )
 
 
 def _is_path(value: str) -> bool:
-    # RAY_AUTH_TOKEN_PATH and the like name a file, which is no secret.
+    # RAY_AUTH_TOKEN_PATH and similar variables name a file, which is not secret.
     return value.startswith(("/", "~", "."))

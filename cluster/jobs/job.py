@@ -1,4 +1,4 @@
-"""A job as it goes to Ray: entrypoint, stable submission id, runtime environment, resources, metadata."""
+"""A job as it is sent to Ray: entrypoint, stable submission id, runtime environment, resources, metadata."""
 
 import hashlib
 import json
@@ -7,48 +7,61 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NotRequired, TypedDict
 
-from cluster.jobs.client import asking
+from cluster.jobs.client import JobServer, errors_in_one_line
 from cluster.jobs.command_line import entrypoint, out_of
 from cluster.jobs.credentials import passed_on
-from cluster.jobs.follow import status_of
+from cluster.jobs.outcome import status_of
 from cluster.jobs.profile import Profile
 from cluster.jobs.upload import EXCLUDES
 
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
-
-
 STOP_WAIT_S = 30
-"""Seconds that a stopped job has to save its checkpoints before Ray kills it; Ray's own default is 3."""
-LEFT_OUT = "Raylet is terminated|has been marked dead"
-"""Of Ray's messages in a job's output: pages of a dead node's log. The run says in a line that it lost an actor."""
+"""Seconds that a stopped job has to save its checkpoints before Ray kills it. Ray's default is 3."""
+HIDDEN_LINES = "Raylet is terminated|has been marked dead"
+"""Messages of Ray that a job's output omits: pages of a dead node's log. The run reports a lost actor in one line."""
+
+
+class RuntimeEnv(TypedDict):
+    """Ray's runtime environment of a job."""
+
+    env_vars: dict[str, str]
+    working_dir: NotRequired[str]
+    excludes: NotRequired[list[str]]
+    pip: NotRequired[list[str]]
+
+
+class DriverResources(TypedDict, total=False):
+    """Resources that the job's driver reserves, as the job server names them."""
+
+    entrypoint_num_cpus: float
+    entrypoint_num_gpus: float
+    entrypoint_memory: int
+    entrypoint_resources: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything that Ray's job server is told."""
+    """Everything that is sent to Ray's job server."""
 
     entrypoint: str
     submission_id: str
-    runtime_env: dict[str, Any]
+    runtime_env: RuntimeEnv
     metadata: dict[str, str]
-    resources: dict[str, Any]
-    """The entrypoint's own: entrypoint_num_cpus and so on, as the job server names them."""
+    resources: DriverResources
 
 
-def make(profile: Profile, words: Sequence[str], environment: Mapping[str, str], root: Path) -> Job:
-    """The job of a command.
+def prepare(profile: Profile, words: Sequence[str], environment: Mapping[str, str], root: Path) -> Job:
+    """The job that runs a command.
 
     Args:
         profile: of the cluster.
         words: of the command, checked.
-        environment: of the submitter; a few variables that are no secrets are passed on.
+        environment: of the submitter; a few variables that are not secret are passed on.
         root: folder of the packages to upload.
 
     Raises:
-        ClusterError: a variable that would be passed on holds a credential.
+        ClusterError: a variable to be passed on contains a credential.
     """
     out = out_of(words)
     return Job(
@@ -65,7 +78,7 @@ def submission_id(words: Sequence[str], attempt: int = 1) -> str:
 
     Args:
         words: of the command.
-        attempt: from 2 on for a command whose earlier jobs have ended.
+        attempt: 2 and more for a command whose earlier jobs have ended.
     """
     out = out_of(words).rstrip("/").rsplit("/", 1)[-1]
     name = re.sub(r"[^A-Za-z0-9]+", "-", out).strip("-")[:40]
@@ -75,55 +88,63 @@ def submission_id(words: Sequence[str], attempt: int = 1) -> str:
 
 
 def command_line(job: Job, address: str) -> str:
-    """The ``ray job submit`` line that does the same."""
-    held = dict(job.runtime_env)
-    folder = held.pop("working_dir", None)
+    """The equivalent ``ray job submit`` line."""
+    runtime_env = {key: value for key, value in job.runtime_env.items() if key != "working_dir"}
     words = ["ray", "job", "submit", "--address", address, "--submission-id", job.submission_id]
-    words += ["--working-dir", folder] if folder else []
-    words += ["--runtime-env-json", json.dumps(held), "--metadata-json", json.dumps(job.metadata)]
+    if "working_dir" in job.runtime_env:
+        words += ["--working-dir", job.runtime_env["working_dir"]]
+    words += ["--runtime-env-json", json.dumps(runtime_env), "--metadata-json", json.dumps(job.metadata)]
     for name, value in job.resources.items():
         words += [f"--{name.replace('_', '-')}", json.dumps(value)]
     return f"{shlex.join(words)} -- {job.entrypoint}"
 
 
-def _runtime_env(profile: Profile, environment: Mapping[str, str], root: Path) -> dict[str, Any]:
-    ray = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "RAY_DEDUP_LOGS_SKIP_REGEX": LEFT_OUT}
-    variables = {**ray, **passed_on(environment), **profile.env}
-    made: dict[str, Any] = {"env_vars": variables}
-    if profile.upload:
-        made |= {"working_dir": str(root), "excludes": list(EXCLUDES)}
-    if profile.pip:
-        made["pip"] = list(profile.pip)
-    return made
-
-
-def _resources(profile: Profile) -> dict[str, Any]:
-    names = ("entrypoint_num_cpus", "entrypoint_num_gpus", "entrypoint_memory", "entrypoint_resources")
-    return {name: value for name in names if (value := getattr(profile, name))}
-
-
-def submit(client: "JobSubmissionClient", address: str, job: Job, words: Sequence[str]) -> tuple[str, bool]:
-    """Submits a job, unless the same command runs already; returns its name, and whether it is new.
+def submit(server: JobServer, job: Job, words: Sequence[str]) -> tuple[str, bool]:
+    """Submits a job, unless the same command is already running; returns its name, and whether it is new.
 
     A command whose earlier jobs have ended gets the next free name.
 
     Raises:
         ClusterError: the cluster refuses it.
     """
-    with asking(address):
-        taken = {found.submission_id: status_of(found) for found in client.list_jobs()}
+    with errors_in_one_line(server.address):
+        taken = {other.submission_id: status_of(other) for other in server.client.list_jobs()}
     names = (submission_id(words, attempt) for attempt in range(1, 10_000))
     for name in names:
         if taken.get(name) in ("PENDING", "RUNNING"):
             return name, False
         if name not in taken:
             break
-    with asking(address):
-        client.submit_job(
+    with errors_in_one_line(server.address):
+        server.client.submit_job(
             entrypoint=job.entrypoint,
             submission_id=name,
-            runtime_env=job.runtime_env,
+            runtime_env={**job.runtime_env},
             metadata=job.metadata,
             **job.resources,
         )
     return name, True
+
+
+def _runtime_env(profile: Profile, environment: Mapping[str, str], root: Path) -> RuntimeEnv:
+    ray = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), "RAY_DEDUP_LOGS_SKIP_REGEX": HIDDEN_LINES}
+    runtime_env: RuntimeEnv = {"env_vars": {**ray, **passed_on(environment), **profile.env}}
+    if profile.upload:
+        runtime_env["working_dir"], runtime_env["excludes"] = str(root), list(EXCLUDES)
+    if profile.pip:
+        runtime_env["pip"] = list(profile.pip)
+    return runtime_env
+
+
+def _resources(profile: Profile) -> DriverResources:
+    """The profile's resources of the driver that are not 0 or empty."""
+    resources: DriverResources = {}
+    if profile.entrypoint_num_cpus:
+        resources["entrypoint_num_cpus"] = profile.entrypoint_num_cpus
+    if profile.entrypoint_num_gpus:
+        resources["entrypoint_num_gpus"] = profile.entrypoint_num_gpus
+    if profile.entrypoint_memory:
+        resources["entrypoint_memory"] = profile.entrypoint_memory
+    if profile.entrypoint_resources:
+        resources["entrypoint_resources"] = dict(profile.entrypoint_resources)
+    return resources

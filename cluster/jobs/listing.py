@@ -1,33 +1,32 @@
-"""Jobs in words."""
+"""Jobs as text: one line about one job, and a table of all of them."""
 
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cluster.jobs.follow import exit_code, status_of
+from cluster.jobs.outcome import exit_code, status_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
-
 COLUMNS = ("job", "status", "began", "ran", "command", "out")
 
 
-def described(found: "JobDetails") -> str:
+def described(job: "JobDetails") -> str:
     """One line about one job."""
     return ", ".join(
         [
-            f"job {name_of(found)}: {status_of(found)}",
-            *([f"exit code {exit_code(found)}"] if status_of(found) == "FAILED" else []),
-            *([f"began {_clock(found.start_time)}"] if found.start_time else []),
-            *([f"ran {_seconds(found)} s"] if found.start_time else []),
+            f"job {name_of(job)}: {status_of(job)}",
+            *([f"exit code {exit_code(job)}"] if status_of(job) == "FAILED" else []),
+            *([f"began {_clock(job.start_time)}"] if job.start_time else []),
+            *([f"ran {_seconds(job)} s"] if job.start_time else []),
         ]
     )
 
 
 def table(jobs: Iterable["JobDetails"]) -> str:
-    """All jobs, the newest last."""
-    rows = [COLUMNS, *(_row(one) for one in sorted(jobs, key=lambda one: one.start_time or 0))]
+    """A table of all jobs, the newest last."""
+    rows = [COLUMNS, *(_row(job) for job in sorted(jobs, key=lambda job: job.start_time or 0))]
     if len(rows) == 1:
         return "no jobs"
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
@@ -36,22 +35,22 @@ def table(jobs: Iterable["JobDetails"]) -> str:
     )
 
 
-def name_of(found: "JobDetails") -> str:
+def name_of(job: "JobDetails") -> str:
     """The submission id, or the number of a driver that was started without one."""
-    return found.submission_id or found.job_id or "?"
+    return job.submission_id or job.job_id or "?"
 
 
-def _row(found: "JobDetails") -> tuple[str, ...]:
-    metadata = found.metadata or {}
-    began = _clock(found.start_time) if found.start_time else ""
-    ran = f"{_seconds(found)} s" if found.start_time else ""
-    return name_of(found), status_of(found), began, ran, metadata.get("command", ""), metadata.get("out", "")
+def _row(job: "JobDetails") -> tuple[str, ...]:
+    metadata = job.metadata or {}
+    began = _clock(job.start_time) if job.start_time else ""
+    ran = f"{_seconds(job)} s" if job.start_time else ""
+    return name_of(job), status_of(job), began, ran, metadata.get("command", ""), metadata.get("out", "")
 
 
 def _clock(milliseconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000))
 
 
-def _seconds(found: "JobDetails") -> int:
-    ends = found.end_time or int(time.time() * 1000)
-    return round((ends - (found.start_time or ends)) / 1000)
+def _seconds(job: "JobDetails") -> int:
+    end = job.end_time or int(time.time() * 1000)
+    return round((end - (job.start_time or end)) / 1000)

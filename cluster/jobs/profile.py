@@ -1,7 +1,7 @@
-"""A profile: what a cluster of one's own needs beside the command, kept in a YAML file."""
+"""A profile: what a cluster needs besides the command, in a YAML file."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -14,28 +14,28 @@ from cluster.jobs.credentials import refuse, refuse_name
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Every key of the file is one of these."""
+    """The keys of the file."""
 
     address: str | None = None
-    """Of the job server, such as http://HEAD:8265; --address comes first."""
+    """Job server, such as http://HEAD:8265. The option --address takes precedence."""
     python: str = "python"
-    """The interpreter on the nodes, such as /opt/venv/bin/python of an image."""
+    """Interpreter on the nodes, such as /opt/venv/bin/python of an image."""
     upload: bool = True
-    """Send this project's code with the job; false where the image of the nodes holds it."""
+    """Whether this project's code is sent with the job. Set it to false if the image of the nodes contains the code."""
     pip: list[str] = field(default_factory=list)
-    """Packages that Ray installs for the job, such as m3d-condense==0.1.0, where the nodes have no image of their own."""
+    """Packages that Ray installs for the job, such as m3d-condense==0.1.0, if the nodes have no image of their own."""
     env: dict[str, str] = field(default_factory=dict)
     """Variables of the job's processes; no secrets."""
     entrypoint_num_cpus: float = 0.0
-    """CPUs that the driver keeps to itself; with 0 it runs on the head."""
+    """CPUs that the driver reserves. With 0 it runs on the head."""
     entrypoint_num_gpus: float = 0.0
-    """GPUs that the driver keeps to itself; it needs none."""
+    """GPUs that the driver reserves; it needs none."""
     entrypoint_memory: int | None = None
-    """Bytes of memory that the driver keeps to itself."""
+    """Bytes of memory that the driver reserves."""
     entrypoint_resources: dict[str, float] = field(default_factory=dict)
-    """Other resources that the driver keeps to itself."""
+    """Other resources that the driver reserves."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """Shown with the job in Ray's dashboard; no secrets."""
+    """Texts that Ray's dashboard shows with the job; no secrets."""
 
     def __post_init__(self) -> None:
         for name in ("entrypoint_num_cpus", "entrypoint_num_gpus"):
@@ -46,64 +46,70 @@ class Profile:
 
 
 def read(path: str, environment: Mapping[str, str]) -> Profile:
-    """The profile of a file.
+    """The profile in a file.
 
     Raises:
         ClusterError: no such file, no YAML, an unknown key, a value of another type, or a credential.
     """
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ClusterError(f"--profile {path}: cannot be read ({first_line(error)}); give a YAML file") from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ClusterError(f"--profile {path}: cannot be read ({reason}); give a YAML file") from None
     except yaml.YAMLError as error:
         raise ClusterError(f"--profile {path}: is not valid YAML ({first_line(error)})") from None
-    if given is None:
+    if document is None:
         return Profile()
-    if not isinstance(given, dict):
+    if not isinstance(document, dict):
         raise ClusterError(
-            f"--profile {path}: given {type(given).__name__}, needed keys with values, such as 'python: python3'"
+            f"--profile {path}: given {type(document).__name__}, needed keys with values, such as 'python: python3'"
         )
-    known = {one.name for one in dataclasses.fields(Profile)}
-    for key, value in given.items():
+    known = {each.name for each in dataclasses.fields(Profile)}
+    for key, value in document.items():
         if key not in known:
             raise ClusterError(
                 f"--profile {path}: unknown key {key!r}; allowed: {', '.join(sorted(known))}{nearest(str(key), known)}"
             )
         _check_type(path, key, value)
-    _refuse_secrets(path, given, environment)
+    _refuse_secrets(path, document, environment)
     try:
-        return Profile(**given)
+        return Profile(**document)
     except ClusterError as error:
         raise ClusterError(f"--profile {path}: {error}") from None
 
 
 def _check_type(path: str, key: str, value: Any) -> None:
-    kind = get_type_hints(Profile)[key]
-    examples = {
-        list[str]: ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(one, str) for one in v)),
-        dict[str, str]: ("names with texts; quote numbers", lambda v: _named(v, str)),
-        dict[str, float]: ("names with numbers", lambda v: _named(v, int | float)),
-        bool: ("true or false", lambda v: isinstance(v, bool)),
-        float: ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
-        str: ("a text", lambda v: isinstance(v, str)),
-        str | None: ("a text", lambda v: isinstance(v, str | None)),
-        int | None: ("an integer", lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool))),
-    }
-    needed, fits = examples[kind]
+    needed, fits = _TYPES[get_type_hints(Profile)[key]]
     if not fits(value):
         raise ClusterError(f"--profile {path}: {key}: given {type(value).__name__}, needed {needed}")
 
 
-def _named(value: Any, kind: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(name, str) and isinstance(one, kind) and not isinstance(one, bool) for name, one in value.items()
-    )
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; true and false are no numbers."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _refuse_secrets(path: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+def _maps_names_to(value: Any, kind: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) and _is(each, kind) for name, each in value.items())
+
+
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    list[str]: ("a list of texts", lambda value: isinstance(value, list) and all(_is(each, str) for each in value)),
+    dict[str, str]: ("names with texts; quote numbers", lambda value: _maps_names_to(value, str)),
+    dict[str, float]: ("names with numbers", lambda value: _maps_names_to(value, int | float)),
+    bool: ("true or false", lambda value: _is(value, bool)),
+    float: ("a number", lambda value: _is(value, int | float)),
+    str: ("a text", lambda value: _is(value, str)),
+    str | None: ("a text", lambda value: value is None or _is(value, str)),
+    int | None: ("an integer", lambda value: value is None or _is(value, int)),
+}
+"""What each type of the profile's fields needs, and whether a value fits."""
+
+
+def _refuse_secrets(path: str, document: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     for section in ("env", "metadata"):
-        for name, value in (given.get(section) or {}).items():
+        for name, value in (document.get(section) or {}).items():
             refuse_name(name, f"--profile {path}: {section}")
             refuse(value, f"--profile {path}: {section}: {name}", environment)
-    for package in given.get("pip") or []:
+    for package in document.get("pip") or []:
         refuse(package, f"--profile {path}: pip", environment)

@@ -1,4 +1,4 @@
-"""One node of a cluster on this machine: how it is started, and how it is known to be up."""
+"""Starts one node of a cluster on this machine, and waits until it is up."""
 
 import os
 import shutil
@@ -6,9 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cluster.errors import ClusterError
 from cluster.local.ports import free_ports
@@ -17,30 +16,46 @@ from cluster.local.state import MARK, LocalCluster, LocalNode, end, processes, s
 START_S = 120.0
 """Seconds that a node, and the job server, has to start."""
 STOP_S = 20.0
-"""Seconds that nodes have to end by themselves."""
+"""Seconds that processes have to end by themselves before they are killed."""
 STARTED = "Ray runtime started."
+"""Line in a node's log once the node has joined."""
 OBJECT_STORE_BYTES = 200 * 2**20
-"""Of each node; the pipeline passes paths, not images."""
+"""Size of a node's object store; the pipeline passes paths, not images."""
 
 
-def started(
-    name: str,
-    more: list[str],
-    cluster: LocalCluster,
-    cpus: int,
-    gpus: int,
-    folder: Path,
-    environment: Mapping[str, str],
-) -> LocalNode:
-    """Starts one node and waits until it has joined. Ends what it started where it has not."""
-    (folder / name).mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True, kw_only=True)
+class NodeOptions:
+    """What every new node of a cluster is started with."""
+
+    cpus: int
+    gpus: int
+    """Number of logical GPUs: Ray counts them whether the machine has any or not."""
+    folder: Path
+    """Folder of the cluster."""
+    environment: Mapping[str, str]
+    """Environment from which the node's own is made."""
+
+
+def start(name: str, arguments: list[str], cluster: LocalCluster, options: NodeOptions) -> LocalNode:
+    """Starts one node and waits until it has joined; returns it.
+
+    Args:
+        name: of the node, its folder and its log.
+        arguments: of ``ray start`` for this node alone.
+        cluster: to join, or to begin.
+        options: of every node.
+
+    Raises:
+        ClusterError: it does not start; what was started is stopped.
+    """
+    (options.folder / name).mkdir(parents=True, exist_ok=True)
     listen, grpc, metrics, runtime_env = free_ports(4)
-    first_gpu = _first_gpu(cluster, gpus)
-    options = {
-        "num-cpus": cpus,
-        "num-gpus": gpus,
+    first_gpu = _first_gpu(cluster, options.gpus)
+    settings: dict[str, int | Path] = {
+        "num-cpus": options.cpus,
+        "num-gpus": options.gpus,
         "object-store-memory": OBJECT_STORE_BYTES,
-        "temp-dir": folder / name,
+        "temp-dir": options.folder / name,
         "min-worker-port": 0,
         "max-worker-port": 0,
         "dashboard-agent-listen-port": listen,
@@ -48,38 +63,60 @@ def started(
         "metrics-export-port": metrics,
         "runtime-env-agent-port": runtime_env,
     }
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *more, *flags(options)]
-    with open(folder / f"{name}.log", "wb") as log:
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments, *flags(settings)]
+    with open(options.folder / f"{name}.log", "wb") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=folder,
-            env=_environment(name, cluster, range(first_gpu, first_gpu + gpus), environment),
+            cwd=options.folder,
+            env=_environment(name, cluster, range(first_gpu, first_gpu + options.gpus), options.environment),
         )
     node = LocalNode(
         name=name,
         pid=process.pid,
         started=started_at(process.pid) or "",
         metrics_port=metrics,
-        cpus=cpus,
-        gpus=gpus,
+        cpus=options.cpus,
+        gpus=options.gpus,
         first_gpu=first_gpu,
     )
     try:
-        until(lambda: STARTED in _log(name, folder), node, "it does not start", folder)
+        wait_until(lambda: STARTED in _log(name, options.folder), node, "it did not start", options.folder)
     except BaseException:
         end(lambda: processes(replace(cluster, nodes=(node,)), node), STOP_S)
         process.poll()
-        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.rmtree(options.folder / name, ignore_errors=True)
         raise
     return node
 
 
+def wait_until(condition: Callable[[], bool], node: LocalNode, problem: str, folder: Path) -> None:
+    """Waits until a condition is true.
+
+    Raises:
+        ClusterError: the node's process ended, or the condition was not true in time, which ``problem`` names.
+    """
+    deadline = time.monotonic() + START_S
+    while not condition():
+        ended = started_at(node.pid) is None
+        if ended or time.monotonic() > deadline:
+            lines = [line.strip() for line in _log(node.name, folder).splitlines() if line.strip()]
+            last = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "without output")
+            what = "it ended" if ended else f"{problem} within {START_S:g} s"
+            raise ClusterError(f"{node.name}: {what} ({last[:200]}); see {folder}/{node.name}.log")
+        time.sleep(0.1)
+
+
+def flags(options: Mapping[str, int | str | Path]) -> list[str]:
+    """Options as words of a command line."""
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
 def _first_gpu(cluster: LocalCluster, gpus: int) -> int:
-    """Where a run of devices begins that no other node of this machine has."""
+    """The first of ``gpus`` consecutive devices that no other node of the cluster has."""
     taken = {gpu for node in cluster.nodes for gpu in range(node.first_gpu, node.first_gpu + node.gpus)}
     first = 0
     while taken & set(range(first, first + gpus)):
@@ -89,8 +126,8 @@ def _first_gpu(cluster: LocalCluster, gpus: int) -> int:
 
 def _environment(name: str, cluster: LocalCluster, gpus: range, environment: Mapping[str, str]) -> dict[str, str]:
     kept = {key: value for key, value in environment.items() if key not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")}
-    made = {
-        # A job's `python` is this one.
+    own = {
+        # The `python` of a job is the interpreter that runs here.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": kept.get("RAY_AUTH_MODE", "disabled"),
@@ -99,30 +136,11 @@ def _environment(name: str, cluster: LocalCluster, gpus: range, environment: Map
         MARK: f"{cluster.mark}:{name}",
     }
     if gpus:
-        pool = [one for one in kept.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-        mine = [pool[gpu] for gpu in gpus] if len(pool) >= gpus.stop else [str(gpu) for gpu in gpus]
-        made["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-    return {**kept, **made}
-
-
-def until(holds: Callable[[], bool], node: LocalNode, what: str, folder: Path) -> None:
-    """Waits until something holds, as long as the node lives. Raises ClusterError with ``what`` where it does not come to hold."""
-    ends = time.monotonic() + START_S
-    while not holds():
-        gone = started_at(node.pid) is None
-        if gone or time.monotonic() > ends:
-            lines = [line.strip() for line in _log(node.name, folder).splitlines() if line.strip()]
-            said = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "it said nothing")
-            raise ClusterError(
-                f"{node.name}: {'it ended' if gone else f'{what} within {START_S:g} s'} ({said[:200]}); look into {folder}/{node.name}.log"
-            )
-        time.sleep(0.1)
+        visible = [device for device in kept.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+        devices = [visible[gpu] for gpu in gpus] if len(visible) >= gpus.stop else [str(gpu) for gpu in gpus]
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    return {**kept, **own}
 
 
 def _log(name: str, folder: Path) -> str:
     return (folder / f"{name}.log").read_text(errors="replace")
-
-
-def flags(options: Mapping[str, Any]) -> list[str]:
-    """Options as words of a command line."""
-    return [f"--{name}={value}" for name, value in options.items()]

@@ -8,23 +8,23 @@ import urllib.error
 import urllib.request
 
 RANGE = range(20_000, 30_000)
-"""Below those that systems give to outgoing connections, above those that Ray gives to workers."""
+"""Ports below those that systems give to outgoing connections, and above those that Ray gives to workers."""
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody listens on."""
-    found: list[int] = []
+    """``count`` different ports on which nobody listens."""
+    ports: list[int] = []
     for port in random.SystemRandom().sample(RANGE, len(RANGE)):
-        if len(found) == count:
+        if len(ports) == count:
             break
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("", port))
-            found.append(port)
-    return found
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            ports.append(port)
+    return ports
 
 
 def answers(address: str) -> bool:
-    """Whether a job server is up: it tells its version, or asks for a token."""
+    """Whether a job server is up: it reports its version, or asks for a token."""
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=5):
             return True

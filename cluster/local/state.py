@@ -1,4 +1,4 @@
-"""What is known of a cluster on this machine, and its processes: kept in its folder, so that any later call finds them."""
+"""The state of a cluster on this machine, stored in its folder so that later calls find it, and its processes."""
 
 import contextlib
 import json
@@ -13,22 +13,22 @@ from cluster.errors import ClusterError
 
 FILE = "cluster.json"
 MARK = "M3D_LOCAL_CLUSTER"
-"""Variable in the environment of everything that is started, with the cluster's own mark."""
+"""Variable in the environment of every process of a cluster: the cluster's mark, and the node."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalNode:
-    """One raylet with what belongs to it, all in a session of their own."""
+    """One raylet and its processes, in their own session."""
 
     name: str
     pid: int
     started: str
-    """In ticks since the boot: a process number may come again."""
+    """Start of the process, in ticks since the boot: process numbers are reused."""
     metrics_port: int
     cpus: int
     gpus: int
     first_gpu: int
-    """Of the machine's devices; the node has those from here on."""
+    """First of the machine's devices that the node has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,95 +37,95 @@ class LocalCluster:
 
     mark: str
     address: str
-    """Of the job server and the dashboard."""
+    """Address of the job server and the dashboard."""
     gcs: str
-    """HOST:PORT that nodes and drivers join."""
+    """HOST:PORT to which nodes and drivers connect."""
     nodes: tuple[LocalNode, ...] = ()
 
     def living(self) -> "LocalCluster":
-        """The same without the nodes that are gone."""
+        """The cluster without the nodes whose process has ended."""
         return replace(self, nodes=tuple(node for node in self.nodes if started_at(node.pid) == node.started))
 
     def has_head(self) -> bool:
-        """Whether the node that all others need is there."""
+        """Whether the head, which all other nodes need, is running."""
         return any(node.name == "head" for node in self.living().nodes)
 
 
 def load(folder: Path) -> LocalCluster | None:
-    """The cluster of a folder, or None. Raises ClusterError where the file is not to be understood."""
+    """The cluster of a folder, or None if there is none. Raises ClusterError if its file is damaged."""
     path = folder / FILE
     try:
-        held = json.loads(path.read_text())
-        return LocalCluster(**{**held, "nodes": tuple(LocalNode(**node) for node in held["nodes"])})
+        document = json.loads(path.read_text())
+        return LocalCluster(**{**document, "nodes": tuple(LocalNode(**node) for node in document["nodes"])})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
         raise ClusterError(
-            f"{path}: is damaged or not of this program; choose another --folder, or delete it"
+            f"{path}: is damaged or was not written by this program; choose another --folder, or delete it"
         ) from None
 
 
 def save(folder: Path, cluster: LocalCluster) -> None:
-    """Writes the file, whole or not at all."""
-    beside = folder / f".{FILE}.tmp"
-    beside.write_text(json.dumps(asdict(cluster), indent=2) + "\n")
-    os.replace(beside, folder / FILE)
+    """Writes the file, completely or not at all."""
+    temporary = folder / f".{FILE}.tmp"
+    temporary.write_text(json.dumps(asdict(cluster), indent=2) + "\n")
+    os.replace(temporary, folder / FILE)
 
 
 def started_at(pid: int) -> str | None:
-    """When a process started, in ticks since the boot, or None where it is gone."""
-    found = _stat(pid)
-    return None if found is None or found[0] == "Z" else found[19]
+    """When a process started, in ticks since the boot, or None if it has ended."""
+    stat = _stat(pid)
+    return None if stat is None or stat[0] == "Z" else stat[19]
 
 
 def processes(cluster: LocalCluster, only: LocalNode | None = None) -> set[int]:
-    """Everything that runs on behalf of a cluster, or of one node: what carries its mark or is in a node's session.
+    """The processes of a cluster, or of one node: those with its mark and those in a node's session.
 
-    Ray's workers write their titles over their environment, so that the mark alone would miss them; a session's number
-    alone could be that of other people by now.
+    Ray's workers overwrite their environment with their titles, so the mark alone would miss them. A session's number
+    alone could have been reused for other processes.
     """
     nodes = [only] if only else list(cluster.nodes)
     sessions = {node.pid for node in nodes if started_at(node.pid) in (node.started, None)}
-    wanted = f"{MARK}={cluster.mark}{':' + only.name if only else ''}".encode()
-    found = set()
+    mark = f"{MARK}={cluster.mark}{':' + only.name if only else ''}".encode()
+    pids = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or (pid := int(entry.name)) == os.getpid():
             continue
         stat = _stat(pid)
         if stat is None or stat[0] == "Z":
             continue
-        if int(stat[3]) in sessions or _carries(entry, wanted):
-            found.add(pid)
-    return found
+        if int(stat[3]) in sessions or _has_mark(entry, mark):
+            pids.add(pid)
+    return pids
 
 
 def end(find: Callable[[], set[int]], patience_s: float) -> set[int]:
-    """Ends processes: asks, waits, kills. Returns those that are left.
+    """Ends processes: SIGTERM, a wait, SIGKILL. Returns those that are still running.
 
     Args:
-        find: gives the processes that run, each time anew: what is ended may start others before it ends.
-        patience_s: between the asking and the killing.
+        find: returns the running processes. It is called repeatedly, since a process may start others before it ends.
+        patience_s: seconds between SIGTERM and SIGKILL.
     """
     for number, seconds in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10.0)):
-        ends = time.monotonic() + seconds
-        asked: set[int] = set()
-        while (left := find()) and time.monotonic() < ends:
-            for pid in left - asked:
+        deadline = time.monotonic() + seconds
+        signalled: set[int] = set()
+        while (left := find()) and time.monotonic() < deadline:
+            for pid in left - signalled:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            asked |= left
+            signalled |= left
             time.sleep(0.1)
         if not left:
             return set()
     return find()
 
 
-def _carries(entry: Path, wanted: bytes) -> bool:
+def _has_mark(entry: Path, mark: bytes) -> bool:
     try:
-        held = (entry / "environ").read_bytes()
-    except OSError:  # another user's, or gone
+        environment = (entry / "environ").read_bytes()
+    except OSError:  # another user's, or ended
         return False
-    return any(one == wanted or one.startswith(wanted + b":") for one in held.split(b"\0"))
+    return any(variable == mark or variable.startswith(mark + b":") for variable in environment.split(b"\0"))
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""What each command does, from its parsed arguments."""
+"""What each command does, from its parsed options. Stages are imported by the commands that run them."""
 
 import argparse
 import json
@@ -6,180 +6,193 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline import storage
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
-from pipeline.config.parsing import from_dict, to_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import Interrupted, UserError, nearest
-from pipeline.storage import s3
+
+PATHS = ("path", "cache", "synsets", "disk_cache")
+"""Settings of ``data`` that are paths."""
 
 
-def configuration(given: argparse.Namespace) -> RunConfig:
-    """The configuration that a command line asks for: preset or file, then --data, then every --set."""
-    use_storage(given.settings)
-    if given.preset and given.config:
+def configuration(options: argparse.Namespace) -> RunConfig:
+    """The configuration of a command line: preset or file, then --data, then every --set. Its storage is active."""
+    return _configuration(options, options.settings)
+
+
+def _configuration(options: argparse.Namespace, settings: Sequence[str]) -> RunConfig:
+    from pipeline.config.parsing import with_settings
+    from pipeline.storage.settings import activate, load_config
+
+    _activate_storage(settings)
+    if options.preset and options.config:
         raise UserError("--preset and --config: both given; a configuration starts from one of them")
-    base = _from_file(given.config) if given.config else presets.preset(given.preset or presets.DEFAULT)
-    settings = ([f"data.path={json.dumps(given.data)}"] if given.data is not None else []) + given.settings
-    config = _with_absolute_paths(with_settings(base, settings))
-    if not given.preset and not given.config and config.data.source != "digits":
+    base = load_config(options.config) if options.config else presets.preset(options.preset or presets.DEFAULT)
+    path = [f"data.path={json.dumps(options.data)}"] if options.data is not None else []
+    config = _with_absolute_paths(with_settings(base, [*path, *settings]))
+    if not options.preset and not options.config and config.data.source != "digits":
         raise UserError(
-            f"data.source: given {config.data.source!r} without --preset or --config; choose one for its schedule and image "
-            f"size, such as --preset cifar10_ipc1, then --set data.image_size=N (presets: {', '.join(presets.PRESETS)})"
+            f"data.source: given {config.data.source!r} without --preset or --config; start from a preset with a suitable "
+            f"schedule and image size, such as --preset cifar10_ipc1, then --set data.image_size=N "
+            f"(presets: {', '.join(presets.PRESETS)})"
         )
     if config.data.source == "digits" and config.data.path is not None:
         raise UserError(
             "--data: given, but data.source is digits, which has no path; add --set data.source=image_folder or parquet"
         )
-    return config
+    return activate(config)
 
 
-def use_storage(settings: Sequence[str]) -> None:
-    """Makes the --set storage.* of a command line hold: what it names may have to be read from a bucket."""
+def _activate_storage(settings: Sequence[str]) -> list[str]:
+    """Activates the storage.* among the settings, since files that the command names may be in a bucket."""
+    from pipeline.storage.settings import activate
+
     chosen = [setting for setting in settings if setting.startswith("storage.")]
-    s3.use(with_settings(RunConfig(), chosen).storage)
+    activate(RunConfig(), chosen)
+    return chosen
 
 
-def _storage_settings(command: str, settings: Sequence[str]) -> Sequence[str]:
+def _storage_settings(command: str, settings: Sequence[str]) -> list[str]:
+    """The settings of a command that accepts storage.* only, which are active from here on."""
     for setting in settings:
         if not setting.startswith("storage."):
-            raise UserError(f"--set {setting}: {command} only takes storage.*; the rest is the run's own")
-    use_storage(settings)
-    return settings
+            raise UserError(f"--set {setting}: {command} accepts storage.* only; other settings come from the run")
+    return _activate_storage(settings)
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    # A run is gone on with from anywhere, and its actors have other working folders.
-    data = config.data
-    keys = ("path", "cache", "synsets", "disk_cache")
-    made = {name: storage.absolute(path) for name in keys if (path := getattr(data, name)) is not None}
-    return replace(config, data=replace(data, **made))
+    # A run may be resumed from any folder, and its actors have other working folders.
+    from pipeline.storage.paths import absolute
+
+    paths = {name: absolute(path) for name in PATHS if (path := getattr(config.data, name)) is not None}
+    return replace(config, data=replace(config.data, **paths))
 
 
-def _from_file(path: str) -> RunConfig:
-    try:
-        return from_dict(storage.read_json(storage.absolute(path)), origin=path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"--config {path}: is not a file; give a JSON file, such as a run's config.json") from None
-
-
-def run(given: argparse.Namespace) -> None:
-    """``run``: everything that is missing, from preparing to the report."""
+def run(options: argparse.Namespace) -> None:
+    """``run``: all missing stages, from prepare to report."""
     from pipeline.workflow.run import run_all
 
-    run_all(configuration(given), given.out)
+    run_all(configuration(options), options.out)
 
 
-def prepare(given: argparse.Namespace) -> None:
+def prepare(options: argparse.Namespace) -> None:
     """``prepare``: the class shards."""
     from pipeline.workflow.run import run_prepare
 
-    run_prepare(configuration(given), given.out)
+    run_prepare(configuration(options), options.out)
 
 
-def pretrain(given: argparse.Namespace) -> None:
-    """``pretrain``: networks on the whole set."""
+def pretrain(options: argparse.Namespace) -> None:
+    """``pretrain``: networks on the full training set."""
     from pipeline.workflow.run import run_pretrain
 
-    run_pretrain(configuration(given), given.out)
+    run_pretrain(configuration(options), options.out)
 
 
-def condense(given: argparse.Namespace) -> None:
+def condense(options: argparse.Namespace) -> None:
     """``condense``: the condensed set."""
     from pipeline.workflow.run import run_condense
 
-    run_condense(configuration(given), given.out)
+    run_condense(configuration(options), options.out)
 
 
-def evaluate(given: argparse.Namespace) -> None:
+def evaluate(options: argparse.Namespace) -> None:
     """``evaluate``: rows of evaluation.json."""
     from pipeline.workflow.run import run_evaluate
 
-    sets = None
-    if given.sets is not None:
-        sets = [name.strip() for name in given.sets.split(",") if name.strip()]
-        wrong = next((name for name in sets if name not in SETS), None)
-        if wrong or not sets:
-            raise UserError(f"--sets {given.sets}: allowed: {', '.join(SETS)}{nearest(wrong or '', SETS)}")
-    run_evaluate(given.run, _evaluate_settings(given, "evaluate"), sets, given.data)
+    sets = None if options.sets is None else _sets(options.sets)
+    run_evaluate(options.run, _evaluate_settings(options, "evaluate"), sets, options.data)
 
 
-def compare(given: argparse.Namespace) -> None:
+def _sets(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = next((name for name in names if name not in SETS), None)
+    if unknown or not names:
+        raise UserError(f"--sets {text}: allowed: {', '.join(SETS)}{nearest(unknown or '', SETS)}")
+    return names
+
+
+def compare(options: argparse.Namespace) -> None:
     """``compare``: one table of several sets."""
     from pipeline.workflow.run import run_compare
 
-    settings = _evaluate_settings(given, "compare", data=bool(given.preset or given.config))
-    if given.preset or given.config:
-        given.settings = [setting for setting in given.settings if setting.startswith("data.")]
-        config = configuration(given)
-    elif given.data is not None:
-        raise UserError("--data: names no data by itself; add --preset, such as --preset cifar10_ipc1")
-    else:
-        config = None
-    run_compare(given.sets, config, [one for one in settings if not one.startswith("data.")], given.out)
+    from_options = bool(options.preset or options.config)
+    settings = _evaluate_settings(options, "compare", data=from_options)
+    config = None
+    if from_options:
+        config = _configuration(options, [setting for setting in options.settings if setting.startswith("data.")])
+    elif options.data is not None:
+        raise UserError("--data: does not say what the data are; add --preset, such as --preset cifar10_ipc1")
+    run_compare(options.sets, config, [setting for setting in settings if not setting.startswith("data.")], options.out)
 
 
-def _evaluate_settings(given: argparse.Namespace, command: str, *, data: bool = False) -> list[str]:
-    """Settings of --architectures, --seeds and --protocol, then of --set, which takes evaluate.* and resources.* here."""
-    for setting in given.settings:
-        if not setting.startswith(("evaluate.", "resources.", "storage.", *(["data."] if data else []))):
+def _evaluate_settings(options: argparse.Namespace, command: str, *, data: bool = False) -> list[str]:
+    """Settings of --architectures, --seeds and --protocol, then those of --set.
+
+    Raises:
+        UserError: a setting of --set is of a section that the command takes from the run.
+    """
+    sections = ("evaluate.", "resources.", "storage.", *(["data."] if data else []))
+    for setting in options.settings:
+        if not setting.startswith(sections):
             raise UserError(
-                f"--set {setting}: {command} only takes evaluate.*, resources.* and storage.*; the rest is the run's own"
+                f"--set {setting}: {command} accepts evaluate.*, resources.* and storage.* only; other settings come from the run"
             )
-    use_storage(given.settings)
-    named = {name: getattr(given, name) for name in ("architectures", "seeds", "protocol")}
-    return [f"evaluate.{name}={text}" for name, text in named.items() if text is not None] + given.settings
+    _activate_storage(options.settings)
+    named = {name: getattr(options, name) for name in ("architectures", "seeds", "protocol")}
+    return [f"evaluate.{name}={text}" for name, text in named.items() if text is not None] + options.settings
 
 
-def report(given: argparse.Namespace) -> None:
+def report(options: argparse.Namespace) -> None:
     """``report``: grid and page of a run."""
     from pipeline.workflow.run import run_report
 
-    run_report(given.run, _storage_settings("report", given.settings))
+    run_report(options.run, _storage_settings("report", options.settings))
 
 
-def verify(given: argparse.Namespace) -> int:
-    """``verify``: prints what is wrong; 1 where anything is."""
+def verify(options: argparse.Namespace) -> int:
+    """``verify``: prints what is wrong. Returns 1 if anything is."""
+    from pipeline.storage.paths import absolute
     from pipeline.workflow.verify import verify
 
-    checked, wrong = verify(storage.absolute(given.path), _storage_settings("verify", given.settings))
+    checked, wrong = verify(absolute(options.path), _storage_settings("verify", options.settings))
     for sentence in wrong:
         print(sentence)
     count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
-    print(f"{given.path}: {count if wrong else checked}")
+    print(f"{options.path}: {count if wrong else checked}")
     return 1 if wrong else 0
 
 
-def plan(given: argparse.Namespace) -> None:
+def plan(options: argparse.Namespace) -> None:
     """``plan``: prints what a run would take."""
     from pipeline.config.validation import check
     from pipeline.observability.progress import console
     from pipeline.workflow.plan import described, estimate
 
-    config = configuration(given)
-    s3.use(config.storage)
+    config = configuration(options)
     check(config)
-    if given.gpus is not None and given.gpus < 1:
-        raise UserError(f"--gpus {given.gpus}: allowed: a number from 1")
-    console().print(described(estimate(config), given.gpus))
+    if options.gpus is not None and options.gpus < 1:
+        raise UserError(f"--gpus {options.gpus}: allowed: a number from 1")
+    console().print(described(estimate(config), options.gpus))
 
 
-def tune(given: argparse.Namespace) -> None:
+def tune(options: argparse.Namespace) -> None:
     """``tune``: a search."""
     from pipeline.tune.stage import SearchRequest, run_tune
 
-    budget = seconds_of(given.time_budget) if given.time_budget is not None else None
-    wanted = SearchRequest(trials=given.trials, time_budget_s=budget, space=given.space, resume=given.resume)
+    budget = seconds_of(options.time_budget) if options.time_budget is not None else None
+    request = SearchRequest(trials=options.trials, time_budget_s=budget, space=options.space, resume=options.resume)
     try:
-        run_tune(configuration(given), given.out, wanted)
+        run_tune(configuration(options), options.out, request)
     except KeyboardInterrupt:
-        raise Interrupted("trials are kept; the same command with --resume goes on") from None
+        raise Interrupted("finished trials are kept; repeat the command with --resume to resume the search") from None
 
 
-def show_config(given: argparse.Namespace) -> None:
+def show_config(options: argparse.Namespace) -> None:
     """``show-config``: prints the configuration as JSON."""
-    print(json.dumps(to_dict(configuration(given)), indent=2))
+    from pipeline.config.parsing import to_dict
+
+    print(json.dumps(to_dict(configuration(options)), indent=2))
 
 
 def seconds_of(text: str) -> float:
@@ -190,5 +203,5 @@ def seconds_of(text: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
     seconds = sum(float(number) * units[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text or not seconds:
-        raise UserError(f"--time-budget {text}: is no duration; give 2h, 1h30m, 90s or seconds")
+        raise UserError(f"--time-budget {text}: is not a duration; give 2h, 1h30m, 90s or a number of seconds")
     return seconds

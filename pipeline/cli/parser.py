@@ -1,4 +1,4 @@
-"""The parser of the command line: commands, flags and their help."""
+"""The parser of the command line: commands, options and their help."""
 
 import argparse
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from pipeline.cli import commands
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
 
+Commands = argparse._SubParsersAction
 EPILOG = """\
 examples:
   python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -16,11 +17,13 @@ examples:
   python -m pipeline tune --preset cifar10_ipc1 --data DIR --trials 30 --time-budget 2h --out runs/search
   python -m pipeline show-config --preset cifar10_ipc10
 
-Repeating a command goes on where it ended.
+To resume an interrupted command, repeat it (tune: with --resume). Finished work is kept.
+Exit codes: 0; 1 if something failed; 2 for a mistake in the call; 130 if interrupted.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; parsed options have the command's function as ``action``."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="Condense a labelled image data set into a few synthetic images per class (M3D), on Ray.",
@@ -28,72 +31,84 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     added = parser.add_subparsers(metavar="COMMAND", required=True)
-    with_out = (
-        ("run", "prepare, condense, evaluate and report; does what is missing", commands.run),
-        ("prepare", "decode the source once, to one uint8 Arrow file per class", commands.prepare),
-        ("pretrain", "train networks on the whole training set and store their snapshots", commands.pretrain),
-        ("condense", "condense all classes and commit the set", commands.condense),
-    )
-    for name, text, action in with_out:
-        command = _command(added, name, text, action)
-        _add_common(command)
-        command.add_argument("--out", required=True, metavar="PATH", help="folder of the run")
-    for name, text, action in (
-        ("evaluate", "train fresh networks on a run's condensed set and on its baselines", commands.evaluate),
-        ("report", "write a run's grid.png and report.html", commands.report),
-    ):
-        command = _command(added, name, text, action)
-        command.add_argument("run", metavar="RUN", help="folder of the run")
-        if name == "evaluate":
-            _add_evaluate(command)
-            command.add_argument(
-                "--sets", metavar="A,B", help=f"what to evaluate of {', '.join(SETS)} (default: all but whole)"
-            )
-            command.add_argument(
-                "--data", metavar="PATH", help="folder of the data, where RUN is a condensed set alone"
-            )
-        else:
-            _add_set(command)
-    command = _command(
-        added, "compare", "train networks on several condensed sets, with the same protocol and seeds", commands.compare
-    )
-    command.add_argument(
-        "sets", nargs="+", metavar="SET", help="folder of a run or a condensed set, or FILE.pt:LAYOUT[:factor=N]"
-    )
-    _add_evaluate(command)
-    command.add_argument("--preset", metavar="NAME", help="names the data where no SET is a run")
-    command.add_argument("--config", metavar="FILE", help="the same by a JSON file")
-    command.add_argument("--data", metavar="PATH", help="folder of the data, with --preset")
-    command.add_argument("--out", metavar="PATH", help="folder for comparison.json; a repeated command goes on there")
-    command = _command(
-        added,
-        "verify",
-        "check a run, a condensed set or stored networks; exit code 1 if anything is wrong",
-        commands.verify,
-    )
-    command.add_argument("path", metavar="PATH", help="folder of a run, of a condensed set, or that pretrain made")
-    _add_set(command)
-    command = _command(
-        added, "plan", "predict time, memory, disk and GPU-hours of a run by a short calibration", commands.plan
-    )
-    _add_common(command)
-    command.add_argument("--gpus", type=int, metavar="N", help="also say what condensing takes on N GPUs like this one")
-    command = _command(
-        added, "tune", "search for the bandwidth, learning rate and other settings that suit the data", commands.tune
-    )
-    _add_common(command)
-    command.add_argument("--out", required=True, metavar="PATH", help="folder of the search")
-    command.add_argument("--trials", required=True, type=int, metavar="N", help="settings that are tried, at most")
-    command.add_argument("--time-budget", metavar="TIME", help="end the search after this time, such as 2h or 90m")
-    command.add_argument("--space", metavar="FILE", help="JSON or YAML of what to search; see docs/tuning.md")
-    command.add_argument("--resume", action="store_true", help="go on with the search in PATH, if there is one")
-    command = _command(added, "show-config", "print the whole configuration as JSON", commands.show_config)
-    _add_common(command)
+    _add_stages(added)
+    _add_evaluate(added)
+    _add_compare(added)
+    _add_checks(added)
+    _add_plan(added)
+    _add_tune(added)
+    _add_configuration(_command(added, "show-config", "print the complete configuration as JSON", commands.show_config))
     return parser
 
 
+def _add_stages(added: "Commands[argparse.ArgumentParser]") -> None:
+    for name, text, action in (
+        ("run", "prepare, condense, evaluate and report; skip what is finished", commands.run),
+        ("prepare", "decode the source once, into one uint8 Arrow file per class", commands.prepare),
+        ("pretrain", "train networks on the full training set and store snapshots of them", commands.pretrain),
+        ("condense", "condense all classes and store the condensed set", commands.condense),
+    ):
+        command = _command(added, name, text, action)
+        _add_configuration(command)
+        command.add_argument("--out", required=True, metavar="PATH", help="folder of the run")
+
+
+def _add_evaluate(added: "Commands[argparse.ArgumentParser]") -> None:
+    text = "train new networks on a run's condensed set and on baselines, and test them"
+    command = _command(added, "evaluate", text, commands.evaluate)
+    command.add_argument("run", metavar="RUN", help="folder of a run or of a condensed set")
+    _add_training(command)
+    command.add_argument(
+        "--sets", metavar="A,B", help=f"training sets to evaluate: {', '.join(SETS)} (default: all but whole)"
+    )
+    command.add_argument("--data", metavar="PATH", help="folder of the data, if RUN is a condensed set without its run")
+
+
+def _add_compare(added: "Commands[argparse.ArgumentParser]") -> None:
+    text = "train networks on several condensed sets, with the same protocol and seeds"
+    command = _command(added, "compare", text, commands.compare)
+    command.add_argument(
+        "sets", nargs="+", metavar="SET", help="folder of a run or of a condensed set, or FILE.pt:LAYOUT[:factor=N]"
+    )
+    _add_training(command)
+    command.add_argument("--preset", metavar="NAME", help="preset that describes the data, if no SET is a run")
+    command.add_argument("--config", metavar="FILE", help="JSON file that describes the data instead")
+    command.add_argument("--data", metavar="PATH", help="folder of the data, with --preset or --config")
+    command.add_argument(
+        "--out", metavar="PATH", help="folder for comparison.json; repeat the command with it to resume"
+    )
+
+
+def _add_checks(added: "Commands[argparse.ArgumentParser]") -> None:
+    command = _command(added, "report", "write a run's grid.png and report.html", commands.report)
+    command.add_argument("run", metavar="RUN", help="folder of the run")
+    _add_set(command)
+    text = "check a run, a condensed set or stored networks; exit code 1 if anything is wrong"
+    command = _command(added, "verify", text, commands.verify)
+    command.add_argument("path", metavar="PATH", help="folder of a run, of a condensed set or of pretrained networks")
+    _add_set(command)
+
+
+def _add_plan(added: "Commands[argparse.ArgumentParser]") -> None:
+    text = "estimate time, memory, disk space and GPU-hours of a run by a short calibration"
+    command = _command(added, "plan", text, commands.plan)
+    _add_configuration(command)
+    command.add_argument("--gpus", type=int, metavar="N", help="also estimate condensing on N GPUs like this one")
+
+
+def _add_tune(added: "Commands[argparse.ArgumentParser]") -> None:
+    text = "search for the bandwidth, learning rate and other settings that suit the data"
+    command = _command(added, "tune", text, commands.tune)
+    _add_configuration(command)
+    command.add_argument("--out", required=True, metavar="PATH", help="folder of the search")
+    command.add_argument("--trials", required=True, type=int, metavar="N", help="maximum number of trials")
+    command.add_argument("--time-budget", metavar="TIME", help="end the search after this time, such as 2h or 90m")
+    command.add_argument("--space", metavar="FILE", help="JSON or YAML file of what to search; see docs/tuning.md")
+    command.add_argument("--resume", action="store_true", help="resume the search in PATH, if there is one")
+
+
 def _command(
-    added: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    added: "Commands[argparse.ArgumentParser]",
     name: str,
     text: str,
     action: Callable[[argparse.Namespace], int | None],
@@ -104,21 +119,21 @@ def _command(
     return command
 
 
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
+def _add_training(command: argparse.ArgumentParser) -> None:
     for name, metavar, text in (
         ("architectures", "A,B", "networks to train, such as convnet3,resnet18"),
-        ("seeds", "N", "networks per set and architecture"),
-        ("protocol", "NAME", "idc, dm, imagenet or imagenet100"),
+        ("seeds", "N", "number of networks per set and architecture"),
+        ("protocol", "NAME", "training protocol: idc, dm, imagenet or imagenet100"),
     ):
         command.add_argument(f"--{name}", metavar=metavar, help=f"{text}; short for --set evaluate.{name}=...")
     _add_set(command)
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_configuration(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--preset",
         metavar="NAME",
-        help=f"start from a whole configuration: {', '.join(presets.PRESETS)} (default {presets.DEFAULT})",
+        help=f"start from a preset: {', '.join(presets.families())} (default: {presets.DEFAULT})",
     )
     command.add_argument("--config", metavar="FILE", help="start from a JSON file, such as a run's config.json")
     command.add_argument("--data", metavar="PATH", help="folder of the data; short for --set data.path=PATH")
@@ -132,5 +147,5 @@ def _add_set(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change one setting (repeatable); show-config lists them",
+        help="change one setting; may be repeated (show-config lists all settings)",
     )

@@ -1,4 +1,4 @@
-"""The named subsets of ImageNet."""
+"""The named subsets of ImageNet: their classes in label order, as published."""
 
 import json
 import re
@@ -18,15 +18,15 @@ def subset(name: str) -> tuple[tuple[str, str], ...]:
     """WordNet id and name of each class of a subset, in label order.
 
     Raises:
-        UserError: no subset is called so; the message has those that may be meant.
+        UserError: there is no such subset; the message lists similar names.
     """
-    asked = _plain(name)
+    plain = _plain(name)
     for known, classes in _lists().items():
-        if _plain(known) == asked:
+        if _plain(known) == plain:
             return classes
-    choices = [known for known in _lists() if asked and asked in _plain(known)]
+    choices = [known for known in _lists() if plain and plain in _plain(known)]
     if choices:
-        raise UserError(f"data.subset: given {name!r}, which may be {' or '.join(choices)}; give one of them")
+        raise UserError(f"data.subset: given {name!r}, which may be {' or '.join(choices)}; choose one of them")
     raise UserError(f"data.subset: given {name!r}, allowed: {', '.join(_lists())}{nearest(name, _lists())}")
 
 
@@ -37,15 +37,16 @@ def _plain(name: str) -> str:
 @lru_cache(maxsize=1)
 def _lists() -> dict[str, tuple[tuple[str, str], ...]]:
     text = resources.files("pipeline.config").joinpath("imagenet_subsets.json").read_text(encoding="utf-8")
-    return {name: tuple((wnid, title) for wnid, title in held["classes"]) for name, held in json.loads(text).items()}
+    subsets = json.loads(text)
+    return {name: tuple((wnid, title) for wnid, title in entry["classes"]) for name, entry in subsets.items()}
 
 
 @lru_cache(maxsize=1)
 def _titles() -> dict[str, str]:
-    """Name of every class of the lists; the first list that has it decides."""
-    found: dict[str, str] = {}
+    """Title of every class by its WordNet id, from the first list that contains it."""
+    titles: dict[str, str] = {}
     pairs: Iterable[tuple[str, str]] = (pair for classes in _lists().values() for pair in classes)
     for wnid, title in pairs:
         if title:
-            found.setdefault(wnid, title)
-    return found
+            titles.setdefault(wnid, title)
+    return titles

@@ -1,17 +1,18 @@
-"""How a RunConfig is read from files and KEY=VALUE, and written."""
+"""Reads a RunConfig from nested values and from ``KEY=VALUE``, and writes it."""
 
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from m3d.config import ConfigError
+from pipeline.config.keys import keys, sections
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import UserError, listed, nearest_key
+from pipeline.errors import UserError, listed, nearest, nearest_key
 
-_ADAPTER = TypeAdapter(RunConfig)
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
@@ -20,47 +21,40 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], *, origin: str) -> RunConfig:
-    """The configuration of nested plain values; what is missing has its default.
+    """The configuration of nested plain values; missing keys have their defaults.
 
     Args:
-        values: as of a JSON file; a run's config.json, with the same under ``config``, is taken as well.
+        values: as read from a JSON file. A run's config.json, which stores them under ``config``, is accepted too.
         origin: where they come from, for messages.
 
     Raises:
         UserError: an unknown key (with the nearest name), a wrong type or a value out of range.
     """
+    from pydantic import ValidationError
+
     if not isinstance(values, Mapping):
-        raise UserError(f"{origin}: given {type(values).__name__}, needed an object of settings")
+        raise UserError(f"{origin}: given {type(values).__name__}, needed a JSON object of settings")
     values = values["config"] if isinstance(values.get("config"), Mapping) else values
-    _check_keys(values, known_keys(), origin)
-    _refuse_truth_values(values, to_dict(RunConfig()), origin)
+    _check_keys(values, origin)
     try:
-        return _ADAPTER.validate_python(_split_lists(values))
+        return _adapter().validate_python(_typed(values, origin))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        cause = first.get("ctx", {}).get("error")
-        key = ".".join(str(part) for part in first["loc"])
-        if isinstance(cause, ConfigError):  # of the section's own checks, which name the field alone
-            raise UserError(f"{origin}: {cause.within(key) if key else cause}") from None
-        raise UserError(f"{origin}: {key}: given {first['input']!r}: {first['msg']}") from None
+        raise UserError(f"{origin}: {_sentence(error)}") from None
 
 
 def known_keys() -> list[str]:
     """Every key with its section, such as ``kernel.scales``."""
-    keys: list[str] = []
-    for name, value in to_dict(RunConfig()).items():
-        keys += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
-    return keys
+    return list(keys())
 
 
 def with_settings(config: RunConfig, settings: Iterable[str], *, origin: str = "--set") -> RunConfig:
-    """The configuration with ``KEY=VALUE`` applied in order; values are JSON, else text."""
+    """The configuration with ``KEY=VALUE`` applied in order; a value is JSON if it parses as JSON, else text."""
     values = to_dict(config)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"{origin} {setting}: has no '='; write KEY=VALUE, such as condense.iterations=300")
-        _check_key(key, known_keys(), origin)
+        _check_key(key, origin)
         section, _, inner = key.rpartition(".")
         (values[section] if section else values)[inner] = _parse(text)
     return from_dict(values, origin=origin)
@@ -68,14 +62,21 @@ def with_settings(config: RunConfig, settings: Iterable[str], *, origin: str = "
 
 def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Keys whose values differ between two nested configurations."""
-    found: list[str] = []
+    differing: list[str] = []
     for key in dict.fromkeys([*a, *b]):
         left, right = a.get(key), b.get(key)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differing_keys(left, right, f"{prefix}{key}.")
+            differing += differing_keys(left, right, f"{prefix}{key}.")
         elif left != right:
-            found.append(f"{prefix}{key}")
-    return found
+            differing.append(f"{prefix}{key}")
+    return differing
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> "TypeAdapter[RunConfig]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunConfig)
 
 
 def _parse(text: str) -> Any:
@@ -85,45 +86,43 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _check_keys(values: Mapping[str, Any], known: list[str], origin: str) -> None:
-    sections = {key.split(".")[0] for key in known if "." in key}
+def _check_keys(values: Mapping[str, Any], origin: str) -> None:
     for key, value in values.items():
-        inner = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) and key in sections else [key]
-        for full in inner:
-            _check_key(full, known, origin)
+        if isinstance(value, Mapping) and key in sections():
+            for inner in value:
+                _check_key(f"{key}.{inner}", origin)
+        elif key not in sections():
+            _check_key(key, origin)
 
 
-def _check_key(key: str, known: list[str], origin: str) -> None:
-    if key not in known:
-        hint = nearest_key(key, known) or f"; allowed: {listed(known, most=100)}"
+def _check_key(key: str, origin: str) -> None:
+    if key not in keys():
+        hint = nearest_key(key, keys()) or f"; allowed: {listed(keys(), most=100)}"
         raise UserError(f"{origin}: unknown key {key!r}{hint}")
 
 
-def _refuse_truth_values(values: Mapping[str, Any], defaults: Mapping[str, Any], origin: str, prefix: str = "") -> None:
-    # Python counts true as 1; a person who writes it for a number means something else.
-    for key, value in values.items():
-        default = defaults.get(key)
-        if isinstance(value, Mapping) and isinstance(default, Mapping):
-            _refuse_truth_values(value, default, origin, f"{prefix}{key}.")
-        elif isinstance(value, bool) and not isinstance(default, bool):
-            raise UserError(
-                f"{origin}: {prefix}{key}: given {str(value).lower()}, needed a value like {json.dumps(default)}"
-            )
+def _typed(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The values in the form of their keys' types. Raises UserError if a section is no object."""
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in keys():
+            typed[name] = keys()[name].typed(value, origin)
+        elif isinstance(value, Mapping):
+            typed[name] = {inner: keys()[f"{name}.{inner}"].typed(given, origin) for inner, given in value.items()}
+        else:
+            raise UserError(f"{origin}: {name}: given {json.dumps(value)}, needed an object of settings")
+    return typed
 
 
-def _split_lists(values: Mapping[str, Any]) -> dict[str, Any]:
-    # "a,b" is what people write on a command line for a list of names; class names may be numbers.
-    copied = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    lists = (("data", "classes"), ("evaluate", "architectures"), ("evaluate", "sets"), ("tune", "loggers"))
-    for section, key in lists:
-        block = copied.get(section)
-        if not isinstance(block, dict):
-            continue
-        given = block.get(key)
-        if isinstance(given, str):
-            block[key] = tuple(part.strip() for part in given.split(","))
-        elif isinstance(given, int) and not isinstance(given, bool):
-            block[key] = (str(given),)
-        elif isinstance(given, list):
-            block[key] = tuple(str(part) if isinstance(part, int) else part for part in given)
-    return copied
+def _sentence(error: "ValidationError") -> str:
+    """What is wrong with the first refused value."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    name = ".".join(map(str, first["loc"]))
+    if isinstance(cause, ConfigError):  # of the section's own checks, which name the field alone
+        return str(cause.within(name) if name else cause)
+    value, key = first["input"], keys().get(name)
+    if key is None or not key.choices:
+        return f"{name}: given {value!r}: {first['msg']}"
+    hint = nearest(value, key.choices) if isinstance(value, str) else ""
+    return f"{name}: given {value!r}, allowed: {', '.join(key.choices)}{hint}"

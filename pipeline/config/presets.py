@@ -1,9 +1,9 @@
-"""Presets: a preset is a function that returns a whole RunConfig; ``PRESETS`` holds them by name.
+"""Presets: functions that return a complete RunConfig, by name in ``PRESETS``.
 
-The MNIST and CIFAR ones are the published schedule (M3D: 10,000 iterations, 5 per model, 128 real images,
-factor 2, learning rate = images per class). Those of ImageNet have the same schedule; image size, encoder and factor are
-IDC's at 224 px and those of MTT's subsets at 128 px, for which M3D has no published settings. digits is a data set of
-this project's own, small enough for a CPU.
+The presets of MNIST and CIFAR follow the published schedule (M3D: 10,000 iterations, 5 per model, 128 real images,
+factor 2, learning rate = images per class). Those of ImageNet have the same schedule. At 224 px their image size,
+encoder and factor are IDC's; at 128 px they are those of MTT's subsets, for which M3D has published no settings. digits
+is this project's own example, small enough for a CPU.
 """
 
 from collections.abc import Callable
@@ -53,21 +53,21 @@ def cifar100(images_per_class: int) -> RunConfig:
 
 
 def tiny_imagenet(images_per_class: int) -> RunConfig:
-    """Tiny-ImageNet at 64 px, or any of its classes: ConvNet-4, the schedule of CIFAR-10."""
+    """Tiny-ImageNet, or some of its classes, at 64 px: ConvNet-4, the schedule of CIFAR-10."""
     return _folder(64, "convnet4", Condense(images_per_class=images_per_class))
 
 
 def imagenet_at_128(subset: str, images_per_class: int) -> RunConfig:
     """One of MTT's subsets of ten classes at 128 px: ConvNet-5, factor 2."""
-    made = _folder(128, "convnet5", Condense(images_per_class=images_per_class))
-    return replace(made, data=replace(made.data, subset=subset))
+    base = _folder(128, "convnet5", Condense(images_per_class=images_per_class))
+    return replace(base, data=replace(base.data, subset=subset))
 
 
 def imagenet_at_224(subset: str, classes: int, images_per_class: int) -> RunConfig:
-    """IDC's subsets at 224 px: ResNetAP-10, factor 3, IDC's schedule of training for ImageNet."""
-    made = _folder(224, "resnetap10", Condense(images_per_class=images_per_class, factor=3))
-    evaluate = replace(made.evaluate, protocol="imagenet100" if classes >= 100 else "imagenet")
-    return replace(made, data=replace(made.data, subset=subset), evaluate=evaluate)
+    """IDC's subsets at 224 px: ResNetAP-10, factor 3, IDC's training schedule for ImageNet."""
+    base = _folder(224, "resnetap10", Condense(images_per_class=images_per_class, factor=3))
+    evaluate = replace(base.evaluate, protocol="imagenet100" if classes >= 100 else "imagenet")
+    return replace(base, data=replace(base.data, subset=subset), evaluate=evaluate)
 
 
 def _folder(size: int, network: str, condense: Condense) -> RunConfig:
@@ -99,8 +99,13 @@ PRESETS: dict[str, tuple[Callable[[int], RunConfig], int]] = {
 
 
 def preset(name: str) -> RunConfig:
-    """The whole configuration of a preset. Raises UserError with the nearest name."""
+    """The complete configuration of a preset. Raises UserError with the nearest name."""
     if name not in PRESETS:
-        raise UserError(f"--preset {name}: is unknown, allowed: {', '.join(PRESETS)}{nearest(name, PRESETS)}")
+        raise UserError(f"--preset {name}: unknown, allowed: {', '.join(PRESETS)}{nearest(name, PRESETS)}")
     make, images = PRESETS[name]
     return make(images)
+
+
+def families() -> list[str]:
+    """The presets in short: ``mnist_ipc{1,10,50}`` stands for three of them."""
+    return [f"{name}_ipc{{{','.join(map(str, counts))}}}" for name, (_, counts) in _FAMILIES.items()]

@@ -1,4 +1,4 @@
-"""RunConfig: everything that a run depends on. ``pipeline.config.parsing`` reads it from files and ``--set KEY=VALUE``."""
+"""RunConfig: everything a run depends on. ``pipeline.config.parsing`` reads it from files and from ``--set KEY=VALUE``."""
 
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -17,89 +17,92 @@ from m3d.config import (
 )
 from m3d.training.settings import WholeTrain
 from pipeline.config.evaluate import Evaluate
+from pipeline.config.sources import SourceKind
 from pipeline.config.storage import Storage
 from pipeline.config.tune import TuneSettings
-
-SOURCES = ("digits", "parquet", "image_folder", "torchvision", "webdataset")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Where the images come from and how they are prepared."""
 
-    source: Literal["digits", "parquet", "image_folder", "torchvision", "webdataset"] = "digits"
+    source: SourceKind = "digits"
+    """Kind of the source; see README, Your own data."""
     name: str | None = None
-    """torchvision's class: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
+    """Data set of torchvision: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
     path: str | None = None
-    """Folder of the data, local or s3://BUCKET/PREFIX; torchvision's root."""
+    """Folder of the data, local or s3://BUCKET/PREFIX. For torchvision, its root folder."""
     image_size: int = 32
-    """Side in pixels that every image is brought to: the shorter side is resized, the middle is cut out."""
+    """Side of the prepared images in pixels. The shorter side is resized to it, then the centre is cropped."""
     channels: int | None = None
-    """1 or 3; what the first image has when not given."""
+    """Number of channels, 1 or 3. Defaults to that of the first image."""
     classes: tuple[str, ...] | None = None
-    """Names or WordNet ids of the classes to use, in the order of their labels; all of them when not given."""
+    """Names or WordNet ids of the classes to use, in the order of their labels. Defaults to all classes."""
     subset: str | None = None
-    """Name of a published list of ImageNet classes, in place of data.classes; see docs/scale.md."""
+    """Name of a published list of ImageNet classes, instead of data.classes; see docs/scale.md."""
     synsets: str | None = None
-    """File of lines `wnid name`, in label order: what the classes are called, and what integer labels mean."""
+    """File with a line `wnid name` per class, in label order: the names of the classes and the meaning of integer labels."""
     cache: str | None = None
-    """Folder of the class shards; OUT/class-shards when not given."""
+    """Folder of the class shards. Defaults to OUT/class-shards."""
     disk_cache: str | None = None
-    """Local folder for copies of class shards that lie in a bucket; one below the temporary folder when not given."""
+    """Local folder for copies of class shards stored in a bucket. Defaults to a folder inside the temporary folder."""
     disk_cache_gib: float = 50.0
-    """GiB that those copies may take on a node; the oldest go first, and 0 keeps none."""
+    """Disk space in GiB for those copies on a node. The oldest are deleted first; 0 keeps none."""
     download: bool = False
-    """Let torchvision download what is missing."""
+    """Whether torchvision downloads missing files."""
     on_bad_image: Literal["fail", "skip"] = "fail"
+    """Reaction to an image that cannot be decoded. fail ends the run; skip leaves the image out and lists it."""
     test_fraction: float = 0.2
-    """Part of every class that is cut from train where the source has no test split."""
+    """Fraction of every class that becomes the test split, if the source has none."""
     validation_fraction: float = 0.0
-    """Part of every class's training images that is held out for choices; 0 condenses all of them."""
+    """Fraction of every class's training images that is kept out for validation; 0 condenses all of them."""
     split_seed: int = 0
-    """Of both splits."""
+    """Random seed of both splits."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "data")
         check("data.image_size", self.image_size, 4 <= self.image_size <= 4096, "an integer from 4 to 4096")
         check("data.channels", self.channels, self.channels in (None, 1, 3), "1, 3 or null")
         check("data.test_fraction", self.test_fraction, 0 < self.test_fraction < 1, "a number above 0, below 1")
-        holds = 0 <= self.validation_fraction < 1
-        check("data.validation_fraction", self.validation_fraction, holds, "a number from 0, below 1")
-        holds = 0 <= self.disk_cache_gib < 1e9
-        check("data.disk_cache_gib", self.disk_cache_gib, holds, "GiB, 0 or more")
+        valid = 0 <= self.validation_fraction < 1
+        check("data.validation_fraction", self.validation_fraction, valid, "a number from 0, below 1")
+        check("data.disk_cache_gib", self.disk_cache_gib, 0 <= self.disk_cache_gib < 1e9, "GiB, 0 or more")
         local = self.disk_cache is None or "://" not in self.disk_cache
         check("data.disk_cache", self.disk_cache, local, "a local folder of every node")
         if self.subset is not None and self.classes is not None:
             raise ConfigError("data.subset, data.classes: both given; set one of them to null")
         if self.classes is not None:
             check("data.classes", list(self.classes), len(self.classes) > 0, "at least one class name, or null for all")
-            twice = {name for name in self.classes if self.classes.count(name) > 1}
-            check("data.classes", sorted(twice), not twice, "every class once")
+            repeated = {name for name in self.classes if self.classes.count(name) > 1}
+            check("data.classes", sorted(repeated), not repeated, "every class once")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What runs where. Nothing here changes a class's random draws."""
+    """Placement of the work. Nothing here changes a class's random draws."""
 
     address: str | None = None
-    """Of a Ray cluster to join; RAY_ADDRESS when not given, else a cluster of the run's own."""
+    """Address of a Ray cluster to join. Defaults to the variable RAY_ADDRESS; without it, the run starts its own Ray."""
     actors: int | None = None
-    """One per GPU, or as many as the CPUs allow, when not given."""
+    """Number of actors. Defaults to one per GPU or, without GPUs, to as many as the CPUs allow."""
     cpus_per_actor: float | None = None
+    """CPUs of an actor. Defaults to a number that suits the nodes."""
     gpus_per_actor: float | None = None
+    """GPUs of an actor: an integer or 1/k. Defaults to 1 if there are GPUs."""
     classes_per_group: int | None = None
-    """Classes that are condensed together; as many as spread evenly over the actors and fit when not given."""
+    """Number of classes condensed together. Defaults to as many as spread evenly over the actors and fit in memory."""
     hold: Literal["auto", "device", "host", "mapped"] = "auto"
-    """Where an actor holds its real images: auto decides from sizes; device without a GPU is memory."""
+    """Where an actor keeps its real images. auto decides by their size; device means host memory if there is no GPU."""
     wait_s: float = 0.0
-    """Seconds to wait for a node that can hold an actor."""
+    """Seconds to wait for a node on which an actor fits."""
     attempts: int = 3
-    """Times that a group is tried when its actors die."""
+    """Number of times a group is tried when its actors die."""
     stall_s: float = 900.0
-    """Seconds of silence after which an actor counts as dead."""
+    """Seconds without a message after which an actor counts as dead."""
     checkpoint_every_s: float = 10.0
-    """Seconds between two checkpoints of a group."""
+    """Seconds between the checkpoints of a group."""
     checkpoint_every: int | None = None
-    """Iterations between two checkpoints, in place of the seconds."""
+    """Iterations between the checkpoints of a group, instead of seconds."""
 
     def __post_init__(self) -> None:
         for name in ("actors", "classes_per_group", "checkpoint_every"):
@@ -112,48 +115,52 @@ class Resources:
         if self.cpus_per_actor is not None:
             positive("resources.cpus_per_actor", self.cpus_per_actor)
         if self.gpus_per_actor is not None:
-            given = self.gpus_per_actor
+            gpus = self.gpus_per_actor
             # Ray counts in ten-thousandths.
-            check("resources.gpus_per_actor", given, given == 0 or 1e-4 <= given < 1e6, "0, or 0.0001 and more")
-            # Shares that do not divide a GPU hang in Ray: the cluster adds them up, the node cannot.
-            whole = given == int(given) or (0 < given < 1 and abs(1 / given - round(1 / given)) < 1e-6)
-            check("resources.gpus_per_actor", given, whole, "a whole number, or 1/k such as 0.5 or 0.25")
+            check("resources.gpus_per_actor", gpus, gpus == 0 or 1e-4 <= gpus < 1e6, "0, or 0.0001 and more")
+            # Ray hangs on shares that do not divide a GPU: the cluster adds them up, the node cannot.
+            divides = gpus == int(gpus) or (0 < gpus < 1 and abs(1 / gpus - round(1 / gpus)) < 1e-6)
+            check("resources.gpus_per_actor", gpus, divides, "an integer, or 1/k such as 0.5 or 0.25")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
-    """Networks trained on the whole training set, and on how many workers. Nothing here changes a condensed set."""
+    """Training of networks on the full training set. Nothing here changes a condensed set."""
 
     architecture: str = "convnet3"
-    """The network, by name, as for evaluate.architectures."""
+    """Network to train, by name, as in evaluate.architectures."""
     trajectories: int = 1
-    """Networks that are trained one after another, with seeds 0, 1, ...; the snapshots of each are a trajectory."""
+    """Number of networks, trained one after another with seeds 0, 1, ... The snapshots of each are a trajectory."""
     epochs: int = 15
+    """Epochs of every network, over which the schedule is spread."""
     batch: int = 128
-    """Images of a step, over all workers together, so that their number changes rounding only."""
+    """Images per step, summed over all workers; the number of workers changes rounding only."""
     learning_rate: float = 0.05
+    """Highest learning rate of the schedule."""
     momentum: float = 0.9
+    """Momentum of SGD."""
     weight_decay: float = 5e-4
+    """Weight decay of SGD, on all weights."""
     schedule: Literal["cosine", "steps"] = "cosine"
-    """cosine: the rate falls to 0 along half a cosine; steps: it is multiplied by 0.2 after 1/2, 3/4 and 7/8."""
+    """Decay of the learning rate. cosine falls to 0 along half a cosine; steps multiplies by 0.2 after 1/2, 3/4 and 7/8."""
     warmup: float = 0.1
-    """Part of all steps in which the rate rises linearly."""
+    """Fraction of all steps in which the learning rate rises linearly."""
     augment: str = "crop_flip"
-    """Operations on every training image, joined by underscores as in augment.strategy, at DSA's strengths; or none."""
+    """Operations on every training image at DSA's strengths, joined by underscores as in augment.strategy; or none."""
     snapshot_every: int = 5
-    """Epochs between two stored snapshots; the first and the last weights always are."""
+    """Epochs between two snapshots. The first and the last weights are always stored."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
-    """As condense.precision: weights and their steps are float32, products are in this precision."""
+    """Precision of the products, as in condense.precision. Weights and their steps are float32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the network is compiled; auto does it on a CPU where the training is long enough to gain by it."""
+    """Whether the network is compiled. auto compiles on a CPU if the training is long enough to gain from it."""
     workers: int | None = None
-    """Processes that share every batch; one per GPU, else one per node, when not given."""
+    """Number of processes that share every batch. Defaults to one per GPU or, without GPUs, one per node."""
     cpus_per_worker: float | None = None
-    """CPUs of a worker, which are its threads; a node's own without GPUs, up to 4 beside a GPU, when not given."""
+    """CPUs, and therefore threads, of a worker. Defaults to up to 4 beside a GPU or, without GPUs, all of a node's."""
     gpus_per_worker: float | None = None
-    """0 or 1; 1 where there are GPUs when not given."""
+    """GPUs of a worker, 0 or 1. Defaults to 1 if there are GPUs."""
     report_every: int = 1
-    """Epochs between two checkpoints; all workers wait for each, so short epochs want fewer."""
+    """Epochs between two checkpoints. All workers wait for each checkpoint, so raise it if epochs are short."""
 
     def __post_init__(self) -> None:
         check_choices(self, "pretrain")
@@ -182,9 +189,10 @@ class Pretrain:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run. ``OUT/config.json`` keeps it under ``config``."""
+    """A complete run. ``OUT/config.json`` stores it under ``config``."""
 
     seed: int = 0
+    """Random seed. Does not affect data splits or evaluation networks."""
     data: Data = field(default_factory=Data)
     kernel: Kernel = field(default_factory=Kernel)
     augment: Augment = field(default_factory=Augment)

@@ -1,4 +1,4 @@
-"""Settings of the storage: how paths of the form s3://BUCKET/PREFIX are reached."""
+"""Settings of the storage: access to paths of the form s3://BUCKET/PREFIX."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -10,20 +10,20 @@ CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or storage.profi
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """How paths of the form s3://BUCKET/PREFIX are reached. Credentials are no setting: see docs/scale.md."""
+    """Access to paths of the form s3://BUCKET/PREFIX. Credentials are not settings; see docs/scale.md."""
 
     endpoint: str | None = None
-    """URL of an S3 service other than Amazon's; AWS_ENDPOINT_URL when not given."""
+    """URL of an S3 service other than Amazon's. Defaults to the variable AWS_ENDPOINT_URL."""
     region: str | None = None
-    """AWS_REGION when not given."""
+    """Region of the bucket. Defaults to the variable AWS_REGION."""
     profile: str | None = None
-    """Name in the AWS configuration files; the usual chain of credentials when not given."""
+    """Profile in the AWS configuration files. Defaults to the usual chain of credentials."""
     anonymous: bool = False
-    """Requests without a signature, for public buckets."""
+    """Whether requests are sent unsigned, for public buckets."""
     attempts: int = 8
-    """Times that a request is sent before it counts as failed, with growing pauses."""
+    """Number of times a request is sent before it counts as failed, with growing pauses."""
     timeout_s: float = 30.0
-    """Seconds of silence after which a request counts as failed."""
+    """Seconds without an answer after which a request counts as failed."""
 
     def __post_init__(self) -> None:
         at_least("storage.attempts", self.attempts, 1)
@@ -34,12 +34,12 @@ class Storage:
 
 
 def check_endpoint(url: str, name: str) -> None:
-    """Raises ConfigError unless it is an http(s) URL without credentials; one with them is not repeated."""
+    """Raises ConfigError unless it is an http(s) URL without credentials. The message never repeats credentials."""
     try:
         parts = urlsplit(url)
-        holds, secret = parts.scheme in ("http", "https") and bool(parts.hostname), "@" in parts.netloc
+        valid, has_secret = parts.scheme in ("http", "https") and bool(parts.hostname), "@" in parts.netloc
     except ValueError:
-        holds, secret = False, "@" in url
-    if secret:
-        raise ConfigError(f"{name}: given a URL with credentials in it; {CREDENTIALS}")
-    check(name, url, holds, "a URL such as https://HOST or http://HOST:PORT")
+        valid, has_secret = False, "@" in url
+    if has_secret:
+        raise ConfigError(f"{name}: given a URL that contains credentials; {CREDENTIALS}")
+    check(name, url, valid, "a URL such as https://HOST or http://HOST:PORT")

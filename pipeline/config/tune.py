@@ -1,4 +1,4 @@
-"""Settings of a search (the ``tune`` section): what a trial costs, who proposes the next one, and who stops it."""
+"""Settings of a search (section ``tune``): the cost of a trial, the searcher and the scheduler."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,34 +10,34 @@ LOGGERS = ("mlflow", "wandb")
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings:
-    """How ``tune`` searches. A run takes nothing from here."""
+    """How ``tune`` searches. Runs do not use these settings."""
 
     searcher: Literal["optuna", "random", "grid"] = "optuna"
-    """Who proposes trials; grid takes every combination, five values of a range."""
+    """Algorithm that proposes trials. grid tries every combination, with five values per range."""
     scheduler: Literal["asha", "median", "none"] = "asha"
-    """Who stops trials early: successive halving, below the median of the others, or nobody."""
+    """Rule that stops trials early: successive halving (asha), an accuracy below the other trials' median, or none."""
     seed: int = 0
-    """Of the searcher, and of the classes that are chosen."""
+    """Random seed of the searcher and of the choice of classes."""
     classes: int | None = None
-    """Classes that a trial condenses; all of them up to 10 when not given."""
+    """Number of classes that a trial condenses. Defaults to all classes, at most 10."""
     iterations: int | None = None
-    """Iterations of a whole trial; condense.iterations, at most 500, when not given."""
+    """Iterations of a complete trial. Defaults to condense.iterations, at most 500."""
     rungs: int = 3
-    """Times that a trial is measured: at the end, and at iterations / reduction, / reduction**2, ..."""
+    """Number of measurements of a trial: at its last iteration, at iterations / reduction, at iterations / reduction**2, ..."""
     reduction: int = 3
-    """Ratio of the iterations of neighbouring rungs; asha lets one of as many trials pass a rung."""
+    """Ratio between the iterations of neighbouring rungs. asha lets the best 1 / reduction of the trials pass a rung."""
     epochs: int | None = None
-    """Epochs of a trial's networks; those of evaluate, at most 300, when not given."""
+    """Epochs of a trial's networks. Defaults to those of evaluate, at most 300."""
     seeds: int = 3
-    """Networks of every rung and architecture, with seeds 0, 1, ...: the same for all trials."""
+    """Number of networks per rung and architecture. Their seeds are 0, 1, ... in every trial."""
     validation_fraction: float = 0.2
-    """Part of the training images that accuracies are measured on, where data.validation_fraction is 0."""
+    """Fraction of the training images on which accuracy is measured, if data.validation_fraction is 0."""
     final: Literal["trial", "whole", "none"] = "trial"
-    """How the winner and the given configuration meet the test set: condensed like a trial, or as a whole run."""
+    """How the winner and the given configuration are tested: condensed like a trial, by a full run (whole), or not at all."""
     concurrent: int | None = None
-    """Trials at a time; as many as the cluster holds when not given."""
+    """Number of trials that run at the same time. Defaults to as many as fit on the cluster."""
     loggers: tuple[str, ...] = ()
-    """Also log to mlflow or wandb, where they are installed; TensorBoard's files are always written."""
+    """Additional loggers: mlflow or wandb, which must be installed. TensorBoard's files are always written."""
 
     def __post_init__(self) -> None:
         check_choices(self, "tune")
@@ -47,7 +47,7 @@ class TuneSettings:
                 at_least(f"tune.{name}", getattr(self, name), 1)
         check("tune.rungs", self.rungs, 1 <= self.rungs <= 10, "an integer from 1 to 10")
         at_least("tune.reduction", self.reduction, 2)
-        at_least("tune.seeds", self.seeds, 2)  # one network says nothing of the noise
+        at_least("tune.seeds", self.seeds, 2)  # one network shows no noise
         holds = 0 < self.validation_fraction < 1
         check("tune.validation_fraction", self.validation_fraction, holds, "a number above 0, below 1")
         for name in self.loggers:

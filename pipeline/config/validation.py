@@ -1,4 +1,4 @@
-"""What is refused before anything is made: settings that do not fit each other or the data."""
+"""Refuses settings that do not go together, before anything is read or started."""
 
 from m3d.config import ConfigError
 from m3d.encoders import architecture, check_name
@@ -11,10 +11,10 @@ from pipeline.errors import UserError
 
 
 def check(config: RunConfig) -> None:
-    """Everything that can be wrong in the settings, before anything is read or started.
+    """Checks everything in the settings that can be checked without the data.
 
     Raises:
-        UserError: with the key to blame and what is allowed.
+        UserError: names the key at fault and what is allowed.
     """
     try:
         if config.data.subset:
@@ -28,7 +28,7 @@ def check(config: RunConfig) -> None:
             tile_sides(config.data.image_size, config.condense.factor)
         if config.kernel.estimator == "unbiased" and min(config.condense.views, config.condense.batch_real) < 2:
             raise ConfigError(
-                "kernel.estimator: unbiased needs two views of a class; raise condense.images_per_class or condense.factor"
+                "kernel.estimator: unbiased needs two views per class; raise condense.images_per_class or condense.factor"
             )
     except ConfigError as error:
         raise UserError(str(error)) from None
@@ -37,7 +37,7 @@ def check(config: RunConfig) -> None:
 
 
 def check_architecture(name: str, key: str, config: RunConfig) -> None:
-    """Raises ConfigError for an unknown network, or one that needs larger images."""
+    """Raises ConfigError for an unknown network and for one that needs larger images."""
     check_name(name, key)
     try:
         architecture(name, channels=config.data.channels or 3, image_size=config.data.image_size, classes=2)

@@ -11,13 +11,7 @@ from pipeline import storage
 from pipeline.config.imagenet_subsets import _titles, subset
 from pipeline.errors import UserError, listed
 
-WNID = re.compile(r"n\d{8}")
 LEADING = re.compile(r"(n\d{8})(?:[ _.,-]|$)")
-
-
-def wnid_of(name: str) -> str:
-    """The WordNet id that a class is named by, or an empty string."""
-    return name if WNID.fullmatch(name) else ""
 
 
 def leading_wnid(name: str) -> str:

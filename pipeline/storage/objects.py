@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.paths import absolute, is_local, is_s3
@@ -208,6 +206,8 @@ def opened(path: str) -> tuple[Any, str]:
     """The file system of a path, as fsspec knows it, and the path within it."""
     if is_s3(path):
         return s3.file_system(), path.partition("://")[2]
+    import fsspec  # not at the top: the command line reads paths without it
+
     # A listing cache would hide what other processes write.
     options = {} if is_local(path) else {"use_listings_cache": False}
     try:

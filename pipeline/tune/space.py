@@ -11,11 +11,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from pipeline import storage
+from pipeline.config.keys import keys
 from pipeline.config.parsing import known_keys, to_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed, nearest_key
@@ -224,8 +225,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_whole(key: str) -> bool:
-    section, _, inner = key.partition(".")
-    return get_type_hints(get_type_hints(RunConfig)[section])[inner] is int
+    return keys()[key].kind is int
 
 
 def _described(domain: Domain) -> str:

@@ -30,8 +30,8 @@ from pipeline.observability.progress import console, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.lease import Lease
 from pipeline.runtime.placement import Placement
-from pipeline.storage import s3
 from pipeline.storage.documents import parsed, write_document
+from pipeline.storage.settings import activate
 from pipeline.tune.final_test import complete, tested
 from pipeline.tune.page import write_page
 from pipeline.tune.results import (
@@ -74,8 +74,7 @@ def run_tune(config: RunConfig, out: str, wanted: SearchRequest) -> SearchResult
     out = storage.absolute(out)
     if wanted.trials < 1:
         raise UserError(f"--trials {wanted.trials}: allowed: a number from 1")
-    measured = measured_config(config)
-    s3.use(measured.storage)
+    measured = measured_config(activate(config))
     check(measured)
     check_loggers(config)
     space = space_of_file(wanted.space, config) if wanted.space else default_space(config)

@@ -24,7 +24,6 @@ from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, writ
 from pipeline.storage.documents import read_document, write_document
 
 FILE = "record.json"
-OUTCOMES = ("running", "finished", "stopped", "failed", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from pipeline.pretrain.stage import pretrain
 from pipeline.runtime.lease import Lease
 from pipeline.storage import s3
 from pipeline.storage.documents import SEAL
+from pipeline.storage.settings import activate
 from pipeline.workflow.report import is_reported, report
 
 
@@ -178,7 +179,7 @@ def run_compare(paths: Sequence[str], config: RunConfig | None, settings: Sequen
 def run_report(out: str, settings: Sequence[str] = ()) -> None:
     """Writes grid.png and report.html of a run's folder; ``settings`` are storage.* that differ from its own."""
     folder = RunFolder.at(out)
-    s3.use(with_settings(folder.read_config(), settings).storage)
+    activate(folder.read_config(), settings)
     with _leased(folder):
         report(folder.path)
 
@@ -204,8 +205,7 @@ def _leased(folder: RunFolder) -> Iterator[None]:
 
 def _use(config: RunConfig) -> None:
     """Activates the storage settings and checks that all settings fit each other. Raises UserError."""
-    s3.use(config.storage)
-    check(config)
+    check(activate(config))
 
 
 def _condense(config: RunConfig, folder: RunFolder) -> None:

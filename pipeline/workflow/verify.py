@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import storage
-from pipeline.config.parsing import from_dict, with_settings
+from pipeline.config.parsing import from_dict
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.evaluate.results import read_rows
@@ -16,7 +16,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
 from pipeline.pretrain.reader import FOLDER as EXPERTS
 from pipeline.pretrain.reader import ExpertsManifest, folder_of, load_snapshot, read_experts
-from pipeline.storage import s3
+from pipeline.storage.settings import activate
 
 
 def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
@@ -157,7 +157,7 @@ def _run(
     _attempt(lambda: read_rows(path), wrong)
     if config is None:
         return
-    s3.use(with_settings(config, settings).storage)  # the class shards may lie elsewhere
+    activate(config, settings)  # the class shards may lie elsewhere
     if manifest:
         if [entry["name"] for entry in manifest["classes"]] != record["resolved"]["classes"]:
             wrong.append(f"{path}: the classes of the condensed set are not those of config.json")

@@ -1,4 +1,4 @@
-"""What the tests of cluster share: the command line as a process, a job server that is none, and real clusters."""
+"""What the tests of cluster share: the command line as a process, a stand-in for a job server, and real clusters."""
 
 import contextlib
 import json
@@ -20,9 +20,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a person who has set nothing but what is given."""
+    """The environment of a user who has set these variables and no others of Ray or AWS."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
-    # Ray's workers are nice by 15: beside other work on the same cores they would come to nothing.
+    # Ray's workers run at niceness 15: beside other work on the same cores they would starve.
     return {**kept, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT), **more}
 
 
@@ -43,7 +43,7 @@ def one_line(done: Done, code: int = 2) -> str:
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder with a short path, for a cluster; whatever still runs there is ended."""
+    """A folder with a short path, for a cluster; whatever still runs there is stopped."""
     folder = Path(tempfile.mkdtemp(prefix="m3dt", dir="/tmp"))
     try:
         yield folder
@@ -77,12 +77,12 @@ def server() -> Iterator[Callable[..., str]]:
 
             def log_message(self, format: str, *arguments: object) -> None: ...
 
-        one = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=one.serve_forever, daemon=True).start()
-        running.append(one)
-        return f"http://127.0.0.1:{one.server_address[1]}"
+        http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        running.append(http_server)
+        return f"http://127.0.0.1:{http_server.server_address[1]}"
 
     yield start
-    for one in running:
-        one.shutdown()
-        one.server_close()
+    for http_server in running:
+        http_server.shutdown()
+        http_server.server_close()

@@ -1,10 +1,16 @@
-"""What importing the pipeline does, and refuses to do."""
+"""What importing the pipeline does and refuses to do, its public names, and the dependencies of the packages."""
 
+import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -33,20 +39,40 @@ def test_our_own_m3d_is_taken_from_anywhere(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+LARGE = {"ray", "torch", "torchvision", "sklearn", "matplotlib", "pyarrow"}
+
+
 def imported_by(code: str) -> set[str]:
-    """Which of the large modules some code imports."""
+    """Top-level names of the modules that some code imports."""
     done = python(f"{code}\nprint(*{{m.split('.')[0] for m in sys.modules}})")
     assert done.returncode == 0, done.stderr
-    return {"ray", "torch", "torchvision", "sklearn", "matplotlib", "pyarrow"} & set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def command(*arguments: str) -> str:
+    """Code that runs a command and hides its output."""
+    return (
+        "from pipeline.cli.main import main\nimport contextlib, io\n"
+        f"with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main({list(arguments)!r})"
+    )
 
 
 def test_importing_pipeline_imports_nothing_large() -> None:
-    assert imported_by("import pipeline") == set()
+    assert imported_by("import pipeline") & {*LARGE, "pydantic", "fsspec"} == set()
 
 
-def test_help_does_not_import_ray() -> None:
-    code = "from pipeline.cli.main import main\nimport contextlib, io\nwith contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['run', '--help'])"
-    assert imported_by(code) <= {"torch"}  # with m3d.config
+def test_help_imports_nothing_large() -> None:
+    for arguments in (["--help"], ["run", "--help"]):
+        assert imported_by(command(*arguments)) & {*LARGE, "pydantic", "fsspec"} == set()
+
+
+def test_show_config_imports_nothing_large(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text("{}")
+    for arguments in (["--preset", "cifar10_ipc10", "--set", "data.classes=cat,dog"], ["--config", str(file)]):
+        imported = imported_by(command("show-config", *arguments))
+        assert imported & {*LARGE, "s3fs", "aiobotocore"} == set()
+        assert "pydantic" in imported  # the command did run
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
@@ -56,3 +82,59 @@ def test_as_a_module(arguments: list[str]) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: python -m pipeline" in done.stdout
+
+
+# The public names
+
+
+def test_public_names() -> None:
+    assert pipeline.__all__ == [
+        "CondensedDataset",
+        "FailedError",
+        "RunConfig",
+        "UserError",
+        "load_condensed",
+        "load_config",
+        "preset",
+        "read_rows",
+        "with_settings",
+    ]
+    for name in pipeline.__all__:
+        assert getattr(pipeline, name).__name__ == name
+        assert re.search(rf"\b{name}\b", pipeline.__doc__ or ""), "is not documented"
+    assert set(pipeline.__all__) <= set(dir(pipeline))
+    with pytest.raises(AttributeError, match="no attribute 'load_condensd'"):
+        exec("pipeline.load_condensd", {"pipeline": pipeline})
+
+
+def test_public_names_do_not_need_ray() -> None:
+    assert "ray" not in imported_by(f"from pipeline import {', '.join(pipeline.__all__)}")
+
+
+# The dependencies of the packages
+
+
+def third_party_imports() -> set[str]:
+    """Top-level names that the three packages import, but for their own and the standard library's."""
+    names: set[str] = set()
+    for package in ("m3d", "pipeline", "cluster"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.partition(".")[0])
+    return names - {*sys.stdlib_module_names, "m3d", "pipeline", "cluster"}
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = [canonical(re.split(r"[\[<>=!~ ]", requirement)[0]) for requirement in requirements]
+    providers = importlib.metadata.packages_distributions()
+    imported = {canonical(providers[name][0]) for name in third_party_imports()}
+    assert sorted(declared) == sorted(imported)  # each once

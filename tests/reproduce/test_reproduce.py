@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from pipeline.condense.manifest import new_record
 from pipeline.config.parsing import with_settings
 from pipeline.config.presets import PRESETS
@@ -52,7 +52,7 @@ def test_a_result_says_how_to_have_it_again(path: Path) -> None:
         assert len(row.get("accuracies", row["seeds"])) == len(row["seeds"])
     assert not re.search(r'"[^"]*(/tmp|/home|/root|/work)', path.read_text())
     for command in held["commands"]:
-        _parser().parse_args(command.split()[3:])
+        build_parser().parse_args(command.split()[3:])
 
 
 def test_cells_can_be_configured() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run_config import Data
-from pipeline.data.sources.protocol import Item, SourceIndex, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 
 
 class Digits:
     """UCI's optical recognition of handwritten digits, as scikit-learn ships them; no test split of its own."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
         pass
 
     def index(self) -> SourceIndex:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import root_of, splits
-from pipeline.data.sources.protocol import Item, SourceIndex, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError, listed
 from pipeline.storage.files import REQUESTS, File, files_in, in_threads, open_binary
 
@@ -46,7 +46,7 @@ class _Rows:
 class Parquet:
     """Encoded images in Parquet files, streamed by row groups."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
         self.root = root_of(data, "a folder of .parquet files, or one file", file=True)
         self._alone = not storage.is_folder(self.root)
 

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-SPLITS = ("train", "test")
 Listing = dict[str, tuple[list[list[str | int]], ...]]
 """By split and class, what a source needs to find each image again: plain values."""
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run_config import Data
-from pipeline.data.sources.protocol import Item, SourceIndex, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError, nearest
+from pipeline.storage.paths import is_local
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
 
@@ -18,7 +19,11 @@ NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
 class TorchvisionSet:
     """Pixels and labels of a data set that torchvision reads whole; a few hundred megabytes at most."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
+        if data.path is not None and not is_local(data.path):
+            raise UserError(
+                f"data.path: given {data.path!r}; torchvision reads local folders only: copy it there, or store the data as parquet"
+            )
         if data.name not in NAMES:
             near = nearest(data.name or "", NAMES)
             raise UserError(

@@ -1,6 +1,6 @@
-"""A copy by hand of the fields of KubeRay's custom resources (ray.io/v1) that the manifests use.
+"""The fields of KubeRay's custom resources (ray.io/v1) that the manifests use, copied by hand.
 
-Every object is closed: a key that is not here is a typing error, or must be looked up and added.
+Every object is closed: a key that is missing here is either a typing error or must be looked up and added.
 """
 
 from typing import Any

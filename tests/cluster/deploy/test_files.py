@@ -1,4 +1,4 @@
-"""The files that bring up real clusters: each against its own schema or linter, and against this project."""
+"""The files that start real clusters: each is checked against its schema or linter, and against this project."""
 
 import copy
 import json
@@ -17,14 +17,14 @@ import ray
 import yaml
 
 from pipeline.cli import commands
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from tests.cluster.conftest import ROOT
 from tests.cluster.deploy import kuberay
 
 FILES = ROOT / "cluster" / "deploy"
 MANIFESTS = ("raycluster.yaml", "rayjob.yaml")
 DRAIN_S = 30
-"""Seconds that Ray drains a node that is asked to end."""
+"""Seconds for which Ray drains a node that is asked to stop."""
 
 
 def project() -> dict[str, Any]:
@@ -32,9 +32,9 @@ def project() -> dict[str, Any]:
 
 
 def pinned_ray() -> str:
-    (found,) = [re.search(r"==([\d.]+)", one) for one in project()["dependencies"] if one.startswith("ray[")]
-    assert found
-    return found[1]
+    (document,) = [re.search(r"==([\d.]+)", each) for each in project()["dependencies"] if each.startswith("ray[")]
+    assert document
+    return document[1]
 
 
 def image_tag() -> str:
@@ -52,8 +52,8 @@ def manifest(name: str) -> dict[str, Any]:
     return loaded(f"kuberay/{name}")
 
 
-def cluster_spec(found: dict[str, Any]) -> dict[str, Any]:
-    return found["spec"].get("rayClusterSpec", found["spec"])
+def cluster_spec(document: dict[str, Any]) -> dict[str, Any]:
+    return document["spec"].get("rayClusterSpec", document["spec"])
 
 
 def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -63,34 +63,34 @@ def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_manifests_have_the_fields_of_kuberay(name: str) -> None:
-    found = manifest(name)
-    jsonschema.validate(found, kuberay.schema(found["kind"]))
+    document = manifest(name)
+    jsonschema.validate(document, kuberay.schema(document["kind"]))
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 @pytest.mark.skipif("KUBERAY_CRDS" not in os.environ, reason="KUBERAY_CRDS names no folder with KubeRay's CRDs")
 def test_manifests_fit_the_crds(name: str) -> None:
-    found = manifest(name)
-    path = Path(os.environ["KUBERAY_CRDS"], f"ray.io_{found['kind'].lower()}s.yaml")
-    (version,) = [one for one in yaml.safe_load(path.read_text())["spec"]["versions"] if one["name"] == "v1"]
-    jsonschema.validate(found, _closed(version["schema"]["openAPIV3Schema"]))
+    document = manifest(name)
+    path = Path(os.environ["KUBERAY_CRDS"], f"ray.io_{document['kind'].lower()}s.yaml")
+    (version,) = [each for each in yaml.safe_load(path.read_text())["spec"]["versions"] if each["name"] == "v1"]
+    jsonschema.validate(document, _closed(version["schema"]["openAPIV3Schema"]))
 
 
 def _closed(schema: Any) -> Any:
-    """A CRD's schema, in which unknown keys are errors, as the API server's pruning would drop them in silence."""
+    """A CRD's schema, in which unknown keys are errors, since the API server would silently drop them."""
     if isinstance(schema, list):
-        return [_closed(one) for one in schema]
+        return [_closed(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: _closed(value) for key, value in schema.items()}
+    copied = {key: _closed(value) for key, value in schema.items()}
     if schema.get("x-kubernetes-int-or-string"):
-        made.pop("type", None)
-        made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+        copied.pop("type", None)
+        copied["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    if isinstance(made.get("properties"), dict) and {"apiVersion", "kind", "spec"} <= set(made["properties"]):
-        made["properties"]["metadata"] = {"type": "object"}
-    return made
+        copied.setdefault("additionalProperties", False)
+    if isinstance(copied.get("properties"), dict) and {"apiVersion", "kind", "spec"} <= set(copied["properties"]):
+        copied["properties"]["metadata"] = {"type": "object"}
+    return copied
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def _closed(schema: Any) -> Any:
         lambda spec: spec["workerGroupSpecs"][0]["template"]["spec"].pop("containers"),
     ],
 )
-def test_typing_errors_are_found(change: Any) -> None:
-    found = copy.deepcopy(manifest("rayjob.yaml"))
-    change(cluster_spec(found))
+def test_typing_errors_are_detected(change: Any) -> None:
+    document = copy.deepcopy(manifest("rayjob.yaml"))
+    change(cluster_spec(document))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(found, kuberay.schema("RayJob"))
+        jsonschema.validate(document, kuberay.schema("RayJob"))
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -122,14 +122,14 @@ def test_manifests_run_this_project(name: str) -> None:
         assert container["resources"]["requests"] == container["resources"]["limits"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["nodeSelector"]
-        mounted = {one["name"] for one in container.get("volumeMounts", [])}
-        assert mounted == {one["name"] for one in pod.get("volumes", [])}
+        mounted = {each["name"] for each in container.get("volumeMounts", [])}
+        assert mounted == {each["name"] for each in pod.get("volumes", [])}
     for group, pod in zip(spec["workerGroupSpecs"], pods(spec)[1:], strict=True):
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         assert pod["terminationGracePeriodSeconds"] > DRAIN_S
         assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-        assert any(one["key"] == "nvidia.com/gpu" for one in pod["tolerations"])
-        assert any(one.get("emptyDir", {}).get("medium") == "Memory" for one in pod["volumes"])
+        assert any(each["key"] == "nvidia.com/gpu" for each in pod["tolerations"])
+        assert any(each.get("emptyDir", {}).get("medium") == "Memory" for each in pod["volumes"])
     assert spec["enableInTreeAutoscaling"] is True
 
 
@@ -140,8 +140,8 @@ def test_manifests_hold_no_secrets(name: str) -> None:
             for key, value in node.items():
                 walk(value, f"{path}.{key}")
         elif isinstance(node, list):
-            for one in node:
-                walk(one, path)
+            for each in node:
+                walk(each, path)
         else:
             secret = re.search(r"secret|password|token|access_key", path, re.IGNORECASE)
             assert not secret or re.search(r"(secretKeyRef|secretRef)\.(name|key|optional)$", path), path
@@ -159,9 +159,9 @@ def test_the_entrypoint_parses() -> None:
     spec = manifest("rayjob.yaml")["spec"]
     words = spec["entrypoint"].split()
     assert words[:3] == ["python", "-m", "pipeline"]
-    given = _parser().parse_args(words[3:])
-    assert given.out.startswith("s3://")
-    commands.configuration(given)
+    options = build_parser().parse_args(words[3:])
+    assert options.out.startswith("s3://")
+    commands.configuration(options)
     assert spec["backoffLimit"] > 0
     assert yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
 
@@ -179,13 +179,13 @@ def test_the_launcher_file_fits_the_schema_of_ray() -> None:
 
 @pytest.mark.parametrize("place", [[], ["available_node_types", "gpu"], ["docker"]])
 def test_the_schema_of_ray_finds_typing_errors(place: list[str]) -> None:
-    found: Any = loaded("aws.yaml")
-    node = found
+    document: Any = loaded("aws.yaml")
+    node = document
     for key in place:
         node = node[key]
     node["max_worker"] = 3
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(found, launcher_schema())
+        jsonschema.validate(document, launcher_schema())
 
 
 def test_the_launcher_takes_the_file() -> None:
@@ -195,24 +195,24 @@ def test_the_launcher_takes_the_file() -> None:
 
 
 def test_the_launcher_file_runs_this_project() -> None:
-    found = loaded("aws.yaml")
-    head, gpu = (found["available_node_types"][name] for name in (found["head_node_type"], "gpu"))
-    assert found["docker"]["image"].endswith(image_tag())
+    document = loaded("aws.yaml")
+    head, gpu = (document["available_node_types"][name] for name in (document["head_node_type"], "gpu"))
+    assert document["docker"]["image"].endswith(image_tag())
     assert head["resources"]["CPU"] == 0
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert gpu["min_workers"] == 0
-    assert all(one["node_config"]["IamInstanceProfile"] for one in (head, gpu))
-    starts = [found[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
-    assert all(one.startswith("RAY_AUTH_MODE=token ray start") for one in starts)
+    assert all(each["node_config"]["IamInstanceProfile"] for each in (head, gpu))
+    starts = [document[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
+    assert all(each.startswith("RAY_AUTH_MODE=token ray start") for each in starts)
 
 
 # The image
 
 
 def tool(name: str) -> str:
-    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    assert found, f"{name} is not installed: pip install --editable '.[test]'"
-    return found
+    document = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    assert document, f"{name} is not installed: pip install --editable '.[test]'"
+    return document
 
 
 def test_the_dockerfile_is_clean() -> None:
@@ -233,10 +233,10 @@ def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    held = dict(line.split("==") for line in (FILES / "constraints.txt").read_text().splitlines() if "==" in line)
-    names = [re.split(r"[\[<>=]", one)[0].replace("_", "-").lower() for one in project()["dependencies"]]
-    assert [name for name in names if name not in held] == []
-    assert held["ray"] == pinned_ray()
+    pinned = dict(line.split("==") for line in (FILES / "constraints.txt").read_text().splitlines() if "==" in line)
+    names = [re.split(r"[\[<>=]", each)[0].replace("_", "-").lower() for each in project()["dependencies"]]
+    assert [name for name in names if name not in pinned] == []
+    assert pinned["ray"] == pinned_ray()
 
 
 # Slurm
@@ -265,7 +265,7 @@ exit "${CODE:-0}"
 
 
 def slurm(folder: Path, *arguments: str, **more: str) -> tuple["subprocess.Popen[str]", Path]:
-    """Starts the script in the middle of programs that only write down how they are called."""
+    """Starts the script with stand-ins for the programs it calls, which record their arguments."""
     (folder / "bin").mkdir()
     for name, text in STUBS.items():
         (folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
@@ -297,9 +297,9 @@ def slurm(folder: Path, *arguments: str, **more: str) -> tuple["subprocess.Popen
 
 def test_slurm_starts_a_raylet_per_node_and_one_driver(tmp_path: Path) -> None:
     process, calls = slurm(tmp_path, "run", "--out", "/shared/my run", CODE="7")
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (7, "")
-    told = calls.read_text().splitlines()
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (7, "")
+    lines = calls.read_text().splitlines()
     start = "ray start --block --num-cpus=8 --num-gpus=4 --disable-usage-stats"
     head = (
         f"srun --overlap --nodes=1 --ntasks=1 --nodelist=gpu-a {start} --head --node-ip-address=10.0.0.1 --port=23456"
@@ -308,7 +308,7 @@ def test_slurm_starts_a_raylet_per_node_and_one_driver(tmp_path: Path) -> None:
         f"srun --overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 --exclude=gpu-a {start} --address=10.0.0.1:23456"
     )
     driver = "python -m pipeline run --set resources.actors=12 --out /shared/my run --set resources.wait_s=5 at 10.0.0.1:23456"
-    assert sorted(told) == sorted([head, workers, driver, "mode token, token secret-of-this-run"])
+    assert sorted(lines) == sorted([head, workers, driver, "mode token, token secret-of-this-run"])
     assert list(tmp_path.glob(".m3d-*")) == []
 
 
@@ -328,7 +328,7 @@ def test_slurm_passes_the_end_of_its_time_on_to_the_driver(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "more", "code", "told"),
+    ("arguments", "more", "code", "message"),
     [
         ([], {}, 2, "error: nothing to run; write the command after the script"),
         (["run"], {"SLURM_CPUS_PER_TASK": ""}, 2, "error: SLURM_CPUS_PER_TASK is not set; start this with sbatch"),
@@ -336,15 +336,15 @@ def test_slurm_passes_the_end_of_its_time_on_to_the_driver(tmp_path: Path) -> No
             ["run"],
             {"RAY_STATUS": "1", "M3D_WAIT_S": "1"},
             1,
-            "error: Ray does not start on gpu-a within 1 s; see above",
+            "error: Ray did not start on gpu-a within 1 s; see above",
         ),
     ],
 )
 def test_slurm_says_what_is_wrong(
-    tmp_path: Path, arguments: list[str], more: dict[str, str], code: int, told: str
+    tmp_path: Path, arguments: list[str], more: dict[str, str], code: int, message: str
 ) -> None:
     process, _ = slurm(tmp_path, *arguments, **more)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == code
-    assert len(said.splitlines()) == 1
-    assert said.startswith(told)
+    assert len(output.splitlines()) == 1
+    assert output.startswith(message)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the way to a job server is one line."""
+"""Everything that can go wrong when connecting to a job server is one line."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ TOKEN = "correct-horse-battery-staple"
 
 
 @pytest.mark.parametrize(
-    ("given", "profile", "environment", "address"),
+    ("option", "profile", "environment", "address"),
     [
         ("http://a:1", "http://b:2", {"RAY_API_SERVER_ADDRESS": "http://c:3"}, "http://a:1"),
         (None, "http://b:2", {"RAY_API_SERVER_ADDRESS": "http://c:3"}, "http://b:2"),
@@ -24,38 +24,40 @@ TOKEN = "correct-horse-battery-staple"
         (None, None, {"RAY_ADDRESS": "https://d:4/"}, "https://d:4"),
     ],
 )
-def test_the_nearest_address_counts(given: str, profile: str, environment: dict[str, str], address: str) -> None:
-    assert address_of(given, profile, environment) == address
+def test_the_address_of_the_option_takes_precedence(
+    option: str, profile: str, environment: dict[str, str], address: str
+) -> None:
+    assert address_of(option, profile, environment) == address
 
 
 @pytest.mark.parametrize(
-    "given", ["ray://head:10001", "head:6379", "http://me:word@head:8265", "http://head:8265/jobs"]
+    "option", ["ray://head:10001", "head:6379", "http://me:word@head:8265", "http://head:8265/jobs"]
 )
-def test_an_address_of_another_kind_is_refused(given: str) -> None:
-    with pytest.raises(ClusterError, match="is not that of a job server; give http://HOST:PORT") as caught:
-        address_of(given, None, {})
+def test_an_address_of_another_kind_is_refused(option: str) -> None:
+    with pytest.raises(ClusterError, match="is not the address of a job server; give http://HOST:PORT") as caught:
+        address_of(option, None, {})
     assert "word" not in str(caught.value)
 
 
-def test_no_address_is_said() -> None:
+def test_a_missing_address_is_reported() -> None:
     with pytest.raises(ClusterError, match=r"--address: not given; name the cluster's job server"):
         address_of(None, None, {"RAY_ADDRESS": "10.0.0.1:6379"})
 
 
-def test_nobody_listens() -> None:
+def test_no_server() -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{one.getsockname()[1]}"
-        told = one_line(cluster("submit", "--address", address, "--", "run", "--out", "/shared/a"))
-    assert told.startswith(f"error: {address}: nobody listens there (Connection refused); check that the cluster is up")
+        message = one_line(cluster("submit", "--address", address, "--", "run", "--out", "/shared/a"))
+    assert message.startswith(f"error: {address}: does not answer (Connection refused); check that the cluster is up")
 
 
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "TIMEOUT_S", 0.3)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         one.listen()
-        with pytest.raises(ClusterError, match="no answer in time"):
+        with pytest.raises(ClusterError, match="timed out"):
             client.connect(f"http://127.0.0.1:{one.getsockname()[1]}")
 
 
@@ -71,35 +73,37 @@ def test_a_port_of_another_protocol() -> None:
         address = f"http://127.0.0.1:{one.getsockname()[1]}"
         assert not ports.answers(address)
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(ClusterError, match="is no job server of Ray"):
+        with pytest.raises(ClusterError, match="is not a job server of Ray"):
             client.connect(address)
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, None), (200, b"<html>"), (200, ["a"]), (500, None)])
 def test_a_server_of_another_kind(server: Callable[..., str], status: int, body: object) -> None:
-    with pytest.raises(ClusterError, match="is no job server of Ray"):
+    with pytest.raises(ClusterError, match="is not a job server of Ray"):
         client.connect(server(status, body))
 
 
 def test_another_version(server: Callable[..., str]) -> None:
     address = server(200, {"version": "4", "ray_version": "2.40.0"})
-    told = one_line(cluster("list", "--address", address))
-    assert told.startswith(f"error: {address}: runs Ray 2.40.0, here is 2.60.0; use the environment")
+    message = one_line(cluster("list", "--address", address))
+    assert message.startswith(
+        f"error: {address}: runs Ray 2.40.0, but Ray 2.60.0 is installed here; use the environment"
+    )
 
 
 @pytest.mark.parametrize(
-    ("status", "more", "told"),
+    ("status", "more", "message"),
     [
-        (401, {}, "wants a token, and none was given; set RAY_AUTH_MODE=token"),
+        (401, {}, "requires a token, but none was given; set RAY_AUTH_MODE=token"),
         (403, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}, "refuses the token; set RAY_AUTH_MODE=token"),
     ],
 )
-def test_a_refused_token_is_said_and_not_shown(
-    server: Callable[..., str], status: int, more: dict[str, str], told: str
+def test_a_refused_token_is_reported_and_not_shown(
+    server: Callable[..., str], status: int, more: dict[str, str], message: str
 ) -> None:
     address = server(status, None)
     done = cluster("submit", "--address", address, "--", "run", "--out", "/shared/a", timeout=TIMEOUT_S, **more)
-    assert one_line(done).startswith(f"error: {address}: {told}")
+    assert one_line(done).startswith(f"error: {address}: {message}")
     assert TOKEN not in done.stdout + done.stderr
 
 
@@ -107,24 +111,24 @@ class AuthenticationError(Exception): ...
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (AuthenticationError("Authentication failed: Forbidden"), "refuses the token"),
-        (AuthenticationError("Authentication required: Unauthorized"), "wants a token"),
+        (AuthenticationError("Authentication required: Unauthorized"), "requires a token"),
         (
             RuntimeError("Request failed with status code 404: Job x does not exist."),
-            "job-1: is no job of http://head:1",
+            "job-1: is not a job of http://head:1",
         ),
         (RuntimeError("Request failed with status code 413: too large"), "refuses the upload as too large"),
         (
             RuntimeError("Request failed with status code 500: Traceback\n x"),
             "http://head:1: answered 500: Traceback; see",
         ),
-        (ConnectionError("broken"), "nobody listens there"),
+        (ConnectionError("broken"), "does not answer"),
     ],
 )
-def test_what_a_client_raises_becomes_one_line(error: Exception, told: str) -> None:
-    with pytest.raises(ClusterError) as caught, client.asking("http://head:1", "job-1"):
+def test_what_a_client_raises_becomes_one_line(error: Exception, message: str) -> None:
+    with pytest.raises(ClusterError) as caught, client.errors_in_one_line("http://head:1", "job-1"):
         raise error
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -18,29 +18,29 @@ RUN = ["run", "--preset", "digits_ipc1", "--out", "/shared/demo"]
         ["pretrain", "--preset", "digits_ipc10", "--out", "/shared/experts"],
     ],
 )
-def test_what_is_meant_is_taken(words: list[str]) -> None:
+def test_commands_are_accepted(words: list[str]) -> None:
     check(words, {})
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "nothing to run"),
         (["rnu"], "did you mean 'run'?"),
-        (["verify", "/a"], "is no command for a job; allowed: run, prepare"),
+        (["verify", "/a"], "is not a command for a job; allowed: run, prepare"),
         (["run", "--out", "runs/demo"], "--out runs/demo: is relative"),
         (["run", "--out=runs/demo"], "--out runs/demo: is relative"),
         (["run", "--out", "/a", "--data", "photos"], "--data photos: is relative"),
         (["run", "--out", "/a", "--config", "run.json"], "--config run.json: is relative"),
         (["evaluate", "runs/demo"], "evaluate runs/demo: is relative"),
-        (["run", "--out", "https://me:word@host/a"], "word 3 after --: holds a URL with a user name or password"),
-        (["run", "--out", "/a", "--set", "x=AKIAIOSFODNN7EXAMPLE"], "word 5 after --: holds an AWS access key"),
+        (["run", "--out", "https://me:word@host/a"], "word 3 after --: contains a URL with a user name or password"),
+        (["run", "--out", "/a", "--set", "x=AKIAIOSFODNN7EXAMPLE"], "word 5 after --: contains an AWS access key"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(words: list[str], told: str) -> None:
+def test_mistakes_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(ClusterError) as caught:
         check(words, {})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -50,7 +50,7 @@ def test_the_value_of_a_secret_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_path_to_a_token_is_no_secret() -> None:
+def test_a_path_to_a_token_is_not_secret() -> None:
     check(RUN, {"RAY_AUTH_TOKEN_PATH": "/shared/demo"})
 
 
@@ -68,5 +68,5 @@ def test_the_folder_of_a_command(words: list[str], out: str) -> None:
 
 
 def test_words_stay_words_in_a_shell() -> None:
-    made = entrypoint("/opt/my venv/bin/python", ["run", "--set", "data.classes=a b"])
-    assert made == "'/opt/my venv/bin/python' -m pipeline run --set 'data.classes=a b'"
+    command = entrypoint("/opt/my venv/bin/python", ["run", "--set", "data.classes=a b"])
+    assert command == "'/opt/my venv/bin/python' -m pipeline run --set 'data.classes=a b'"

@@ -1,14 +1,15 @@
-"""Following a job, against a client that is none."""
+"""Following a job, with a client that plays back what a job server sends."""
 
 import io
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cluster.errors import ClusterError, NoSuchJobError
-from cluster.jobs import follow, listing
+from cluster.jobs import follow, listing, outcome
+from cluster.jobs.client import JobServer
 
 ADDRESS = "http://head:8265"
 
@@ -39,10 +40,10 @@ class Client:
             yield chunk
 
     def get_job_info(self, job: str) -> Any:
-        found = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        details = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(details, BaseException):
+            raise details
+        return details
 
     def stop_job(self, job: str) -> bool:
         self.stopped = True
@@ -54,18 +55,21 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "PAUSE_S", 0.0)
 
 
+def server(client: Client) -> JobServer:
+    return JobServer(address=ADDRESS, client=cast(Any, client))
+
+
 def followed(client: Client) -> tuple[Any, str]:
     to = io.StringIO()
-    found = follow.follow(client, ADDRESS, "job-1", to)  # pyright: ignore[reportArgumentType]
-    return found, to.getvalue()
+    return follow.follow(server(client), "job-1", to), to.getvalue()
 
 
 def test_output_is_printed_until_the_end() -> None:
-    found, text = followed(Client([["one\n", "two\n"]], [known("SUCCEEDED", 0)]))
-    assert (text, follow.exit_code(found)) == ("one\ntwo\n", 0)
+    details, text = followed(Client([["one\n", "two\n"]], [known("SUCCEEDED", 0)]))
+    assert (text, outcome.exit_code(details)) == ("one\ntwo\n", 0)
 
 
-def test_a_broken_connection_goes_on_where_it_broke() -> None:
+def test_a_broken_connection_continues_where_it_broke() -> None:
     broken = RuntimeError("WebSocket connection closed unexpectedly")
     client = Client(
         [["one\ntw", broken], ["one\ntwo\nthr", broken], ["one\n", "two\nthree\n"]],
@@ -76,17 +80,17 @@ def test_a_broken_connection_goes_on_where_it_broke() -> None:
 
 def test_a_job_whose_output_breaks_off_at_its_end_is_ended() -> None:
     client = Client([["one\n", RuntimeError("closed")]], [known("FAILED", 3)])
-    found, text = followed(client)
-    assert (text, follow.exit_code(found)) == ("one\n", 3)
+    details, text = followed(client)
+    assert (text, outcome.exit_code(details)) == ("one\n", 3)
 
 
-def test_a_cluster_that_is_gone_is_said() -> None:
-    with pytest.raises(ClusterError, match="nobody listens there"):
+def test_a_cluster_that_is_gone_is_reported() -> None:
+    with pytest.raises(ClusterError, match="does not answer"):
         followed(Client([["one\n", OSError("closed")]], [OSError("refused")]))
 
 
-def test_a_job_that_nobody_knows() -> None:
-    with pytest.raises(NoSuchJobError, match=r"job-1: is no job of http://head:8265"):
+def test_a_job_that_does_not_exist() -> None:
+    with pytest.raises(NoSuchJobError, match=r"job-1: is not a job of http://head:8265"):
         followed(
             Client([[RuntimeError("404")]], [RuntimeError("Request failed with status code 404: Job does not exist")])
         )
@@ -98,31 +102,31 @@ def test_an_output_that_never_comes_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "code", "told"),
+    ("details", "code", "message"),
     [
         (known("SUCCEEDED", 0), 0, "succeeded"),
-        (known("FAILED", 2), 2, "failed with exit code 2; its last lines say why"),
-        (known("FAILED", -9), 137, "failed with exit code 137; its last lines say why"),
-        (known("FAILED", None, "setup failed\nno module x"), 1, "failed before it ran: no module x"),
-        (known("FAILED", None), 1, "failed before it ran: no reason given"),
-        (known("STOPPED", 130), 130, "was stopped; the same command goes on where it ended"),
+        (known("FAILED", 2), 2, "failed with exit code 2; the last lines of its output say why"),
+        (known("FAILED", -9), 137, "failed with exit code 137; the last lines of its output say why"),
+        (known("FAILED", None, "setup failed\nno module x"), 1, "failed before it started: no module x"),
+        (known("FAILED", None), 1, "failed before it started: no reason given"),
+        (known("STOPPED", 130), 130, "was stopped; submit the same command again to resume"),
     ],
 )
-def test_the_end_of_a_job_is_an_exit_code_and_a_line(found: Any, code: int, told: str) -> None:
-    assert (follow.exit_code(found), follow.ended(found)) == (code, told)
+def test_the_end_of_a_job_is_an_exit_code_and_a_line(details: Any, code: int, message: str) -> None:
+    assert (outcome.exit_code(details), outcome.summary(details)) == (code, message)
 
 
 def test_a_stop_waits_for_the_end() -> None:
     client = Client([], [known("RUNNING"), known("RUNNING"), known("STOPPED", 130)])
-    found = follow.stop(client, ADDRESS, "job-1")  # pyright: ignore[reportArgumentType]
+    details = follow.stop(server(client), "job-1")
     assert client.stopped
-    assert follow.status_of(found) == "STOPPED"
+    assert outcome.status_of(details) == "STOPPED"
 
 
-def test_a_stop_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_that_does_not_work_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "STOP_S", 0.0)
     with pytest.raises(ClusterError, match=r"job-1: is still RUNNING after 0 s"):
-        follow.stop(Client([], [known("RUNNING")]), ADDRESS, "job-1")  # pyright: ignore[reportArgumentType]
+        follow.stop(server(Client([], [known("RUNNING")])), "job-1")
 
 
 @pytest.mark.parametrize(
@@ -147,10 +151,10 @@ def test_an_interrupt_stops_the_job_or_leaves_it(
     monkeypatch.setattr(typed, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stdin", typed)
     client = Client([], [known("STOPPED", 130)])
-    assert follow.decide(client, ADDRESS, "job-1", flag) == 130  # pyright: ignore[reportArgumentType]
+    assert follow.decide(server(client), "job-1", flag) == 130
     assert client.stopped is stopped
-    told = capsys.readouterr().err
-    assert ("was stopped" if stopped else "goes on; follow it with") in told
+    message = capsys.readouterr().err
+    assert ("was stopped" if stopped else "keeps running; follow it with") in message
 
 
 def test_jobs_are_listed() -> None:

@@ -1,4 +1,4 @@
-"""Profiles."""
+"""Profiles: every key is read, and every mistake is one line."""
 
 from pathlib import Path
 
@@ -21,19 +21,19 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "env: {AWS_REGION: eu-west-1}\nentrypoint_num_cpus: 1\nentrypoint_num_gpus: 0.5\nentrypoint_memory: 1000000\n"
         "entrypoint_resources: {head: 0.1}\nmetadata: {team: vision}\n"
     )
-    found = read(str(path), {})
-    assert (found.address, found.python, found.upload) == ("http://head:8265", "/opt/venv/bin/python", False)
-    assert (found.pip, found.env, found.metadata) == (
+    profile = read(str(path), {})
+    assert (profile.address, profile.python, profile.upload) == ("http://head:8265", "/opt/venv/bin/python", False)
+    assert (profile.pip, profile.env, profile.metadata) == (
         ["m3d-condense==0.1.0"],
         {"AWS_REGION": "eu-west-1"},
         {"team": "vision"},
     )
-    assert (found.entrypoint_num_cpus, found.entrypoint_num_gpus, found.entrypoint_memory) == (1, 0.5, 1000000)
-    assert found.entrypoint_resources == {"head": 0.1}
+    assert (profile.entrypoint_num_cpus, profile.entrypoint_num_gpus, profile.entrypoint_memory) == (1, 0.5, 1000000)
+    assert profile.entrypoint_resources == {"head": 0.1}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("pyton: python3", "unknown key 'pyton'; allowed: address,"),
         ("pyton: python3", "did you mean 'python'?"),
@@ -47,23 +47,23 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("a: [", "is not valid YAML"),
         ("env: {AWS_SECRET_ACCESS_KEY: abc}", "env: AWS_SECRET_ACCESS_KEY is a secret by its name"),
         ("env: {RAY_AUTH_TOKEN: abc}", "env: RAY_AUTH_TOKEN is a secret by its name"),
-        ("env: {PROXY: 'http://me:word@proxy'}", "env: PROXY: holds a URL with a user name"),
+        ("env: {PROXY: 'http://me:word@proxy'}", "env: PROXY: contains a URL with a user name"),
         ("metadata: {password: abc}", "metadata: password is a secret by its name"),
-        ("pip: ['https://me:word@index/m3d.whl']", "pip: holds a URL with a user name"),
+        ("pip: ['https://me:word@index/m3d.whl']", "pip: contains a URL with a user name"),
     ],
 )
-def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(ClusterError) as caught:
         read(str(path), {})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"--profile {path}")
     assert "\n" not in str(caught.value)
     assert "abc" not in str(caught.value)
     assert "word@" not in str(caught.value)
 
 
-def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_profile(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="cannot be read"):
         read(str(tmp_path / "none.yaml"), {})

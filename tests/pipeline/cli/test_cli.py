@@ -1,4 +1,4 @@
-"""The command line: a mistake is one line on stderr and exit code 2, and leaves no run behind."""
+"""The command line: a mistake is one line on stderr with exit code 2, and leaves no run behind."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ IMAGES = ("--preset", "cifar10_ipc1", "--set", "data.source=image_folder", "--se
 
 
 def refused(call: Call, *arguments: str, out: Path | None = None) -> str:
-    """The one line for a command line that is a mistake; with ``out``, no run may be left there."""
+    """The one line for a mistaken command line; if ``out`` is given, no run may be left there."""
     code, errors, _ = call(*arguments, *(["--out", str(out)] if out else []))
     assert code == 2, errors
     assert len(errors) == 1, errors
@@ -62,8 +62,8 @@ def refused(call: Call, *arguments: str, out: Path | None = None) -> str:
 def test_mistakes_in_the_settings(
     call: Call, tmp_path: Path, command: str, arguments: list[str], parts: list[str]
 ) -> None:
-    told = refused(call, command, *arguments, out=tmp_path / "run")
-    assert all(part in told for part in parts), told
+    message = refused(call, command, *arguments, out=tmp_path / "run")
+    assert all(part in message for part in parts), message
     assert not (tmp_path / "run").exists()
 
 
@@ -84,8 +84,8 @@ def test_mistakes_in_a_configuration_file(call: Call, tmp_path: Path, content: s
     file = tmp_path / "settings.json"
     if content is not None:
         file.write_text(content)
-    told = refused(call, "run", "--config", str(file), out=tmp_path / "run")
-    assert all(part in told for part in [str(file), *parts])
+    message = refused(call, "run", "--config", str(file), out=tmp_path / "run")
+    assert all(part in message for part in [str(file), *parts])
 
 
 @pytest.mark.parametrize("place", ["folder", "below a file"])
@@ -102,73 +102,75 @@ def test_out_that_cannot_be_a_folder(call: Call, tmp_path: Path, monkeypatch: py
     assert out in refused(call, "run", "--out", out)
 
 
-# What a look at the source shows; the tasks run on the cluster
+# Mistakes that a look at the source shows; the tasks run on the cluster
 
 
 def test_path_that_does_not_exist(call: Call, tmp_path: Path, ray_cluster: None) -> None:
-    told = refused(call, "run", *IMAGES, "--data", str(tmp_path / "absent"), out=tmp_path / "run")
-    assert f"{tmp_path / 'absent'}: does not exist" in told
+    message = refused(call, "run", *IMAGES, "--data", str(tmp_path / "absent"), out=tmp_path / "run")
+    assert f"{tmp_path / 'absent'}: does not exist" in message
 
 
 def test_folder_without_images(call: Call, tmp_path: Path, ray_cluster: None) -> None:
     (tmp_path / "data" / "ant").mkdir(parents=True)
-    told = refused(call, "run", *IMAGES, "--data", str(tmp_path / "data"), out=tmp_path / "run")
-    assert "holds no images" in told
+    message = refused(call, "run", *IMAGES, "--data", str(tmp_path / "data"), out=tmp_path / "run")
+    assert "holds no images" in message
 
 
 def test_corrupt_image(call: Call, folder: Path, tmp_path: Path, ray_cluster: None) -> None:
     bad = folder / "train" / "bee" / "005.png"
     bad.write_bytes(bad.read_bytes()[:120])
-    told = refused(call, "run", *IMAGES, "--data", str(folder), out=tmp_path / "run")
-    assert str(bad) in told
-    assert "data.on_bad_image=skip" in told
+    message = refused(call, "run", *IMAGES, "--data", str(folder), out=tmp_path / "run")
+    assert str(bad) in message
+    assert "data.on_bad_image=skip" in message
 
 
 def test_too_few_images(call: Call, folder: Path, tmp_path: Path, ray_cluster: None) -> None:
-    told = refused(
+    message = refused(
         call, "run", *IMAGES, "--data", str(folder), "--set", "condense.images_per_class=4", out=tmp_path / "run"
     )
     for part in ("'ant'", "has 12 training images", "needed 16", "condense.images_per_class"):
-        assert part in told
+        assert part in message
 
 
 def test_parquet_without_labels(call: Call, tmp_path: Path, ray_cluster: None) -> None:
     pq.write_table(pa.table({"image": [encoded(picture(0))], "score": [0.5]}), tmp_path / "a.parquet")
-    told = refused(
+    message = refused(
         call,
         "run",
         *("--preset", "cifar10_ipc1", "--set", "data.source=parquet", "--data", str(tmp_path / "a.parquet")),
         out=tmp_path / "run",
     )
-    assert "no label column" in told
-    assert "score (double)" in told
+    assert "no label column" in message
+    assert "score (double)" in message
 
 
 def test_unknown_class(call: Call, folder: Path, tmp_path: Path, ray_cluster: None) -> None:
-    told = refused(call, "run", *IMAGES, "--data", str(folder), "--set", "data.classes=ant,dog", out=tmp_path / "run")
-    assert "data.classes: dog not found" in told
+    message = refused(
+        call, "run", *IMAGES, "--data", str(folder), "--set", "data.classes=ant,dog", out=tmp_path / "run"
+    )
+    assert "data.classes: dog not found" in message
 
 
 @pytest.mark.parametrize("setting", ["resources.cpus_per_actor=1000", "resources.gpus_per_actor=64"])
-def test_an_actor_that_no_node_can_hold(call: Call, tmp_path: Path, ray_cluster: None, setting: str) -> None:
-    told = refused(call, "run", "--set", "data.classes=0,1", "--set", setting, out=tmp_path / "run")
-    assert setting.partition("=")[2] in told
-    assert "no node has them" in told
-    assert setting.partition("=")[0] in told
+def test_an_actor_that_fits_on_no_node(call: Call, tmp_path: Path, ray_cluster: None, setting: str) -> None:
+    message = refused(call, "run", "--set", "data.classes=0,1", "--set", setting, out=tmp_path / "run")
+    assert setting.partition("=")[2] in message
+    assert "no node has them" in message
+    assert setting.partition("=")[0] in message
 
 
 def test_prepare_on_the_command_line(call: Call, folder: Path, tmp_path: Path, ray_cluster: None) -> None:
-    code, errors, said = call("prepare", *IMAGES, "--data", str(folder), "--out", str(tmp_path / "run"))
+    code, errors, output = call("prepare", *IMAGES, "--data", str(folder), "--out", str(tmp_path / "run"))
     assert (code, errors) == (0, [])
-    assert "36 train and 12 test images" in said
+    assert "36 train and 12 test images" in output
 
 
-# Folders that are no run
+# Folders without a run
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
 @pytest.mark.parametrize("place", ["absent", "empty", "other", "damaged"])
-def test_a_folder_that_is_no_run(call: Call, tmp_path: Path, command: str, place: str) -> None:
+def test_a_folder_without_a_run(call: Call, tmp_path: Path, command: str, place: str) -> None:
     folder = tmp_path / place
     if place != "absent":
         folder.mkdir()
@@ -179,20 +181,20 @@ def test_a_folder_that_is_no_run(call: Call, tmp_path: Path, command: str, place
 
 
 @pytest.mark.parametrize("setting", ["condense.iterations=3", "seed=1", "data.path=/x"])
-def test_evaluate_takes_only_its_own_settings(call: Call, tmp_path: Path, setting: str) -> None:
-    told = refused(call, "evaluate", str(tmp_path), "--set", setting)
-    assert setting in told
-    assert "evaluate.*" in told
+def test_evaluate_accepts_only_its_own_settings(call: Call, tmp_path: Path, setting: str) -> None:
+    message = refused(call, "evaluate", str(tmp_path), "--set", setting)
+    assert setting in message
+    assert "evaluate.*" in message
 
 
 # show-config, help, debug
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_show_config_gives_what_config_takes(call: Call, tmp_path: Path, name: str) -> None:
+def test_show_config_prints_what_config_reads(call: Call, tmp_path: Path, name: str) -> None:
     changes = ("--set", "seed=3", "--set", "data.classes=3,5", "--set", "condense.learning_rate=0.1")
     if preset(name).data.subset:
-        changes += ("--set", "data.subset=null")  # classes of one's own take its place
+        changes += ("--set", "data.subset=null")  # replaced by classes of the user's choice
     code, errors, shown = call("show-config", "--preset", name, *changes)
     assert (code, errors) == (0, [])
     file = tmp_path / "settings.json"
@@ -212,7 +214,7 @@ def test_data_is_short_for_data_path(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["5", "null", "[1]", "a=b"])
-def test_data_is_taken_as_text(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_data_is_read_as_text(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.chdir(tmp_path)
     _, _, shown = call("show-config", *IMAGES, "--data", path)
     assert Path(json.loads(shown)["data"]["path"]).name == path
@@ -227,23 +229,23 @@ def test_set_wins_over_data_and_the_last_set_wins(call: Call) -> None:
 def test_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert ended.value.code == 0
-    assert "--debug" in said
-    assert "--set KEY=VALUE" in said
-    assert ("--out PATH" in said) == (command in ("run", "prepare", "condense"))
+    assert "--debug" in output
+    assert "--set KEY=VALUE" in output
+    assert ("--out PATH" in output) == (command in ("run", "prepare", "condense"))
 
 
 def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert all(command in said for command in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(command in output for command in COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["condens"], ["run"], ["run", "--out"], ["evaluate"]])
-def test_calls_that_argparse_refuses(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_command_lines_that_argparse_refuses(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -258,15 +260,15 @@ def test_debug_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on where it ended"),
+        (KeyboardInterrupt(), 130, "interrupted; repeat the command to resume"),
         (
             RuntimeError("first\nsecond"),
             1,
-            "failed: RuntimeError: first (an error of this program; --debug shows where)",
+            "failed: RuntimeError: first (unexpected; add --debug for the traceback)",
         ),
         (UserError("a\nb"), 2, "error: a b"),
     ],
-    ids=["interrupted", "own error", "two lines"],
+    ids=["interrupted", "unexpected error", "two lines"],
 )
 def test_exit_codes(call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str) -> None:
     def broken(_: object) -> None:

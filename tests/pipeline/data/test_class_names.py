@@ -1,10 +1,10 @@
-"""Published lists of classes: their order, their names, and what is ambiguous."""
+"""Classes of a source that are chosen by a published list or by name, and what is ambiguous."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.config.imagenet_subsets import names, subset
+from pipeline.config.imagenet_subsets import subset
 from pipeline.config.run_config import Data
 from pipeline.data.class_names import chosen, described, distinct, read_synsets
 from pipeline.data.shard_plan import plan_shards
@@ -21,45 +21,6 @@ def refusal(*arguments: object) -> str:
         chosen(*arguments)  # type: ignore[arg-type]
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
-
-
-def test_every_list_has_its_length_and_no_class_twice() -> None:
-    assert len(names()) == 11
-    for name in names():
-        wnids = [wnid for wnid, _ in subset(name)]
-        assert len(wnids) == len(set(wnids)) == (100 if name.startswith("imagenet100") else 10)
-    assert subset("imagenet100")[:10] == subset("imagenet10")
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "last"),
-    [
-        ("imagenet10", ("n02869837", "bonnet, poke bonnet"), ("n01773797", "garden spider, Aranea diademata")),
-        ("imagenette", ("n01440764", "tench"), ("n03888257", "parachute")),
-        ("ImageWoof", ("n02096294", "Australian terrier"), ("n02105641", "Old English sheepdog")),
-        ("imagenet-100", ("n02869837", "bonnet, poke bonnet"), ("n02090622", "borzoi, Russian wolfhound")),
-        ("imagefruit", ("n07753275", "pineapple"), ("n07742313", "Granny Smith (green apple)")),
-        ("imagefruit_dance", ("n07753275", "pineapple, ananas"), ("n07760859", "custard apple")),
-    ],
-)
-def test_published_order(name: str, first: tuple[str, str], last: tuple[str, str]) -> None:
-    classes = subset(name)
-    assert (classes[0], classes[-1]) == (first, last)
-
-
-@pytest.mark.parametrize(
-    ("given", "choices"),
-    [
-        ("fruit", "imagefruit or imagefruit_dance"),
-        ("imagenet", "imagenet10 or imagenet100 or imagenette or imagenet100_idm"),
-        ("imagewof", "did you mean 'imagewoof'"),
-        ("", "allowed: imagenet10"),
-    ],
-)
-def test_a_name_that_is_not_one_is_refused_with_the_choices(given: str, choices: str) -> None:
-    with pytest.raises(UserError, match="given") as caught:
-        subset(given)
-    assert choices in str(caught.value)
 
 
 def test_a_subset_is_found_by_wnid_in_its_order(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_evaluate_takes_a_condensed_set_alone_and_the_one_of_a_run(call: Call, t
         (["x.pt:idc", "y.pt:dc"], ["--preset"]),
         (["x.pt:idc", "y.pt:dc", "--preset", "digits_ipc1"], ["--out"]),
         (["x.pt:idc", "y.pt:dc", "--data", "/data"], ["--data", "--preset"]),
-        (["A", "B", "--set", "condense.iterations=3"], ["compare only takes", "condense.iterations"]),
+        (["A", "B", "--set", "condense.iterations=3"], ["compare accepts", "condense.iterations"]),
         (["A", "B", "--seeds", "0"], ["evaluate.seeds", "given 0"]),
         (["A", "B", "--architectures", "resnet81"], ["resnet81", "resnet18"]),
         (["A", "absent"], ["absent", "does not exist"]),

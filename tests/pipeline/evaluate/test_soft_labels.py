@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from m3d import Train, train
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from pipeline.config.parsing import with_settings
 from pipeline.errors import UserError
 from pipeline.evaluate.results import read_rows
@@ -36,7 +36,7 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     soft = with_settings(hard, ["evaluate.labels=soft"])
     with pytest.raises(UserError, match=r"evaluate.labels=soft: .* has no convnet1 trained on these images") as error:
         evaluate(soft, RunFolder.at(tmp_path), cache)
-    _parser().parse_args(str(error.value).split("`")[1].split()[3:])
+    build_parser().parse_args(str(error.value).split("`")[1].split()[3:])
     with pytest.raises(UserError, match=r"evaluate.labels=soft"):
         run_all(soft, str(tmp_path / "new"))  # before anything is condensed
     assert not (tmp_path / "new").exists()

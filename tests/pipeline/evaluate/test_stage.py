@@ -12,7 +12,7 @@ import torch
 
 from m3d import decode, moments, standardise
 from pipeline import storage
-from pipeline.cli.parser import _parser
+from pipeline.cli.parser import build_parser
 from pipeline.condense.group_store import GroupStore
 from pipeline.condense.manifest import condensed_manifest, new_record
 from pipeline.condense.worker import GroupWorker
@@ -201,7 +201,7 @@ def test_the_whole_set_is_left_to_pretrain(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="python -m pipeline pretrain") as error:
         evaluate(config, RunFolder.at(tmp_path), cache)
     command = str(error.value).split("`")[1].split()
-    given = _parser().parse_args(command[3:])
+    given = build_parser().parse_args(command[3:])
     assert (given.config, given.out) == (str(tmp_path / "config.json"), str(tmp_path))
     row = {"set": "whole", "architecture": "convnet1", "protocol": "pretrain", "on": "test"}
     write_rows(str(tmp_path), [{**row, "mean": 90.0, "std": 0.0, "accuracies": [90.0], "seeds": [0]}])

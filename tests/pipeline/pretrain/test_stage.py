@@ -318,5 +318,5 @@ def test_an_interrupt_ends_it_in_one_line(tmp_path: Path) -> None:
         driver.send_signal(signal.SIGINT)
         _, said = driver.communicate(timeout=120)
     assert driver.returncode == 130
-    assert said.splitlines() == ["interrupted; the same command goes on where it ended"]
+    assert said.splitlines() == ["interrupted; repeat the command to resume"]
     assert not (out / "lease.json").exists()

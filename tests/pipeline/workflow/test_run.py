@@ -102,7 +102,7 @@ def test_a_driver_that_is_killed_half_way_goes_on(tmp_path: Path, number: signal
         driver.kill()
     assert driver.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
     if number != signal.SIGKILL:
-        assert said.splitlines() == ["interrupted: checkpoints are saved; the same command goes on from them"]
+        assert said.splitlines() == ["interrupted: checkpoints are saved; repeat the command to resume"]
     assert not (out / "condensed").exists()
     again = pipeline("condense", *settings, "--out", str(out))
     assert again.returncode == 0, again.stderr
@@ -136,7 +136,7 @@ def test_an_evaluation_that_is_ended_goes_on(tmp_path: Path) -> None:
     finally:
         driver.kill()
     assert driver.returncode == 130
-    assert said.splitlines() == ["interrupted; the same command goes on where it ended"]
+    assert said.splitlines() == ["interrupted; repeat the command to resume"]
     assert not (out / "lease.json").exists()
     again = pipeline("run", *settings, "--out", str(out))
     assert again.returncode == 0, again.stderr

@@ -169,9 +169,9 @@ def test_integer_classes_of_tars_are_in_the_order_of_numbers(tmp_path: Path) -> 
 def test_a_prefix_that_does_not_exist(bucket: str, source: str) -> None:
     storage.write_bytes(f"{bucket}/other/a", b"x")
     with pytest.raises(UserError, match=f"{bucket}/absent: does not exist"):
-        open_source(Data(source=source, path=f"{bucket}/absent"))  # type: ignore[arg-type]
+        open_source(Data(source=source, path=f"{bucket}/absent"))
     with pytest.raises(UserError, match="there is no bucket"):
-        open_source(Data(source=source, path="s3://absent-bucket/a"))  # type: ignore[arg-type]
+        open_source(Data(source=source, path="s3://absent-bucket/a"))
 
 
 def test_torchvision_is_not_read_from_a_bucket(bucket: str) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.run_config import Data
-from pipeline.data.class_names import wnid_of
+from pipeline.data.class_names import leading_wnid
 from pipeline.data.sources import SourceIndex, open_source
 from pipeline.errors import UserError
 from tests.pipeline.support.images import encoded, number_of, picture, write_folder
@@ -161,7 +161,7 @@ def test_a_file_as_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "wnid"), [("n01440764", "n01440764"), ("n1", ""), ("dog", ""), ("n014407640", "")])
 def test_wnid(name: str, wnid: str) -> None:
-    assert wnid_of(name) == wnid
+    assert leading_wnid(name) == wnid
 
 
 # parquet

@@ -1,0 +1,48 @@
+"""The command line: ``python -m cluster COMMAND``."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cluster.cli import commands
+from cluster.cli.parser import build_parser
+from cluster.errors import ClusterError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    before, after = split(sys.argv[1:] if arguments is None else list(arguments))
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(before)
+    if unknown and options.action is commands.submit and after is None and not unknown[0].startswith("-"):
+        word = unknown[0]
+        return _fail(
+            f"error: {word}: write the command after --, as in: python -m cluster submit [options] -- {word} ..."
+        )
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if after is not None and options.action is not commands.submit:
+        return _fail("error: --: only submit takes a command after it")
+    options.words = after or []
+    try:
+        return options.action(options)
+    except ClusterError as error:
+        return _fail(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """What precedes the first ``--`` and what follows it, or None. argparse would look for its own options there."""
+    if "--" not in arguments:
+        return arguments, None
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _fail(text: str, code: int = 2) -> int:
+    print(text, file=sys.stderr)
+    return code
