@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
         {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"iter')
-    row = {
+    row: Any = {
         "architecture": "convnet1",
         "protocol": "idc",
         "on": "test",
@@ -53,11 +54,11 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
         "std": 1.25,
         "seeds": [0, 1],
     }
-    write_rows(str(tmp_path), [{"set": "<condensed>", **row}])
+    write_rows(RunFolder.at(tmp_path), [{"set": "<condensed>", **row}])
     matrix = {"confusion": [[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 2, 2]], "accuracies": [60.0, 63.0]}
     best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
-    write_rows(str(tmp_path), [{"set": "condensed", **row, **matrix, **best}])
-    write_rows(str(tmp_path), [{"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]}])
+    write_rows(RunFolder.at(tmp_path), [{"set": "condensed", **row, **matrix, **best}])
+    write_rows(RunFolder.at(tmp_path), [{"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]}])
     assert not is_reported(str(tmp_path))
     report(str(tmp_path))
     assert is_reported(str(tmp_path))
