@@ -1,6 +1,6 @@
 """Baselines that select or average real images: herding, k-center and the class mean. No Ray here.
 
-    OUT/baselines/NAME.json    the selected rows of every class, and what they follow from
+    OUT/baselines/NAME.json    the selected rows of every class, and what determines them
 
 herding: greedily the image that brings the mean feature of the selection nearest to the mean feature of the class
 (Welling, 2009; Rebuffi et al., iCaRL, 2017). k_center: the image nearest to the mean, then always the one farthest from

@@ -73,10 +73,10 @@ def compare(
         raise UserError(
             "evaluate.labels: given 'soft', but compare trains with the sets' own labels; add --set evaluate.labels=hard"
         )
-    candidates = [candidate(name, config, dataset) for name in names]
-    for one in candidates:
-        if one.note:
-            say(f"{one.name}: {one.note}")
+    candidates = [load_candidate(name, config, dataset) for name in names]
+    for candidate in candidates:
+        if candidate.note:
+            say(f"{candidate.name}: {candidate.note}")
     session.start(config.resources)
     rows = _rows(candidates, config, dataset, folder)
     if folder is not None:
@@ -85,7 +85,7 @@ def compare(
     return rows
 
 
-def candidate(name: str, config: RunConfig, dataset: PreparedDataset) -> Candidate:
+def load_candidate(name: str, config: RunConfig, dataset: PreparedDataset) -> Candidate:
     """The set that a name on the command line stands for.
 
     Raises:
@@ -159,9 +159,9 @@ def _rows(
     rows: list[ComparisonRow] = []
     for architecture in dict.fromkeys(config.evaluate.architectures):
         first = scored[incomplete[architecture, 0].key]
-        for index, one in enumerate(candidates):
+        for index, candidate in enumerate(candidates):
             entry = incomplete[architecture, index]
-            rows.append(_row(one, entry.request, scored[entry.key], first if index else None))
+            rows.append(_row(candidate, entry.request, scored[entry.key], first if index else None))
     return rows
 
 
@@ -170,16 +170,16 @@ def _incomplete_rows(
 ) -> dict[tuple[str, int], IncompleteRow]:
     """What is to be trained, by architecture and number of the set."""
     rows = {}
-    for index, one in enumerate(candidates):
-        load = partial(_stored_set, ray.put(one.images))  # once, not with every task
+    for index, candidate in enumerate(candidates):
+        load = partial(_stored_set, ray.put(candidate.images))  # once, not with every task
         origins = {
             "set": index,
-            "images": _checksum(one.images),
+            "images": _checksum(candidate.images),
             "shards": dataset.seal,
             "held_out": [config.data.validation_fraction, config.data.split_seed],
         }
         for architecture in dict.fromkeys(config.evaluate.architectures):
-            request = request_of(config, one.name, architecture, classes=len(dataset.classes))
+            request = request_of(config, candidate.name, architecture, classes=len(dataset.classes))
             rows[architecture, index] = IncompleteRow(request=request, key=request.score_key(origins), load=load)
     return rows
 
@@ -195,16 +195,16 @@ def _checksum(images: TrainingSet) -> str:
 
 
 def _row(
-    one: Candidate, request: RowRequest, scores: dict[int, NetworkScore], first: dict[int, NetworkScore] | None
+    candidate: Candidate, request: RowRequest, scores: dict[int, NetworkScore], first: dict[int, NetworkScore] | None
 ) -> ComparisonRow:
     """The row of a set; ``first`` has the scores of the first set, or is None for that set itself."""
-    row = row_of(request, scores, images_per_class=one.images_per_class, images=len(one.images.labels))
+    row = row_of(request, scores, images_per_class=candidate.images_per_class, images=len(candidate.images.labels))
     difference = None if first is None else paired(_accuracies(scores), _accuracies(first))
     return {
         **row,
         "difference": None if difference is None else difference.mean,
         "difference_interval95": None if difference is None else difference.interval,
-        "note": one.note,
+        "note": candidate.note,
     }
 
 

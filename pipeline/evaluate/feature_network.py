@@ -1,6 +1,6 @@
 """The network by whose features herding and k-center select: trained on real images when first needed, then stored.
 
-    OUT/feature-network.safetensors    weights, and what they follow from
+    OUT/feature-network.safetensors    weights, and what determines them
 
 It has the architecture of the run's encoder and a short schedule of its own. It is trained on at most
 ``IMAGES_PER_CLASS`` images of every class, or on fewer if those do not fit into memory, which suffices to tell near images
@@ -51,7 +51,7 @@ def trained(
 
 
 def fingerprint(config: RunConfig, dataset: PreparedDataset) -> str:
-    """A checksum of all that the weights follow from."""
+    """A checksum of everything that determines the weights."""
     return storage.sha256(json.dumps(_about(config, dataset), sort_keys=True).encode())[:32]
 
 

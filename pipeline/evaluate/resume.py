@@ -35,7 +35,7 @@ class PartialDocument(TypedDict):
 class PartialEvaluation:
     """Scores of networks whose row is incomplete, in memory and in evaluation-partial.json.
 
-    A key is ``RowRequest.score_key``: a checksum of all that the scores follow from, except for the seed.
+    A key is ``RowRequest.score_key``: a checksum of everything that determines the scores, except the seed.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -77,7 +77,7 @@ class NetworkCheckpoints:
 
         Args:
             folder: the folder of the evaluation.
-            key: checksum of all that the networks follow from, except for the seed.
+            key: checksum of everything that determines the networks, except the seed.
             every_s: seconds between two checkpoints.
         """
         self.folder, self.key, self.every_s = folder, key, every_s

@@ -23,7 +23,7 @@ Settings = dict[str, Any]
 
 
 class Summary(TypedDict):
-    """Accuracies of several networks in percent, and what follows from them."""
+    """Accuracies of several networks in percent, with their mean, deviation and interval."""
 
     mean: float
     std: float
@@ -38,12 +38,12 @@ class BestEpoch(Summary):
 
 
 class Origins(TypedDict, total=False):
-    """Checksums of what a row follows from. Rows of older versions have the first one only."""
+    """Checksums of the data that a row was measured on. Rows of older versions have the first one only."""
 
     condensed_set: str
     class_shards: str
     teacher: str
-    """Weights of the teacher, for soft labels."""
+    """Checksum of the teacher's weights, for soft labels."""
 
 
 class EvaluationRow(TypedDict):
@@ -77,7 +77,7 @@ class EvaluationRow(TypedDict):
     confusion: NotRequired[list[list[int]]]
     best_epoch_compatibility: NotRequired[BestEpoch]
     schedule: NotRequired[str]
-    """The last three are those of the full training set."""
+    """Name of the schedule of the full training set; ``knobs`` and ``experts`` are its settings and its networks."""
     knobs: NotRequired[Settings]
     experts: NotRequired[str]
 
@@ -124,10 +124,10 @@ class RowRequest:
         return next((row for row in rows if self.is_answered_by(row)), None)
 
     def is_answered_by(self, row: EvaluationRow) -> bool:
-        """Whether a row has what is asked for.
+        """Whether a row answers the request.
 
         It must have the same key, training and origins, and at least the requested seeds. The row of the full training
-        set needs the same architecture and split only.
+        set only needs the same architecture and split.
         """
         seeds: object = row.get("seeds")
         if not isinstance(seeds, list):
@@ -142,12 +142,12 @@ class RowRequest:
         )
 
     def score_key(self, origins: Mapping[str, object]) -> str:
-        """Checksum of all that the scores of the row's networks follow from, except for the seed.
+        """Checksum of everything that determines the scores of the row's networks, except the seed.
 
-        It names what is stored of an incomplete row.
+        Stored scores and checkpoints of an incomplete row are named by it.
 
         Args:
-            origins: what the networks are trained and tested on, as plain values.
+            origins: what the networks are trained and tested on, as plain values. Replaces entries of the same name.
         """
         content = {
             "set": self.key.set,

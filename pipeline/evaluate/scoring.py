@@ -42,7 +42,7 @@ class Scoring:
     shards: str
     """Folder of the class shards with the test images."""
     networks: int
-    """All networks of the command, finished ones included, so that a resumed one chooses the same threads and compiler."""
+    """Networks of the command, finished ones included: a resumed command then chooses the same threads and compiler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class IncompleteRow:
 
     request: RowRequest
     key: str
-    """Names what is stored of its networks: ``RowRequest.score_key``."""
+    """Key of its stored scores and checkpoints: ``RowRequest.score_key``."""
     load: Loader
 
 
@@ -67,10 +67,10 @@ class NetworkBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkShare:
-    """What the cluster has for one network."""
+    """Resources of one network, and how many fit into the cluster."""
 
     threads: int
-    """CPUs, and threads of torch."""
+    """Number of CPUs, and of torch's threads."""
     gpus: float
     slots: int
     """Networks that are trained at the same time."""
@@ -78,7 +78,7 @@ class NetworkShare:
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What every task of one command gets."""
+    """What all tasks of one command have in common."""
 
     config: RunConfig
     shards: str
@@ -92,12 +92,12 @@ def complete_rows(
 ) -> Iterator[tuple[IncompleteRow, dict[int, NetworkScore]]]:
     """Trains the networks that are missing and yields every row with its scores by seed as soon as it is complete.
 
-    Scores of incomplete rows are stored. It is for the caller to remove those of a complete row, or to store them all.
+    Scores of incomplete rows are stored. The caller removes the scores of a complete row from the store, or adds them.
 
     Args:
         rows: what to complete, in this order.
         scoring: what all networks have in common.
-        store: scores from before, and where checkpoints go; None starts from nothing and stores nothing.
+        store: scores of an interrupted command; its folder has the checkpoints. None stores nothing.
 
     Raises:
         UserError: no node can train a network, or the settings do not fit.
@@ -174,7 +174,11 @@ def score_blocks(
 
 
 def share(networks: int, config: RunConfig) -> NetworkShare:
-    """What one network gets of the cluster, if so many are to be trained.
+    """The resources of one network.
+
+    Args:
+        networks: number of networks to train.
+        config: ``resources`` may set the GPUs of a network.
 
     Raises:
         UserError: no node can train one.

@@ -68,7 +68,7 @@ def evaluate(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> 
 
 
 def _origins(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> Origins:
-    """Checksums of what every row follows from. Raises UserError if soft labels are asked for without a teacher."""
+    """Checksums of the data that every row is measured on. Raises UserError if soft labels are asked for without a teacher."""
     seal = read_manifest(condensed_folder(folder.path))[SEAL]
     origins: Origins = {"condensed_set": seal, "class_shards": dataset.seal}
     if config.evaluate.labels == "soft":

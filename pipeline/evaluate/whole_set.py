@@ -3,6 +3,7 @@
 import statistics
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import ray
 import torch
@@ -100,7 +101,7 @@ def _score(networks: _Networks, seed: int, precision: str) -> float:
 def _row(config: RunConfig, manifest: ExpertsManifest, accuracies: list[float], images: int) -> EvaluationRow:
     seeds = list(range(len(accuracies)))
     records = _records(manifest, seeds)
-    return {
+    row = {
         "set": WHOLE,
         "architecture": config.pretrain.architecture,
         "protocol": SCHEDULE,
@@ -121,6 +122,7 @@ def _row(config: RunConfig, manifest: ExpertsManifest, accuracies: list[float], 
         "experts": seal_of(manifest),
         "commit": joined(manifest.get("commit"), commit()),
     }
+    return cast(EvaluationRow, row)  # augmentation and labels have their defaults and are not written
 
 
 def _records(manifest: ExpertsManifest, seeds: range | list[int]) -> list[TrajectoryRecord]:

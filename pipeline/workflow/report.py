@@ -126,7 +126,7 @@ def _confusion(rows: list[EvaluationRow], names: list[str]) -> str:
         return ""
     from matplotlib.figure import Figure
 
-    shares = np.asarray(row["confusion"], dtype=float)
+    shares = np.asarray(row.get("confusion"), dtype=float)
     shares /= np.maximum(1, shares.sum(1, keepdims=True))
     side = min(9.0, 2.5 + 0.3 * len(shares))
     figure = Figure(figsize=(side, side), layout="constrained")

@@ -103,6 +103,13 @@ def test_unknown_sets_are_refused() -> None:
     assert not isinstance(refusal.value, ConfigError)
 
 
+def test_score_keys_of_a_comparison_are_those_of_older_versions() -> None:
+    config = with_settings(preset("digits_ipc1"), ["evaluate.epochs=150", "evaluate.best_epoch=5"])
+    request = request_of(config, "a path that does not count", "convnet3", classes=10)
+    key = request.score_key({"set": 1, "images": "i", "shards": "s", "held_out": [0.1, 7]})
+    assert key == "8856a2f629ea63690206fdd0f2a21c0c"
+
+
 def test_documents_of_an_older_version_are_kept_to_the_byte(tmp_path: Path) -> None:
     before = (FIXTURES / "evaluation.json").read_bytes()
     (tmp_path / "evaluation.json").write_bytes(before)
