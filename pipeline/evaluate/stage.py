@@ -138,7 +138,7 @@ def _select(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, miss
     shares = share(1, config)
     task = _select_images.options(num_cpus=shares.threads, num_gpus=shares.gpus)
     result(task.remote(names, config, folder, dataset.folder, shares.threads), "evaluate")
-    say(f"feature network: {config.encoder.name} is trained; selected images for {' and '.join(names)}")
+    say(f"feature network: {config.encoder.name} has selected the images of {' and '.join(names)}")
 
 
 @ray.remote(max_retries=2)
