@@ -1,1 +1,1 @@
-"""Accuracy: networks trained on condensed sets and on their baselines."""
+"""Accuracy of networks that are trained on condensed sets and on their baselines."""

@@ -1,13 +1,13 @@
-"""The network in whose features herding and k-center choose: trained on real images on first need, then kept.
+"""The network by whose features herding and k-center select: trained on real images when first needed, then stored.
 
-    OUT/feature-network.safetensors    weights, and what they follow from
+    OUT/feature-network.safetensors    weights, and what determines them
 
-It is the run's own encoder architecture, trained for a short schedule of its own on at most ``IMAGES_PER_CLASS`` images
-of every class, fewer where they would not fit into memory, which suffices to tell near from far. Another training set or another schedule trains it anew. No Ray here.
+It has the architecture of the run's encoder and a short schedule of its own. It is trained on at most
+``IMAGES_PER_CLASS`` images of every class, or on fewer if those do not fit into memory, which suffices to tell near images
+from far ones. It is trained again if the training images or the schedule change. No Ray here.
 """
 
 import json
-from typing import Any
 
 import torch
 
@@ -19,62 +19,64 @@ from m3d.seeding import derive, generator
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
-from pipeline.evaluate.results import training_settings
+from pipeline.evaluate.rows import training_settings
+from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.tensors import read_tensors, write_tensors
 
-FILE = "feature-network.safetensors"
 IMAGES_PER_CLASS = 1000
+"""Most training images of a class."""
 BYTES = 4 * 2**30
-"""That all its training images take at most, as float32: 71 of each class of ImageNet-100 at 224 px."""
+"""Most bytes of all training images as float32: 71 images of each class of ImageNet-100 at 224 px."""
 SCHEDULE = Train(epochs=10, batch=128, augment=Augment(strategy="color_crop"), milestones=(0.6, 0.8))
 
 
-def trained(config: RunConfig, out: str, cache: PreparedDataset, device: torch.device | str = "cpu") -> Network:
+def trained(
+    config: RunConfig, folder: RunFolder, dataset: PreparedDataset, device: torch.device | str = "cpu"
+) -> Network:
     """The feature network of a run, in evaluation mode on the device.
 
     Args:
-        config: of the run; its encoder's name is the architecture.
-        out: the run's folder.
-        cache: the real images.
-        device: where it is trained and where it lives.
+        config: configuration of the run; ``encoder.name`` is the architecture.
+        folder: folder of the run.
+        dataset: the real images.
+        device: device that trains the network and that it is returned on.
     """
-    told = fingerprint(config, cache)
-    path = storage.join(out, FILE)
-    network = _stored(path, told, config, cache)
+    network = _stored(config, folder, dataset)
     if network is None:
-        network = _train(config, cache, torch.device(device))
+        network = _train(config, dataset, torch.device(device))
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        write_tensors(path, weights, {"fingerprint": told, "about": json.dumps(_about(config, cache))})
+        about = json.dumps(_about(config, dataset))
+        write_tensors(folder.feature_network, weights, {"fingerprint": fingerprint(config, dataset), "about": about})
     return network.to(device).eval()
 
 
-def fingerprint(config: RunConfig, cache: PreparedDataset) -> str:
-    """A checksum of all that the weights follow from."""
-    return storage.sha256(json.dumps(_about(config, cache), sort_keys=True).encode())[:32]
+def fingerprint(config: RunConfig, dataset: PreparedDataset) -> str:
+    """A checksum of everything that determines the weights."""
+    return storage.sha256(json.dumps(_about(config, dataset), sort_keys=True).encode())[:32]
 
 
-def images_per_class(cache: PreparedDataset) -> int:
-    """Most training images of a class."""
-    channels, height, width = cache.manifest["shape"]
-    return max(1, min(IMAGES_PER_CLASS, BYTES // (len(cache.classes) * channels * height * width * 4)))
+def images_per_class(dataset: PreparedDataset) -> int:
+    """Most training images of a class that are used, given the memory that all classes take."""
+    channels, height, width = dataset.manifest["shape"]
+    return max(1, min(IMAGES_PER_CLASS, BYTES // (len(dataset.classes) * channels * height * width * 4)))
 
 
-def _about(config: RunConfig, cache: PreparedDataset) -> dict[str, Any]:
+def _about(config: RunConfig, dataset: PreparedDataset) -> dict[str, object]:
     return {
         "architecture": config.encoder.name,
         "training": training_settings(SCHEDULE),
-        "images_per_class": images_per_class(cache),
+        "images_per_class": images_per_class(dataset),
         "seed": config.seed,
-        "class_shards": cache.seal,
-        "held_out": [cache.data.validation_fraction, cache.data.split_seed],
+        "class_shards": dataset.seal,
+        "held_out": [dataset.data.validation_fraction, dataset.data.split_seed],
     }
 
 
-def _train(config: RunConfig, cache: PreparedDataset, device: torch.device) -> Network:
-    mean, std = cache.moments
-    parts, most = [], images_per_class(cache)
-    for entry in cache.classes:
-        images = cache.train(entry["label"])
+def _train(config: RunConfig, dataset: PreparedDataset, device: torch.device) -> Network:
+    mean, std = dataset.moments
+    parts, most = [], images_per_class(dataset)
+    for entry in dataset.classes:
+        images = dataset.train(entry["label"])
         order = torch.randperm(len(images), generator=generator(config.seed, "feature-network", entry["label"]))
         parts.append(standardise(images[order[:most]].float() / 255, mean, std))
     labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(parts)])
@@ -98,21 +100,21 @@ def _train(config: RunConfig, cache: PreparedDataset, device: torch.device) -> N
     return with_compiler(train, config.evaluate.compile, flops, device, key="evaluate.compile")
 
 
-def _stored(path: str, told: str, config: RunConfig, cache: PreparedDataset) -> Network | None:
-    """The network of a file, or None where there is none, it is damaged, or it is of other images."""
-    file = read_tensors(path)
-    if file is None or file.metadata.get("fingerprint") != told:
+def _stored(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> Network | None:
+    """The stored network, or None if there is none, it is damaged, or it was trained otherwise."""
+    file = read_tensors(folder.feature_network)
+    if file is None or file.metadata.get("fingerprint") != fingerprint(config, dataset):
         return None
-    channels, height, _ = cache.manifest["shape"]
+    channels, height, _ = dataset.manifest["shape"]
     network = build(
         config.encoder.name,
         channels=channels,
         image_size=height,
-        classes=len(cache.classes),
+        classes=len(dataset.classes),
         generator=generator(0, "feature-network"),
     )
     try:
         network.load_state_dict(file.tensors)
     except RuntimeError:
-        return None  # a damaged one costs its training
+        return None
     return network

@@ -1,4 +1,4 @@
-"""Means with their spread: standard deviations, 95 % intervals and paired differences."""
+"""Means with their spread: standard deviations, 95 % intervals and paired differences. No Ray here."""
 
 import math
 import statistics
@@ -12,17 +12,17 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over networks. Deviation and interval are None with a single one, which tells nothing of the spread."""
+    """A mean over networks. A single network does not show the spread: deviation and interval are None then."""
 
     mean: float
     std: float | None
     """Sample standard deviation, with n - 1."""
     interval: tuple[float, float] | None
-    """Where the mean of many networks lies in 95 % of all such samples: mean +- t(n - 1) std / sqrt(n), Student's t."""
+    """95 % confidence interval of the mean: mean +- t(n - 1) std / sqrt(n), Student's t."""
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, deviation and interval of at least one value."""
+    """Mean, standard deviation and interval of one or more values."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean=mean, std=None, interval=None)
@@ -32,9 +32,9 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(ours: dict[int, float], theirs: dict[int, float]) -> Estimate | None:
-    """The difference ``ours - theirs`` over the seeds that both have, seed by seed; None where they share none.
+    """The difference ``ours - theirs`` over the shared seeds, seed by seed; None if they share none.
 
-    Networks of one seed begin with the same weights, so their difference varies less than either.
+    Networks of one seed start from the same weights, so their difference varies less than either.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     return estimate([ours[seed] - theirs[seed] for seed in seeds]) if seeds else None

@@ -1,119 +1,107 @@
-"""evaluation.json: its rows, which of them a configuration asks for, and how a person reads them."""
+"""evaluation.json: rows from the scores of networks, reading and writing them. No Ray here."""
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from m3d import training_of
-from m3d.training.protocols import imagenet_epochs
-from m3d.training.settings import Train
+from typing_extensions import TypedDict
+
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
-from pipeline.evaluate.dd_ranking import known, scores
+from pipeline.evaluate.dd_ranking import RankingScore, scores
 from pipeline.evaluate.intervals import estimate
+from pipeline.evaluate.rows import (
+    EvaluationRow,
+    Origins,
+    RowKey,
+    RowRequest,
+    Summary,
+    requested_rows,
+    training_settings,
+    with_defaults,
+)
+from pipeline.formats.run_folder import RunFolder
 
-FILE = "evaluation.json"
-KEY = ("set", "architecture", "protocol", "on", "augmentation", "labels")
-"""A new row replaces the old one that is the same in these."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What became of one network."""
+@dataclass(frozen=True, kw_only=True)
+class NetworkScore:
+    """The result of one network."""
 
     accuracy: float
-    """In percent, after the last epoch."""
+    """Accuracy in percent after the last epoch."""
     confusion: list[list[int]]
-    """Test images by class (outer) and by what the network takes them for (inner)."""
+    """Test images by their class (outer list) and by the class that the network predicts (inner list)."""
     best: float | None
-    """The best test accuracy at the epochs that were looked at, where that was asked for."""
+    """Best test accuracy among the measured epochs, or None if only the last one was measured."""
     precision: str
     compiled: bool
     device: str = ""
-    """That the network was trained on, in words."""
+    """Device that trained the network, in words."""
     commit: str = ""
-    """Of the program that had it trained, where it is known."""
+    """Commit of the program that trained the network, if it is known."""
 
 
-def set_names(config: RunConfig) -> list[str]:
-    """The sets that an evaluation compares, by name: those asked for, without mosaics where there are none."""
-    has_mosaic = config.condense.factor > 1 or config.condense.start != "noise"
-    return [name for name in dict.fromkeys(config.evaluate.sets) if name != "mosaic" or has_mosaic]
+class EvaluationDocument(TypedDict):
+    """evaluation.json."""
 
-
-def training_for(config: RunConfig, classes: int) -> Train:
-    """The training of the configuration's protocol; ImageNet's has its epochs from the decoded images of a class."""
-    training = training_of(config.evaluate)
-    if config.evaluate.epochs is None and config.evaluate.protocol.startswith("imagenet"):
-        views = config.condense.images_per_class * config.condense.factor**2
-        return dataclasses.replace(training, epochs=imagenet_epochs(views, classes))
-    return training
-
-
-def training_settings(training: Train) -> dict[str, Any]:
-    """Every setting of a training, as plain values."""
-    return json.loads(json.dumps(dataclasses.asdict(training)))
+    results: list[EvaluationRow]
+    scores: list[RankingScore]
 
 
 def row_of(
-    config: RunConfig,
-    name: str,
-    architecture: str,
-    scored: dict[int, Scored],
-    *,
-    classes: int,
-    images: int | None = None,
-    **about: Any,
-) -> dict[str, Any]:
-    """A row of evaluation.json.
+    request: RowRequest, scores: Mapping[int, NetworkScore], *, images_per_class: float, images: int | None = None
+) -> EvaluationRow:
+    """The row that answers a request.
 
     Args:
-        config: of the run.
-        name, architecture: what was trained.
-        scored: by seed, at least one.
-        classes: of the data.
-        images: that a network was trained on.
-        about: further entries, such as ``condensed_set``.
+        request: what was asked for.
+        scores: results by seed, at least one.
+        images_per_class: stored images of every class.
+        images: number of images that a network was trained on.
     """
-    seeds, training = sorted(scored), training_for(config, classes)
-    confusion = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in _lines(scored.values())]
-    row = {
-        "set": name,
-        "architecture": architecture,
-        "protocol": config.evaluate.protocol,
-        "on": config.evaluate.on,
-        "augmentation": config.evaluate.augment,
-        "labels": config.evaluate.labels,
-        **summary([scored[seed].accuracy for seed in seeds]),
+    seeds, networks, key = sorted(scores), list(scores.values()), request.key
+    confusion = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in _lines(networks)]
+    row: EvaluationRow = {
+        "set": key.set,
+        "architecture": key.architecture,
+        "protocol": key.protocol,
+        "on": key.on,
+        "augmentation": key.augmentation,
+        "labels": key.labels,
+        **summary([scores[seed].accuracy for seed in seeds]),
         "seeds": seeds,
-        "epochs": training.epochs,
+        "epochs": request.training.epochs,
         "epoch": "last",
-        "flip": config.evaluate.flip,
-        "training": training_settings(training),
-        "images_per_class": config.condense.images_per_class,
+        "flip": request.flip,
+        "training": training_settings(request.training),
+        "images_per_class": images_per_class,
         "images": images,
-        "precision": ", ".join(sorted({one.precision for one in scored.values()})),
-        "compiled": all(one.compiled for one in scored.values()),
-        "device": ", ".join(sorted({one.device for one in scored.values()})),
-        "commit": ", ".join(sorted({one.commit for one in scored.values()} - {""})) or None,
-        **about,
+        "precision": ", ".join(sorted({network.precision for network in networks})),
+        "compiled": all(network.compiled for network in networks),
+        "device": ", ".join(sorted({network.device for network in networks})),
+        "commit": ", ".join(sorted({network.commit for network in networks} - {""})) or None,
+        **request.origins,
         "per_class": per_class(confusion),
         "confusion": confusion,
     }
-    looked = [best for seed in seeds if (best := scored[seed].best) is not None]
-    if looked:
-        row["best_epoch_compatibility"] = {"every": config.evaluate.best_epoch, **summary(looked)}
+    best = [accuracy for seed in seeds if (accuracy := scores[seed].best) is not None]
+    if best:
+        row["best_epoch_compatibility"] = {"every": request.best_epoch, **summary(best)}
     return row
 
 
-def summary(accuracies: Sequence[float]) -> dict[str, Any]:
-    """Mean, deviation (0 of a single one), interval and the accuracies themselves."""
-    held = estimate(accuracies)
-    interval = None if held.interval is None else list(held.interval)
-    return {"mean": held.mean, "std": held.std or 0.0, "interval95": interval, "accuracies": list(accuracies)}
+def summary(accuracies: Sequence[float]) -> Summary:
+    """Mean, standard deviation (0 for a single accuracy), interval, and the accuracies themselves."""
+    estimated = estimate(accuracies)
+    return {
+        "mean": estimated.mean,
+        "std": estimated.std or 0.0,
+        "interval95": None if estimated.interval is None else list(estimated.interval),
+        "accuracies": list(accuracies),
+    }
 
 
 def per_class(confusion: Sequence[Sequence[int]]) -> list[float]:
@@ -121,92 +109,47 @@ def per_class(confusion: Sequence[Sequence[int]]) -> list[float]:
     return [100 * line[label] / max(1, sum(line)) for label, line in enumerate(confusion)]
 
 
-def write_rows(out: str, rows: list[dict[str, Any]]) -> None:
-    """Adds rows to evaluation.json; one that is the same in ``KEY`` replaces the old one. The scores follow."""
-    new = {_key(row) for row in rows}
-    whole = [row for row in read_rows(out) if _key(row) not in new] + rows
-    storage.write_bytes(storage.join(out, FILE), _document({"results": whole, "scores": scores(whole)}))
+def write_rows(folder: RunFolder, rows: Sequence[EvaluationRow]) -> None:
+    """Adds rows to evaluation.json and computes the scores again. A row replaces the stored one with the same key."""
+    new = {RowKey.of(row) for row in rows}
+    results = [row for row in _stored_rows(folder) if RowKey.of(row) not in new] + list(rows)
+    document: EvaluationDocument = {"results": results, "scores": scores(results)}
+    storage.write_bytes(folder.evaluation, _encoded(document))
 
 
-def read_rows(out: str) -> list[dict[str, Any]]:
-    """The rows of evaluation.json; none where there is none."""
+def read_rows(folder: RunFolder) -> list[EvaluationRow]:
+    """The rows of evaluation.json with defaults for what older versions did not write; none if there is no file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return [with_defaults(row) for row in _stored_rows(folder)]
+
+
+def is_evaluated(config: RunConfig, folder: RunFolder, origins: Origins, classes: int) -> bool:
+    """Whether evaluation.json has every row that the configuration asks for. Arguments as for ``requested_rows``."""
+    rows = read_rows(folder)
+    return all(request.answer(rows) is not None for request in requested_rows(config, origins, classes))
+
+
+def _stored_rows(folder: RunFolder) -> list[EvaluationRow]:
     try:
-        held = storage.read_json(storage.join(out, FILE))
+        document = storage.read_json(folder.evaluation)
     except FileNotFoundError:
         return []
-    rows = held.get("results") if isinstance(held, dict) else None
+    rows = document.get("results") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{storage.join(out, FILE)}: is damaged (no list 'results'); delete it and evaluate again")
+        raise UserError(f"{folder.evaluation}: is damaged (no list 'results'); delete it and evaluate again")
     return rows
 
 
-def held_row(
-    config: RunConfig,
-    out: str,
-    name: str,
-    architecture: str,
-    origins: Mapping[str, str],
-    classes: int | None = None,
-) -> dict[str, Any] | None:
-    """The row of evaluation.json that answers for a set and an architecture, or None.
-
-    It must be of the same split, training and protocol, of at least the seeds asked for, and of the same origins. The
-    row of the whole set has a training of its own.
-
-    Args:
-        config: says what is asked for.
-        out: folder of evaluation.json.
-        name, architecture: of the row.
-        origins: checksums of what the row follows from: ``condensed_set``, and where they are known ``class_shards`` and
-            ``teacher``, which a row of an older version does not name.
-        classes: of the data, for epochs that follow from them.
-    """
-    asked = {"set": name, "architecture": architecture, "on": config.evaluate.on}
-    if name != "whole":
-        asked |= {"protocol": config.evaluate.protocol, "augmentation": config.evaluate.augment}
-        asked |= {"labels": config.evaluate.labels, "condensed_set": origins["condensed_set"]}
-    seeds = set() if name == "whole" else set(range(config.evaluate.seeds))
-    for row in map(known, read_rows(out)):
-        held = row.get("seeds")
-        if (
-            all(row.get(key) == value for key, value in asked.items())
-            and isinstance(held, list)
-            and seeds <= set(held)
-            and (name == "whole" or _same_training(row, config, classes))
-            and (name == "whole" or all(row.get(key, value) == value for key, value in origins.items()))
-        ):
-            return row
-    return None
-
-
-def _same_training(row: dict[str, Any], config: RunConfig, classes: int | None) -> bool:
-    training = training_for(config, classes or len(row.get("per_class", [])))
-    every = config.evaluate.best_epoch
-    if every and row.get("best_epoch_compatibility", {}).get("every") != every:
-        return False
-    if "training" not in row:  # older rows say epochs and flip, and had no other choices
-        return row.get("epochs") == training.epochs and row.get("flip") == config.evaluate.flip
-    return row["training"] == training_settings(training)
-
-
-def is_evaluated(config: RunConfig, out: str, origins: Mapping[str, str]) -> bool:
-    """Whether evaluation.json holds every row that the configuration asks for. Arguments as for ``held_row``."""
-    names, architectures = set_names(config), config.evaluate.architectures
-    return all(held_row(config, out, name, architecture, origins) for architecture in architectures for name in names)
-
-
-def _lines(scored: Iterable[Scored]) -> Iterable[tuple[list[int], ...]]:
+def _lines(networks: Iterable[NetworkScore]) -> Iterable[tuple[list[int], ...]]:
     """The same line of every network's matrix, line by line."""
-    return zip(*(one.confusion for one in scored), strict=True)
+    return zip(*(network.confusion for network in networks), strict=True)
 
 
-def _document(value: Any) -> bytes:
-    """Indented JSON with lists of numbers on one line: a matrix has a line per class."""
-    text = json.dumps(value, indent=2)
-    flat = re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    """Indented JSON with lists of numbers on one line, so that a matrix has a line per class."""
+    text = json.dumps(document, indent=2)
+    flat = re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda match: "[" + " ".join(match[1].split()) + "]", text)
     return (flat + "\n").encode()
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    held = known(row)
-    return tuple(held.get(key) for key in KEY)

@@ -1,102 +1,114 @@
-"""Networks that are scored while their row is not whole yet: an interrupted evaluation loses those under way only.
+"""What an interrupted evaluation resumes from. No Ray here.
 
-    OUT/evaluation-partial.json    a score per network; removed with the last row
+    OUT/evaluation-partial.json            scores of networks whose row is incomplete; removed with the last row
+    OUT/networks/KEY-SEED.safetensors      checkpoint of a network that is being trained
 
-The file is small: what belongs to a row goes when the row is written.
+A damaged file costs the work that it stores, never the evaluation.
 """
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
 
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.evaluate.results import Scored
-from pipeline.storage.documents import read_document, sealed
+from pipeline.evaluate.results import NetworkScore
+from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import EXTENSIBLE, read_document, sealed
 from pipeline.storage.tensors import read_tensors, write_tensors
 
-FILE = "evaluation-partial.json"
+EVERY_S = 60.0
+"""Seconds between two checkpoints of a network; a network that is trained faster has none."""
 
 
-class Partial:
-    """The file of one folder. Keys are checksums of all that a row's figures follow from but the seed."""
+class PartialDocument(TypedDict):
+    """evaluation-partial.json: scores by the key of the row and by seed."""
 
-    def __init__(self, out: str) -> None:
-        self.path = storage.join(out, FILE)
-        self._held = _read(self.path)
+    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
+    networks: dict[str, dict[int, NetworkScore]]
 
-    def scored(self, key: str) -> dict[int, Scored]:
-        """Scores by seed."""
-        return {int(seed): Scored(**values) for seed, values in self._held.get(key, {}).items()}
 
-    def add(self, key: str, scored: dict[int, Scored]) -> None:
-        """Keeps scores."""
-        self._held.setdefault(key, {}).update({str(seed): asdict(one) for seed, one in scored.items()})
-        self._write()
+class PartialEvaluation:
+    """Scores of networks whose row is incomplete, in memory and in evaluation-partial.json.
 
-    def drop(self, key: str) -> None:
-        """Forgets a row that is written; the file goes with the last one."""
-        if self._held.pop(key, None) is None:
+    A key is ``RowRequest.score_key``: a checksum of everything that determines the scores, except the seed.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._scores = _read(folder.partial_evaluation)
+
+    def scores(self, key: str) -> dict[int, NetworkScore]:
+        """Scores of a row by seed."""
+        return dict(self._scores.get(key, {}))
+
+    def add(self, key: str, scores: Mapping[int, NetworkScore]) -> None:
+        """Stores scores of a row; writes the file if one of them is new."""
+        stored = self._scores.setdefault(key, {})
+        if not scores.keys() <= stored.keys():
+            stored.update(scores)
+            self._write()
+
+    def remove(self, key: str) -> None:
+        """Removes the scores of a row, and the file with its last row."""
+        if self._scores.pop(key, None) is None:
             return
-        if self._held:
+        if self._scores:
             self._write()
         else:
-            storage.remove(self.path)
+            storage.remove(self.folder.partial_evaluation)
 
     def _write(self) -> None:
-        document = sealed({"networks": self._held})
-        storage.write_bytes(self.path, json.dumps(document).encode())
+        networks = {
+            key: {str(seed): asdict(score) for seed, score in scores.items()} for key, scores in self._scores.items()
+        }
+        storage.write_bytes(self.folder.partial_evaluation, json.dumps(sealed({"networks": networks})).encode())
 
 
-def key_of(about: dict[str, Any]) -> str:
-    """A checksum of plain values."""
-    return storage.sha256(json.dumps(about, sort_keys=True).encode())[:32]
+class NetworkCheckpoints:
+    """Checkpoints of the networks of one row while they are trained; an ``m3d.training.scoring.Keeper``."""
 
+    def __init__(self, folder: RunFolder, key: str, every_s: float = EVERY_S) -> None:
+        """Opens the checkpoints of a row.
 
-def _read(path: str) -> dict[str, dict[str, Any]]:
-    try:
-        held = read_document(dict[str, Any], path)["networks"]
-    except (FileNotFoundError, UserError, KeyError):
-        return {}  # a damaged one costs its work, never the evaluation
-    return held
-
-
-FOLDER = "networks"
-EVERY_S = 60.0
-"""Seconds between two writes; networks that are trained in less are not kept."""
-
-
-class UnderWay:
-    """The networks of one row, an ``m3d.training.scoring.Keeper``."""
-
-    def __init__(self, out: str, key: str, every_s: float = EVERY_S) -> None:
-        """Args: a folder, the checksum of all that the row follows from, and the seconds between two writes."""
-        self.out, self.key, self.every_s = out, key, every_s
+        Args:
+            folder: the folder of the evaluation.
+            key: checksum of everything that determines the networks, except the seed.
+            every_s: seconds between two checkpoints.
+        """
+        self.folder, self.key, self.every_s = folder, key, every_s
         self._written = time.monotonic()
 
     def load(self, seed: int) -> tuple[int, dict[str, Tensor]] | None:
-        """Epochs that are done and the tensors after them; None where there are none or the file is damaged."""
+        """Finished epochs and the tensors after them; None if there is no checkpoint, or a damaged one."""
         self._written = time.monotonic()
         file = read_tensors(self._path(seed), checked="epoch")
         try:
             return None if file is None else (int(file.metadata["epoch"]), file.tensors)
         except ValueError:
-            return None  # a damaged one costs its training, never the evaluation
+            return None
 
     def keep(self, seed: int, epoch: int, tensors: Callable[[], dict[str, Tensor]]) -> None:
-        """Stores a network, at most every ``every_s`` seconds."""
+        """Writes a checkpoint if the last one is older than ``every_s`` seconds."""
         if time.monotonic() - self._written < self.every_s:
             return
         write_tensors(self._path(seed), tensors(), {"epoch": str(epoch)}, checked="epoch")
         self._written = time.monotonic()
 
     def finished(self, seed: int) -> None:
-        """Removes the file."""
+        """Removes the checkpoint of a network."""
         storage.remove(self._path(seed))
 
     def _path(self, seed: int) -> str:
-        return storage.join(self.out, FOLDER, f"{self.key}-{seed}.safetensors")
+        return storage.join(self.folder.networks, f"{self.key}-{seed}.safetensors")
+
+
+def _read(path: str) -> dict[str, dict[int, NetworkScore]]:
+    try:
+        return read_document(PartialDocument, path)["networks"]
+    except (FileNotFoundError, UserError):
+        return {}

@@ -1,7 +1,7 @@
-"""Soft labels: what a stored teacher takes every training image for. No Ray here.
+"""Soft labels: the class probabilities that a stored teacher predicts for every training image. No Ray here.
 
-The teacher is a network that ``pretrain`` trained on the whole training set, ``pretrain.architecture`` of seed 0. Its class
-probabilities of the images as they are, without augmentation, take the place of the labels.
+The teacher is the network of seed 0 and of ``pretrain.architecture`` that ``pretrain`` trained on the full training set. Its
+predictions for the images without augmentation replace the labels.
 """
 
 import shlex
@@ -17,36 +17,40 @@ from pipeline import storage
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
+from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain import reader
 
 BLOCK_PIXELS = 256 * 32 * 32
-"""Pixels of images that the teacher takes at once."""
+"""Pixels of images that go through the teacher at once."""
 
 
-def teacher_of(config: RunConfig, out: str, cache: PreparedDataset) -> str:
+def teacher_of(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> str:
     """The checksum of the stored teacher.
 
     Raises:
-        UserError: ``pretrain`` has stored none that was trained on these images.
+        UserError: ``pretrain`` has not stored a network that was trained on these images.
     """
-    name = config.pretrain.architecture
-    manifest = reader.read_experts(out, name)
-    if manifest is None or not reader.same_images(manifest, cache):
-        raise without_teacher(config, out)
+    manifest = reader.read_experts(folder.path, config.pretrain.architecture)
+    if manifest is None or not reader.same_images(manifest, dataset):
+        raise without_teacher(config, folder)
     return reader.teacher_checksum(manifest)
 
 
-def labels_of(config: RunConfig, out: str, cache: PreparedDataset, images: Tensor) -> Tensor:
-    """Class probabilities [n, classes] of normalised images, of the run's teacher. Raises UserError like ``teacher_of``."""
-    teacher_of(config, out, cache)
-    teacher = reader.feature_network(out, config.pretrain.architecture, cache)
-    assert teacher is not None
+def labels_of(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, images: Tensor) -> Tensor:
+    """Class probabilities [n, classes] that the run's teacher predicts for normalised images.
+
+    Raises:
+        UserError: ``pretrain`` has not stored a network that was trained on these images.
+    """
+    teacher = reader.feature_network(folder.path, config.pretrain.architecture, dataset)
+    if teacher is None:
+        raise without_teacher(config, folder)
     return probabilities(teacher, images)
 
 
 @torch.no_grad()
 def probabilities(teacher: Network, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
-    """Class probabilities, float32, a block of images at a time."""
+    """Class probabilities, float32, computed a block of images at a time."""
     block = max(1, BLOCK_PIXELS // images.shape[-1] ** 2)
     parts = []
     for part in images.split(block):
@@ -55,18 +59,18 @@ def probabilities(teacher: Network, images: Float[Tensor, "B C H W"]) -> Float[T
     return torch.cat(parts)
 
 
-def without_teacher(config: RunConfig, out: str) -> UserError:
-    """That the teacher is missing, and what trains it."""
+def without_teacher(config: RunConfig, folder: RunFolder) -> UserError:
+    """The error that the teacher is missing, with the command that trains it."""
     name = config.pretrain.architecture
     return UserError(
-        f"evaluate.labels=soft: {out} has no {name} trained on these images; run {pretrain_command(out, name)} first"
+        f"evaluate.labels=soft: {folder} has no {name} trained on these images; run {pretrain_command(folder, name)} first"
     )
 
 
-def pretrain_command(out: str, architecture: str) -> str:
-    """What trains the network that is missing in a folder."""
-    record, place = storage.join(out, "config.json"), shlex.quote(out)
-    if not storage.exists(record):
+def pretrain_command(folder: RunFolder, architecture: str) -> str:
+    """The command that trains the missing network of a folder."""
+    place = shlex.quote(folder.path)
+    if not storage.exists(folder.config_json):
         return f"`python -m pipeline pretrain --out {place}` with the settings of its data"
-    given = f"--config {shlex.quote(record)} --out {place} --set pretrain.architecture={architecture}"
-    return f"`python -m pipeline pretrain {given}`"
+    record = shlex.quote(folder.config_json)
+    return f"`python -m pipeline pretrain --config {record} --out {place} --set pretrain.architecture={architecture}`"

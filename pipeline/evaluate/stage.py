@@ -1,8 +1,7 @@
 """The evaluate stage: fresh networks trained on the condensed set and on its baselines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import ray
 import torch
@@ -11,180 +10,143 @@ from m3d.config import ConfigError
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
-from pipeline.evaluate.baselines import CHOSEN, chosen_rows
-from pipeline.evaluate.dd_ranking import scores
-from pipeline.evaluate.results import (
-    Scored,
-    held_row,
-    read_rows,
-    row_of,
-    set_names,
-    training_for,
-    training_settings,
-    write_rows,
-)
-from pipeline.evaluate.resume import Partial, key_of
-from pipeline.evaluate.scoring import Trial, blocks, score_all, share
+from pipeline.evaluate.baselines import SELECTED, selected_rows
+from pipeline.evaluate.dd_ranking import key_of, scores
+from pipeline.evaluate.results import read_rows, row_of, write_rows
+from pipeline.evaluate.resume import PartialEvaluation
+from pipeline.evaluate.rows import WHOLE, EvaluationRow, Origins, RowKey, RowRequest, requested_rows
+from pipeline.evaluate.scoring import IncompleteRow, Scoring, complete_rows, share
 from pipeline.evaluate.soft_labels import pretrain_command, teacher_of
 from pipeline.evaluate.tables import scores_table, table
 from pipeline.evaluate.training_sets import set_of_run
 from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
-from pipeline.observability.progress import Display, console, say
+from pipeline.observability.progress import console, say
 from pipeline.runtime import session
 from pipeline.runtime.devices import device_of_actor
 from pipeline.runtime.tasks import result
 from pipeline.storage.documents import SEAL
 
 
-def evaluate(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> list[dict[str, Any]]:
-    """Trains and scores every set, architecture and seed that is missing in evaluation.json, and prints the table.
+def evaluate(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> list[EvaluationRow]:
+    """Trains and scores every set, architecture and seed that evaluation.json lacks, and prints the table.
 
-    Every network is kept as soon as it is scored, so an interrupted call loses those under way only.
+    Every network is stored as soon as it is scored, so an interrupted call loses only those that were being trained.
 
     Args:
-        config: of the run; ``evaluate`` says how.
-        folder: of the run with its condensed set, or of a condensed set alone.
+        config: configuration of the run; ``evaluate`` has the sets, architectures, seeds and the training.
+        folder: folder of the run with its condensed set, or of a condensed set alone.
         dataset: the class shards.
 
     Returns:
-        The rows that the configuration asks for.
+        The rows that the configuration asks for, in its order.
 
     Raises:
-        UserError: the row of the whole set is asked for, and ``pretrain`` has not written it.
+        UserError: the row of the full training set is asked for, and ``pretrain`` has not written it.
     """
-    out, cache, cache_folder = folder.path, dataset, dataset.folder
-    seal = read_manifest(condensed_folder(out))[SEAL]
-    classes = len(cache.classes)
-    origins = {"condensed_set": seal, "class_shards": cache.seal}
-    if config.evaluate.labels == "soft":
-        origins["teacher"] = teacher_of(config, out, cache)
-    architectures = dict.fromkeys(config.evaluate.architectures)
-    wanted = [(name, architecture) for architecture in architectures for name in set_names(config)]
-    if not wanted:
+    requests = requested_rows(config, _origins(config, folder, dataset), len(dataset.classes))
+    if not requests:
         raise UserError(
             "evaluate.sets: given mosaic alone, but condense.start=noise with factor 1 has none; name another"
         )
-    held = {pair: row for pair in wanted if (row := held_row(config, out, *pair, origins, classes)) is not None}
-    if held:
-        say(f"evaluate: {len(held)} of {len(wanted)} rows are held from before")
-    _require_whole(out, wanted, held)
-    missing = [pair for pair in wanted if pair not in held]
+    stored = read_rows(folder)
+    rows = {request.key: row for request in requests if (row := request.answer(stored)) is not None}
+    if rows:
+        say(f"evaluate: {len(rows)} of {len(requests)} rows were evaluated before")
+    missing = [request for request in requests if request.key not in rows]
+    _require_whole_set(folder, missing)
     if missing:
         session.start(config.resources)
-        _choose(config, out, cache_folder, missing)
-    for name, architecture, scored, images in _rows(config, out, cache_folder, missing, origins, classes, len(wanted)):
-        row = row_of(config, name, architecture, scored, classes=classes, images=images, **origins)
-        held[name, architecture] = row
-        write_rows(out, [row])  # a row is kept as soon as it is whole
-    rows = [held[pair] for pair in wanted]
-    write_rows(out, rows)  # in the order asked for
+        _select(config, folder, dataset, missing)
+        networks = len(requests) * config.evaluate.seeds
+        scoring = Scoring(title="evaluate", config=config, shards=dataset.folder, networks=networks)
+        rows |= {RowKey.of(row): row for row in _evaluated(missing, scoring, folder, len(dataset.classes))}
+    in_order = [rows[request.key] for request in requests]
+    write_rows(folder, in_order)
+    _print(in_order, folder, config)
+    return in_order
+
+
+def _origins(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> Origins:
+    """Checksums of the data that every row is measured on. Raises UserError if soft labels are asked for without a teacher."""
+    seal = read_manifest(condensed_folder(folder.path))[SEAL]
+    origins: Origins = {"condensed_set": seal, "class_shards": dataset.seal}
+    if config.evaluate.labels == "soft":
+        origins["teacher"] = teacher_of(config, folder, dataset)
+    return origins
+
+
+def _require_whole_set(folder: RunFolder, missing: Sequence[RowRequest]) -> None:
+    architectures = [request.key.architecture for request in missing if request.key.set == WHOLE]
+    if architectures:
+        command = pretrain_command(folder, architectures[0])
+        raise UserError(f"{folder}: has no row of the whole set for {', '.join(architectures)}; run {command} first")
+
+
+def _evaluated(
+    missing: Sequence[RowRequest], scoring: Scoring, folder: RunFolder, classes: int
+) -> Iterator[EvaluationRow]:
+    """Trains the networks of missing rows; writes every row as soon as it is complete, and yields it."""
+    config, store = scoring.config, PartialEvaluation(folder)
+    incomplete = [
+        IncompleteRow(
+            request=request,
+            key=request.score_key({**request.origins}),
+            load=partial(set_of_run, request.key.set, config, folder, scoring.shards),
+        )
+        for request in missing
+    ]
+    stored = config.condense.images_per_class
+    for entry, network_scores in complete_rows(incomplete, scoring, store):
+        request = entry.request
+        images = classes * stored * _views(request.key.set, config)
+        row = row_of(request, network_scores, images_per_class=stored, images=images)
+        write_rows(folder, [row])
+        store.remove(entry.key)
+        yield row
+
+
+def _views(name: str, config: RunConfig) -> int:
+    """Training images that a set has for every stored image."""
+    return config.condense.factor**2 if name in ("condensed", "mosaic") else 1
+
+
+def _print(rows: Sequence[EvaluationRow], folder: RunFolder, config: RunConfig) -> None:
+    """Prints the table of the rows, and the scores under the same protocol."""
     console().print(table(rows, config.evaluate.on))
-    shown = scores_table(one for one in scores(read_rows(out)) if _asked(one, config))
+    shown = scores_table(score for score in scores(read_rows(folder)) if _is_requested(key_of(score), config))
     if shown is not None:
         console().print(shown)
-    return rows
 
 
-def _require_whole(out: str, wanted: Sequence[tuple[str, str]], held: dict[tuple[str, str], Any]) -> None:
-    absent = [architecture for name, architecture in wanted if name == "whole" and ("whole", architecture) not in held]
-    if absent:
-        command = pretrain_command(out, absent[0])
-        raise UserError(f"{out}: has no row of the whole set for {', '.join(absent)}; run {command} first")
-
-
-def _asked(score: dict[str, Any], config: RunConfig) -> bool:
-    chosen = config.evaluate
-    return (
-        score["architecture"] in chosen.architectures
-        and score["on"] == chosen.on
-        and score["protocol"] == chosen.protocol
-        and score["augmentation"] == chosen.augment
-        and score["labels"] == chosen.labels
+def _is_requested(key: RowKey, config: RunConfig) -> bool:
+    evaluate = config.evaluate
+    return key.architecture in evaluate.architectures and (key.protocol, key.on, key.augmentation, key.labels) == (
+        evaluate.protocol,
+        evaluate.on,
+        evaluate.augment,
+        evaluate.labels,
     )
 
 
-def _rows(
-    config: RunConfig,
-    out: str,
-    cache_folder: str,
-    missing: Sequence[tuple[str, str]],
-    origins: Mapping[str, str],
-    classes: int,
-    rows: int,
-) -> Iterator[tuple[str, str, dict[int, Scored], int]]:
-    """Yields (set, architecture, scores by seed, images) of every missing row as it is whole."""
-    if not missing:
-        return
-    training, kept = training_for(config, classes), Partial(out)
-    seeds = range(config.evaluate.seeds)
-    gpu = share(1, config)[1] > 0
-    keys, pending, scored = {}, [], {}
-    for name, architecture in missing:
-        key = key_of(
-            {
-                "set": name,
-                "architecture": architecture,
-                "training": training_settings(training),
-                "on": config.evaluate.on,
-                "best_epoch": config.evaluate.best_epoch,
-                **origins,
-            }
-        )
-        keys[key] = (name, architecture)
-        scored[key] = {seed: one for seed, one in kept.scored(key).items() if seed in seeds}
-        left = [seed for seed in seeds if seed not in scored[key]]
-        load = partial(set_of_run, name, config, out, cache_folder)
-        for block in blocks(left, architecture, config, gpu=gpu):
-            pending.append(
-                Trial(key=key, load=load, architecture=architecture, seeds=block, training=training, out=out)
-            )
-    before = sum(len(one) for one in scored.values())
-    with Display("evaluate", len(missing) * len(seeds)) as display:
-        if before:
-            display.start_at(before)
-            display.note(f"evaluate: {before} of {len(missing) * len(seeds)} networks are held from before")
-
-        def whole(key: str) -> tuple[str, str, dict[int, Scored], int]:
-            name, architecture = keys[key]
-            return name, architecture, scored[key], _images(name, config, classes)
-
-        for key in [key for key in keys if len(scored[key]) == len(seeds)]:
-            yield whole(key)
-            kept.drop(key)
-        networks = rows * len(seeds)
-        for trial, found in score_all(pending, config, cache_folder, networks=networks, display=display):
-            scored[trial.key].update(found)
-            if len(scored[trial.key]) == len(seeds):
-                yield whole(trial.key)
-                kept.drop(trial.key)
-            else:
-                kept.add(trial.key, found)
-
-
-def _images(name: str, config: RunConfig, classes: int) -> int:
-    """Training images of a set."""
-    views = config.condense.factor**2 if name in ("condensed", "mosaic") else 1
-    return classes * config.condense.images_per_class * views
-
-
-def _choose(config: RunConfig, out: str, cache_folder: str, missing: Sequence[tuple[str, str]]) -> None:
-    """Has the images of herding and k-center chosen, where they are needed: once, in one task with all it can get."""
-    names = [name for name in CHOSEN if any(name == asked for asked, _ in missing)]
+def _select(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, missing: Sequence[RowRequest]) -> None:
+    """Selects the images of herding and k-center if they are asked for: once, in one task with all that it can get."""
+    sets = {request.key.set for request in missing}
+    names = [name for name in SELECTED if name in sets]
     if not names:
         return
-    threads, gpus, _ = share(1, config)
-    task = _chosen.options(num_cpus=threads, num_gpus=gpus)
-    result(task.remote(names, config, out, cache_folder, threads), "evaluate")
-    say(f"feature network: {config.encoder.name}, in whose features {' and '.join(names)} choose, is there")
+    shares = share(1, config)
+    task = _select_images.options(num_cpus=shares.threads, num_gpus=shares.gpus)
+    result(task.remote(names, config, folder, dataset.folder, shares.threads), "evaluate")
+    say(f"feature network: {config.encoder.name} has selected the images of {' and '.join(names)}")
 
 
 @ray.remote(max_retries=2)
-def _chosen(names: Sequence[str], config: RunConfig, out: str, cache_folder: str, threads: int) -> None:
+def _select_images(names: Sequence[str], config: RunConfig, folder: RunFolder, shards: str, threads: int) -> None:
     torch.set_num_threads(threads)
-    cache = PreparedDataset(cache_folder, config.data)
+    dataset = PreparedDataset(shards, config.data)
     try:
         for name in names:
-            chosen_rows(name, config, out, cache, device_of_actor())
+            selected_rows(name, config, folder, dataset, device_of_actor())
     except ConfigError as error:
         raise UserError(str(error)) from None

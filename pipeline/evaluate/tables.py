@@ -1,65 +1,80 @@
-"""How rows of evaluation.json and their scores are shown to a person."""
+"""Tables of rows and scores for the terminal. No Ray here."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from pipeline.evaluate.dd_ranking import known
+from pipeline.evaluate.dd_ranking import RankingScore
+from pipeline.evaluate.rows import EvaluationRow
+
+TEXT_COLUMNS = ("set", "architecture", "protocol")
+"""Columns that are aligned left; numbers are aligned right."""
 
 
-def table(rows: Iterable[dict[str, Any]], on: str) -> Table:
-    """The rows as a person reads them."""
-    rows = [known(row) for row in rows]
+def table(rows: Sequence[EvaluationRow], on: str) -> Table:
+    """The rows as a table. Intervals and best epochs have a column if one of the rows has them.
+
+    Args:
+        rows: complete rows.
+        on: the split that they were tested on.
+    """
     shown = Table(title=f"{on} accuracy, %", title_justify="left")
-    interval, best = any(row.get("interval95") for row in rows), any("best_epoch_compatibility" in row for row in rows)
-    right = ("mean", "std", "95 % interval", "seeds", "best test epoch (compatibility)")
-    columns = ["set", "architecture", "protocol", "mean", "std", *(["95 % interval"] if interval else []), "seeds"]
-    for column in [*columns, *([right[-1]] if best else [])]:
-        shown.add_column(column, justify="right" if column in right else "left")
+    has_interval = any(row.get("interval95") for row in rows)
+    has_best = any("best_epoch_compatibility" in row for row in rows)
+    columns = [*TEXT_COLUMNS, "mean", "std", *(["95 % interval"] if has_interval else []), "seeds"]
+    columns += ["best test epoch (compatibility)"] if has_best else []
+    add_columns(shown, columns)
     for row in rows:
+        best = row.get("best_epoch_compatibility")
         shown.add_row(
             row["set"],
             row["architecture"],
             described_protocol(row),
             f"{row['mean']:.1f}",
             f"{row['std']:.1f}",
-            *([span(row.get("interval95"))] if interval else []),
+            *([span(row.get("interval95"))] if has_interval else []),
             str(len(row["seeds"])),
-            *(
-                [f"{row['best_epoch_compatibility']['mean']:.1f}" if "best_epoch_compatibility" in row else ""]
-                if best
-                else []
-            ),
+            *([f"{best['mean']:.1f}" if best else ""] if has_best else []),
         )
     return shown
 
 
-def described_protocol(row: Mapping[str, Any]) -> str:
-    """The protocol of a row or of a score, with what sets it apart."""
-    apart = [
-        ", no augmentation" if row["augmentation"] == "none" else "",
-        ", soft labels" if row["labels"] == "soft" else "",
-    ]
-    return row["protocol"] + "".join(apart)
+def scores_table(scores: Iterable[RankingScore]) -> Table | None:
+    """IOR, HLR and LRS as a table, or None if there is no row of random images to compare with."""
+    compared = [score for score in scores if score["ior"] is not None]
+    if not compared:
+        return None
+    shown = Table(title="scores, fractions", title_justify="left")
+    add_columns(shown, ("architecture", "protocol", "IOR", "its 95 % interval", "HLR", "LRS"))
+    for score in compared:
+        shown.add_row(
+            score["architecture"],
+            described_protocol(score),
+            _fraction(score["ior"]),
+            span(score["ior_interval95"], 3),
+            _fraction(score["hlr"]),
+            _fraction(score["lrs"]),
+        )
+    return shown
+
+
+def add_columns(shown: Table, columns: Iterable[str]) -> None:
+    """Adds columns with their alignment."""
+    for column in columns:
+        shown.add_column(column, justify="left" if column in TEXT_COLUMNS else "right")
+
+
+def described_protocol(row: EvaluationRow | RankingScore) -> str:
+    """The protocol of a row or of a score, with its variants."""
+    augmentation = ", no augmentation" if row["augmentation"] == "none" else ""
+    labels = ", soft labels" if row["labels"] == "soft" else ""
+    return f"{row['protocol']}{augmentation}{labels}"
 
 
 def span(interval: Sequence[float] | None, digits: int = 1) -> str:
-    """An interval as text; nothing for none."""
+    """An interval as text; an empty text for None."""
     return "" if not interval else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
-def scores_table(found: Iterable[dict[str, Any]]) -> Table | None:
-    """IOR, HLR and LRS as a person reads them, or None where there is no random row to compare with."""
-    held = [one for one in found if one["ior"] is not None]
-    if not held:
-        return None
-    shown = Table(title="scores, fractions", title_justify="left")
-    for column in ("architecture", "protocol", "IOR", "its 95 % interval", "HLR", "LRS"):
-        shown.add_column(column, justify="left" if column in ("architecture", "protocol") else "right")
-    for one in held:
-        figures = ["" if one[key] is None else f"{one[key]:.3f}" for key in ("ior", "hlr", "lrs")]
-        shown.add_row(
-            one["architecture"], described_protocol(one), figures[0], span(one["ior_interval95"], 3), *figures[1:]
-        )
-    return shown
+def _fraction(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

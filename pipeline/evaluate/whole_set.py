@@ -1,8 +1,9 @@
-"""The row of the whole set in evaluation.json: the accuracy of the networks that ``pretrain`` trained."""
+"""The row of the full training set in evaluation.json: the accuracy of the networks that ``pretrain`` trained."""
 
 import statistics
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import cast
 
 import ray
 import torch
@@ -13,44 +14,71 @@ from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.evaluate.results import read_rows, write_rows
+from pipeline.evaluate.rows import WHOLE, EvaluationRow, with_defaults
 from pipeline.formats.provenance import commit, joined
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display
-from pipeline.pretrain.reader import ExpertsManifest, seal_of, trained_network
+from pipeline.pretrain.reader import ExpertsManifest, TrajectoryRecord, seal_of, trained_network
 from pipeline.pretrain.scaling import Shares, training_images
 from pipeline.pretrain.store import RULE
 from pipeline.runtime.tasks import results
 
-SET, SCHEDULE = "whole", "pretrain"
-"""How the rows in evaluation.json are named."""
+SCHEDULE = "pretrain"
+"""Name of the protocol and of the schedule in the row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Networks:
+    """What every task needs to score one of the networks."""
+
+    config: RunConfig
+    folder: RunFolder
+    manifest: ExpertsManifest
+    shards: str
+    threads: int
 
 
 def whole_set_row(
-    config: RunConfig, out: str, cache: PreparedDataset, manifest: ExpertsManifest, shares: Shares
-) -> dict[str, Any]:
-    """The row of the whole set: the stored one if it is of these very networks, otherwise they are scored and it is written."""
-    return held(config, out, manifest) or scored(config, out, cache, manifest, shares)
+    config: RunConfig, folder: RunFolder, dataset: PreparedDataset, manifest: ExpertsManifest, shares: Shares
+) -> EvaluationRow:
+    """The row of the full training set: the stored one if it is of these networks, otherwise they are scored.
+
+    Args:
+        config: ``pretrain`` has the architecture and the number of trajectories, ``evaluate.on`` the split.
+        folder: folder of the run, with evaluation.json.
+        dataset: class shards with the test images.
+        manifest: the trained networks.
+        shares: what a task gets of the cluster.
+    """
+    stored = stored_row(config, folder, manifest)
+    if stored is not None:
+        return stored
+    accuracies = _accuracies(config, folder, dataset, manifest, shares)
+    row = _row(config, manifest, accuracies, training_images(dataset))
+    write_rows(folder, [row])
+    return with_defaults(row)
 
 
-@ray.remote(max_retries=2)
-def _score(
-    out: str, manifest: ExpertsManifest, seed: int, config: RunConfig, cache_folder: str, threads: int, precision: str
-) -> float:
-    torch.set_num_threads(threads)
-    device = torch.device("cuda") if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
-    test = PreparedDataset(cache_folder, config.data).test_set(config.evaluate.on)
-    return accuracy(trained_network(out, manifest, seed).to(device), test, precision=resolve(precision, device))
+def stored_row(config: RunConfig, folder: RunFolder, manifest: ExpertsManifest) -> EvaluationRow | None:
+    """The row of these networks and at least the requested trajectories in evaluation.json, or None."""
+    networks = (WHOLE, config.pretrain.architecture, SCHEDULE, config.evaluate.on, seal_of(manifest))
+    seeds = set(range(config.pretrain.trajectories))
+    for row in read_rows(folder):
+        key = tuple(row.get(name) for name in ("set", "architecture", "schedule", "on", "experts"))
+        if key == networks and seeds <= set(row.get("seeds", [])):
+            return row
+    return None
 
 
-def scored(
-    config: RunConfig, out: str, cache: PreparedDataset, manifest: ExpertsManifest, shares: Shares
-) -> dict[str, Any]:
-    """Scores the last network of every trajectory asked for, a task each, and writes their row."""
-    records = {record["seed"]: record for record in manifest["trajectories"]}
-    seeds = range(config.pretrain.trajectories)
+def _accuracies(
+    config: RunConfig, folder: RunFolder, dataset: PreparedDataset, manifest: ExpertsManifest, shares: Shares
+) -> list[float]:
+    """Accuracy of the last network of every requested trajectory, a task each."""
+    networks = _Networks(config=config, folder=folder, manifest=manifest, shards=dataset.folder, threads=shares.threads)
     task = _score.options(num_cpus=shares.cpus, num_gpus=shares.gpus)
+    seeds = range(config.pretrain.trajectories)
     calls = [
-        partial(task.remote, out, manifest, seed, config, cache.folder, shares.threads, records[seed]["precision"])
-        for seed in seeds
+        partial(task.remote, networks, record["seed"], record["precision"]) for record in _records(manifest, seeds)
     ]
     scores: dict[int, float] = {}
     with Display("score", len(calls)) as display:
@@ -58,9 +86,23 @@ def scored(
             if seed >= 0:
                 scores[seed] = score
             display.update(len(scores), f"{len(scores)}/{len(calls)} networks")
-    accuracies = [scores[seed] for seed in seeds]
+    return [scores[seed] for seed in seeds]
+
+
+@ray.remote(max_retries=2)
+def _score(networks: _Networks, seed: int, precision: str) -> float:
+    torch.set_num_threads(networks.threads)
+    device = torch.device("cuda") if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
+    test = PreparedDataset(networks.shards, networks.config.data).test_set(networks.config.evaluate.on)
+    network = trained_network(networks.folder.path, networks.manifest, seed).to(device)
+    return accuracy(network, test, precision=resolve(precision, device))
+
+
+def _row(config: RunConfig, manifest: ExpertsManifest, accuracies: list[float], images: int) -> EvaluationRow:
+    seeds = list(range(len(accuracies)))
+    records = _records(manifest, seeds)
     row = {
-        "set": SET,
+        "set": WHOLE,
         "architecture": config.pretrain.architecture,
         "protocol": SCHEDULE,
         "schedule": SCHEDULE,
@@ -68,31 +110,22 @@ def scored(
         "mean": statistics.fmean(accuracies),
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         "accuracies": accuracies,
-        "seeds": list(seeds),
+        "seeds": seeds,
         "on": config.evaluate.on,
         "epochs": config.pretrain.epochs,
         "epoch": "last",
         "flip": "flip" in config.pretrain.training.augment.operations,
         "images_per_class": None,
-        "images": training_images(cache),
-        "precision": ", ".join(sorted({records[seed]["precision"] for seed in seeds})),
-        "compiled": all(records[seed]["compiled"] for seed in seeds),
+        "images": images,
+        "precision": ", ".join(sorted({record["precision"] for record in records})),
+        "compiled": all(record["compiled"] for record in records),
         "experts": seal_of(manifest),
         "commit": joined(manifest.get("commit"), commit()),
     }
-    write_rows(out, [row])
-    return row
+    return cast(EvaluationRow, row)  # augmentation and labels have their defaults and are not written
 
 
-def held(config: RunConfig, out: str, manifest: ExpertsManifest) -> dict[str, Any] | None:
-    """The row that answers for these very networks, for those of the trajectories asked for at least, or None."""
-    asked = {
-        "set": SET,
-        "architecture": config.pretrain.architecture,
-        "schedule": SCHEDULE,
-        "on": config.evaluate.on,
-        "experts": seal_of(manifest),
-    }
-    seeds = set(range(config.pretrain.trajectories))
-    rows = [row for row in read_rows(out) if all(row.get(key) == value for key, value in asked.items())]
-    return next((row for row in rows if seeds <= set(row.get("seeds", []))), None)
+def _records(manifest: ExpertsManifest, seeds: range | list[int]) -> list[TrajectoryRecord]:
+    """The records of the trajectories of some seeds, in their order."""
+    by_seed = {record["seed"]: record for record in manifest["trajectories"]}
+    return [by_seed[seed] for seed in seeds]

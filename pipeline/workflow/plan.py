@@ -10,7 +10,7 @@ from rich.table import Table
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepare import absolute_path
 from pipeline.data.shard_plan import ShardPlan, plan_shards
-from pipeline.evaluate.results import set_names
+from pipeline.evaluate.rows import set_names
 from pipeline.evaluate.scoring import share
 from pipeline.observability.progress import clock, say
 from pipeline.runtime import nodes, session
@@ -149,7 +149,8 @@ def _evaluating(config: RunConfig, shards: ShardPlan) -> tuple[float, int, int, 
     """Mean seconds of a network, how many networks, how many at a time, and seconds to compile."""
     kinds = [(name, architecture) for architecture in config.evaluate.architectures for name in set_names(config)]
     networks = len(kinds) * config.evaluate.seeds
-    threads, gpus, slots = share(networks, config)
+    shares = share(networks, config)
+    threads, gpus, slots = shares.threads, shares.gpus, shares.slots
     task = evaluate_speed.options(num_cpus=threads, num_gpus=gpus)
     at_once = min(slots, networks)
     seconds, compile_s = [], 0.0

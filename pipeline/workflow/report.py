@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw
 from m3d import Condensed
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.evaluate.dd_ranking import known, scores
+from pipeline.evaluate.dd_ranking import scores
 from pipeline.evaluate.results import read_rows
+from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
@@ -42,7 +43,7 @@ def report(out: str) -> None:
     held = load_condensed(out, decode=False, normalise=False)
     grid = _png(grid_image(held.stored, held.class_names))
     storage.write_bytes(storage.join(out, "grid.png"), grid)
-    rows = [known(row) for row in read_rows(out)]
+    rows = read_rows(RunFolder(out))
     page = _page(record, held, rows, grid, _loss_curve(_losses(out)))
     storage.write_bytes(storage.join(out, "report.html"), page.encode())
     say(f"report: {storage.join(out, 'report.html')}")
@@ -118,14 +119,14 @@ def _loss_curve(points: list[tuple[int, float]]) -> str:
     return _svg(figure)
 
 
-def _confusion(rows: list[dict[str, Any]], names: list[str]) -> str:
+def _confusion(rows: list[EvaluationRow], names: list[str]) -> str:
     """A picture of the condensed set's first matrix as SVG, or an empty string where no row has one."""
     row = next((row for row in rows if row["set"] == "condensed" and row.get("confusion")), None)
     if row is None:
         return ""
     from matplotlib.figure import Figure
 
-    shares = np.asarray(row["confusion"], dtype=float)
+    shares = np.asarray(row.get("confusion"), dtype=float)
     shares /= np.maximum(1, shares.sum(1, keepdims=True))
     side = min(9.0, 2.5 + 0.3 * len(shares))
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -147,7 +148,7 @@ def _svg(figure: Any) -> str:
     return sink.getvalue()[sink.getvalue().index("<svg") :]
 
 
-def _page(record: RunRecord, held: CondensedDataset, rows: list[dict[str, Any]], grid: bytes, curve: str) -> str:
+def _page(record: RunRecord, held: CondensedDataset, rows: list[EvaluationRow], grid: bytes, curve: str) -> str:
     environment = Environment(
         loader=PackageLoader("pipeline.workflow", "."), autoescape=select_autoescape(default=True)
     )

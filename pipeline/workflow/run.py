@@ -15,6 +15,7 @@ from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.results import is_evaluated
+from pipeline.evaluate.rows import Origins
 from pipeline.evaluate.soft_labels import without_teacher
 from pipeline.evaluate.stage import evaluate
 from pipeline.evaluate.tables import table
@@ -41,7 +42,7 @@ def run_all(config: RunConfig, out: str) -> None:
         say(f"{folder}: this run is finished; nothing to do")
         return
     if config.evaluate.labels == "soft" and read_experts(folder.path, config.pretrain.architecture) is None:
-        raise without_teacher(config, folder.path)  # before hours of condensing
+        raise without_teacher(config, folder)  # before hours of condensing
     with _leased(folder):
         _condense(config, folder)
         if not _evaluated(config, folder):
@@ -68,7 +69,7 @@ def run_pretrain(config: RunConfig, out: str) -> None:
     with _leased(folder):
         dataset = _class_shards(config, folder)
         trained, shares = pretrain(config, folder, dataset)
-        row = whole_set_row(config, folder.path, dataset, trained, shares)
+        row = whole_set_row(config, folder, dataset, trained, shares)
         console().print(table([row], config.evaluate.on))
 
 
@@ -235,12 +236,13 @@ def _class_shards(config: RunConfig, folder: RunFolder, *, condensing: bool = Fa
 
 
 def _evaluated(config: RunConfig, folder: RunFolder) -> bool:
-    origins = {"condensed_set": folder.read_manifest()[SEAL]}
+    condensed = folder.read_manifest()
+    origins: Origins = {"condensed_set": condensed[SEAL]}
     if config.evaluate.labels == "soft":
         manifest = read_experts(folder.path, config.pretrain.architecture)
         if manifest is not None:  # one that was deleted since makes no finished row unfinished
             origins["teacher"] = teacher_checksum(manifest)
-    return is_evaluated(config, folder.path, origins)
+    return is_evaluated(config, folder, origins, len(condensed["classes"]))
 
 
 def _condensed(config: RunConfig, folder: RunFolder) -> bool:

@@ -154,7 +154,7 @@ def _run(
 ) -> None:
     origin = storage.join(path, "config.json")
     config = _attempt(lambda: from_dict(record, origin=origin), wrong)
-    _attempt(lambda: read_rows(path), wrong)
+    _attempt(lambda: read_rows(RunFolder(path)), wrong)
     if config is None:
         return
     activate(config, settings)  # the class shards may lie elsewhere

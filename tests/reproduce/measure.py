@@ -18,8 +18,9 @@ from pipeline.condense.manifest import METHOD
 from pipeline.config.parsing import differing_keys, from_dict, to_dict, with_settings
 from pipeline.config.presets import preset
 from pipeline.config.run_config import RunConfig
-from pipeline.evaluate.dd_ranking import known, scores
+from pipeline.evaluate.dd_ranking import scores
 from pipeline.evaluate.results import read_rows
+from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.provenance import versions
 from pipeline.formats.run_folder import RunFolder
 from tests.reproduce.cells import Cell, OutOfTimeError
@@ -147,7 +148,7 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
     config, resolved = from_dict(record, origin=str(out)), record["resolved"]
     asked = [
         row
-        for row in map(known, read_rows(str(out)))
+        for row in read_rows(RunFolder.at(out))
         if row["architecture"] in cell.architectures
         and (row["set"] == "whole" or (row["set"] in cell.sets and row["protocol"] == config.evaluate.protocol))
         and (row["augmentation"], row["labels"], row["on"]) == ("protocol", "hard", config.evaluate.on)
@@ -170,17 +171,17 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         "versions": versions(),
         "schedule": {key: condense[key] for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
         | {"learning_rate": resolved["learning_rate"], "seed": config.seed, "encoder": config.encoder.name},
-        "rows": [{key: row[key] for key in ROW if key in row} for row in asked],
-        "scores": [one for one in scores(asked) if one["ior"] is not None],
+        "rows": [{key: row.get(key) for key in ROW if key in row} for row in asked],
+        "scores": [score for score in scores(asked) if score["ior"] is not None],
     }
 
 
-def _commits(rows: Sequence[dict[str, Any]]) -> str:
+def _commits(rows: Sequence[EvaluationRow]) -> str:
     """Each that had a part in a row, once."""
     return ", ".join(sorted(set(_said(rows, "commit").split(", "))))
 
 
-def _said(rows: Sequence[dict[str, Any]], key: str) -> str:
+def _said(rows: Sequence[EvaluationRow], key: str) -> str:
     """What the rows that were evaluated say of themselves, not what holds now: an evaluation may have been finished before."""
     return ", ".join(sorted({str(row.get(key) or "unknown") for row in rows if row["set"] != "whole"}))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from m3d import Condense, Condenser, CondenseState, Evaluate
 from pipeline.config.presets import preset
 from pipeline.evaluate.training_sets import training_set
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.runs import prepared, small_config
 from tests.reproduce import alone, alone_cell, alone_rows
 from tests.reproduce.cells import CELLS, OutOfTimeError
@@ -210,7 +211,7 @@ def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) ->
     for name in ("random", "mosaic"):
         for seed in (0, 1):
             ours = alone_rows.training_images(name, task, made, seed)
-            torch.testing.assert_close(ours, training_set(name, config, "", cache, seed))
+            torch.testing.assert_close(ours, training_set(name, config, RunFolder(""), cache, seed))
 
 
 def test_a_compiler_that_fails_is_done_without(

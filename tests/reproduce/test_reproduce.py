@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from pipeline.cli.parser import build_parser
 from pipeline.condense.manifest import new_record
 from pipeline.config.parsing import with_settings
 from pipeline.config.presets import PRESETS
-from pipeline.evaluate.results import Scored, row_of, write_rows
+from pipeline.evaluate.results import NetworkScore, row_of, write_rows
+from pipeline.evaluate.rows import request_of
 from pipeline.formats.condensed_reader import read_manifest
 from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.evaluate.test_stage import condensed_run
@@ -73,7 +75,7 @@ def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     seal = read_manifest(str(out / "condensed"))["checksum"]
     for name, right in (("condensed", 3), ("random", 2), ("class_mean", 1)):
         line = [right, 4 - right]
-        one = Scored(
+        score = NetworkScore(
             accuracy=25.0 * right,
             confusion=[line, line[::-1]],
             best=None,
@@ -81,11 +83,11 @@ def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             compiled=False,
             device="a device",
         )
-        both = {0: one, 1: one}
-        row = row_of(config, name, "convnet1", both, classes=4, condensed_set=seal, commit="of the rows")
         dm = with_settings(config, ["evaluate.protocol=dm"])
-        other = row_of(dm, name, "convnet1", both, classes=4, condensed_set=seal, commit="of another protocol")
-        write_rows(str(out), [row, other])
+        for protocol, commit in ((config, "of the rows"), (dm, "of another protocol")):
+            request = request_of(protocol, name, "convnet1", classes=4, origins={"condensed_set": seal})
+            both = {seed: replace(score, commit=commit) for seed in (0, 1)}
+            write_rows(RunFolder.at(out), [row_of(request, both, images_per_class=1)])
     monkeypatch.setattr(measure, "config_of", lambda cell, data: config)
     return out
 

@@ -1,4 +1,4 @@
-"""Herding, k-center and the class mean, against slow definitions, and the network in whose features they choose."""
+"""Herding, k-center and the class mean against slow definitions, and the network by whose features they select."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,9 @@ from m3d.seeding import generator
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.evaluate import feature_network
-from pipeline.evaluate.baselines import chosen_rows, class_mean, features_of, herding, k_center
+from pipeline.evaluate.baselines import class_mean, features_of, herding, k_center, selected_rows
 from pipeline.evaluate.training_sets import training_set
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.runs import prepared, small_config
 
 CONFIG = small_config("condense.images_per_class=3")
@@ -31,26 +32,28 @@ def points(count: int = 30, width: int = 4) -> torch.Tensor:
 
 def test_herding_follows_the_mean() -> None:
     features = points()
-    chosen: list[int] = []
+    selected: list[int] = []
     for _ in range(6):
         best, nearest = -1, np.inf
         for row in range(len(features)):
-            if row in chosen:
+            if row in selected:
                 continue
-            gap = float((features[[*chosen, row]].mean(0) - features.mean(0)).norm())
+            gap = float((features[[*selected, row]].mean(0) - features.mean(0)).norm())
             best, nearest = (row, gap) if gap < nearest else (best, nearest)
-        chosen.append(best)
-    assert herding(features, 6).tolist() == chosen
+        selected.append(best)
+    assert herding(features, 6).tolist() == selected
     assert sorted(herding(features, 30).tolist()) == list(range(30))
 
 
 def test_k_center_goes_to_the_farthest() -> None:
     features = points()
-    chosen = [int((features - features.mean(0)).norm(dim=1).argmin())]
-    while len(chosen) < 6:
-        gaps = [min(float((features[row] - features[held]).norm()) for held in chosen) for row in range(len(features))]
-        chosen.append(int(np.argmax(gaps)))
-    assert k_center(features, 6).tolist() == chosen
+    selected = [int((features - features.mean(0)).norm(dim=1).argmin())]
+    while len(selected) < 6:
+        gaps = [
+            min(float((features[row] - features[other]).norm()) for other in selected) for row in range(len(features))
+        ]
+        selected.append(int(np.argmax(gaps)))
+    assert k_center(features, 6).tolist() == selected
     assert sorted(k_center(features, 30).tolist()) == list(range(30))
 
 
@@ -60,13 +63,13 @@ def test_k_center_takes_equal_images_once_each() -> None:
 
 def test_class_mean_is_the_mean_repeated() -> None:
     images = torch.randint(0, 256, (7, 3, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    found = class_mean(images, 2)
-    assert found.shape == (2, 3, 4, 4)
-    torch.testing.assert_close(found[0], images.float().mean(0))
-    assert torch.equal(found[0], found[1])
+    repeated = class_mean(images, 2)
+    assert repeated.shape == (2, 3, 4, 4)
+    torch.testing.assert_close(repeated[0], images.float().mean(0))
+    assert torch.equal(repeated[0], repeated[1])
 
 
-def test_features_are_those_of_normalised_images_block_by_block() -> None:
+def test_features_of_blocks_are_those_of_all_normalised_images() -> None:
     network = build("convnet2", channels=1, image_size=8, classes=4, generator=generator(0, "x"), width=8).eval()
     images = torch.randint(0, 256, (9, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     with torch.no_grad():
@@ -75,44 +78,44 @@ def test_features_are_those_of_normalised_images_block_by_block() -> None:
 
 
 def test_sets_of_real_images(tmp_path: Path) -> None:
-    cache = prepared(CONFIG, tmp_path)
-    mean, std = cache.moments
+    dataset = prepared(CONFIG, tmp_path)
+    mean, std = dataset.moments
     for name in ("herding", "k_center"):
-        rows = chosen_rows(name, CONFIG, str(tmp_path), cache)
-        assert [len(set(one.tolist())) for one in rows] == [3] * 4
-        images, labels = training_set(name, CONFIG, str(tmp_path), cache, seed=5)
+        rows = selected_rows(name, CONFIG, RunFolder.at(tmp_path), dataset)
+        assert [len(set(selected.tolist())) for selected in rows] == [3] * 4
+        images, labels = training_set(name, CONFIG, RunFolder.at(tmp_path), dataset, seed=5)
         assert labels.tolist() == [label for label in range(4) for _ in range(3)]
-        torch.testing.assert_close(images[3:6], standardise(cache.train(1)[rows[1]].float() / 255, mean, std))
-    images, labels = training_set("class_mean", CONFIG, str(tmp_path), cache, seed=5)
-    expected = standardise(cache.train(2).float().mean(0) / 255, mean, std)
+        torch.testing.assert_close(images[3:6], standardise(dataset.train(1)[rows[1]].float() / 255, mean, std))
+    images, labels = training_set("class_mean", CONFIG, RunFolder.at(tmp_path), dataset, seed=5)
+    expected = standardise(dataset.train(2).float().mean(0) / 255, mean, std)
     torch.testing.assert_close(images[6], expected)
     assert labels.tolist() == [label for label in range(4) for _ in range(3)]
     with pytest.raises(UserError, match="pretrain"):
-        training_set("whole", CONFIG, str(tmp_path), cache, seed=0)
+        training_set("whole", CONFIG, RunFolder.at(tmp_path), dataset, seed=0)
 
 
-def test_a_choice_is_kept_and_made_anew_for_other_images_per_class(
+def test_a_selection_is_stored_and_made_again_for_other_images_per_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = prepared(CONFIG, tmp_path)
-    first = chosen_rows("herding", CONFIG, str(tmp_path), cache)
+    dataset = prepared(CONFIG, tmp_path)
+    first = selected_rows("herding", CONFIG, RunFolder.at(tmp_path), dataset)
     file = tmp_path / "baselines" / "herding.json"
     before = file.stat().st_mtime_ns
-    monkeypatch.setattr("pipeline.evaluate.baselines.features_of", None)  # the kept choice needs no features
-    assert all(map(torch.equal, chosen_rows("herding", CONFIG, str(tmp_path), cache), first))
+    monkeypatch.setattr("pipeline.evaluate.baselines.features_of", None)  # the stored selection needs no features
+    assert all(map(torch.equal, selected_rows("herding", CONFIG, RunFolder.at(tmp_path), dataset), first))
     assert file.stat().st_mtime_ns == before
     monkeypatch.undo()
     monkeypatch.setattr(feature_network, "SCHEDULE", Train(epochs=1, batch=32))
-    more = chosen_rows("herding", small_config("condense.images_per_class=4"), str(tmp_path), cache)
-    assert [len(one) for one in more] == [4] * 4
-    assert [one[:3].tolist() for one in more] == [one.tolist() for one in first]  # greedy: it goes on
+    more = selected_rows("herding", small_config("condense.images_per_class=4"), RunFolder.at(tmp_path), dataset)
+    assert [len(selected) for selected in more] == [4] * 4
+    assert [selected[:3].tolist() for selected in more] == [selected.tolist() for selected in first]  # greedy
 
 
-def trained(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How often a call trains."""
+def trainings(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Number of trainings in one call."""
     calls, real = [], feature_network._train
-    monkeypatch.setattr(feature_network, "_train", lambda *given: (calls.append(1), real(*given))[1])
-    feature_network.trained(config, str(out), prepared(config, out))
+    monkeypatch.setattr(feature_network, "_train", lambda *arguments: (calls.append(1), real(*arguments))[1])
+    feature_network.trained(config, RunFolder.at(out), prepared(config, out))
     monkeypatch.setattr(feature_network, "_train", real)
     return len(calls)
 
@@ -120,30 +123,30 @@ def trained(config: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> in
 def test_the_feature_network_is_trained_once_for_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert trained(CONFIG, tmp_path, monkeypatch) == 1
-    assert trained(CONFIG, tmp_path, monkeypatch) == 0
-    assert trained(small_config("data.image_size=12"), tmp_path, monkeypatch) == 1  # other class shards
-    assert trained(small_config("encoder.name=convnet1", "data.image_size=12"), tmp_path, monkeypatch) == 1
-    file = tmp_path / feature_network.FILE
+    assert trainings(CONFIG, tmp_path, monkeypatch) == 1
+    assert trainings(CONFIG, tmp_path, monkeypatch) == 0
+    assert trainings(small_config("data.image_size=12"), tmp_path, monkeypatch) == 1  # other class shards
+    assert trainings(small_config("encoder.name=convnet1", "data.image_size=12"), tmp_path, monkeypatch) == 1
+    file = tmp_path / "feature-network.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    assert trained(small_config("encoder.name=convnet1", "data.image_size=12"), tmp_path, monkeypatch) == 1
+    assert trainings(small_config("encoder.name=convnet1", "data.image_size=12"), tmp_path, monkeypatch) == 1
 
 
 def test_the_feature_network_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_network, "SCHEDULE", Train(epochs=8, batch=32))
-    cache = prepared(CONFIG, tmp_path)
-    network = feature_network.trained(CONFIG, str(tmp_path), cache)
-    test = cache.test_set()
+    dataset = prepared(CONFIG, tmp_path)
+    network = feature_network.trained(CONFIG, RunFolder.at(tmp_path), dataset)
+    test = dataset.test_set()
     with torch.no_grad():
-        taken = network(standardise(test.images.float() / 255, test.mean, test.std)).argmax(1)
-    assert float((taken == test.labels).float().mean()) > 0.8
+        predicted = network(standardise(test.images.float() / 255, test.mean, test.std)).argmax(1)
+    assert float((predicted == test.labels).float().mean()) > 0.8
 
 
-def test_a_changed_choice_is_made_again(tmp_path: Path) -> None:
-    cache = prepared(CONFIG, tmp_path)
-    first = chosen_rows("k_center", CONFIG, str(tmp_path), cache)
+def test_a_damaged_selection_is_made_again(tmp_path: Path) -> None:
+    dataset = prepared(CONFIG, tmp_path)
+    first = selected_rows("k_center", CONFIG, RunFolder.at(tmp_path), dataset)
     file = tmp_path / "baselines" / "k_center.json"
-    held = json.loads(file.read_text())
-    held["rows"][0] = [0, 0, 0]
-    file.write_text(json.dumps(held))
-    assert all(map(torch.equal, chosen_rows("k_center", CONFIG, str(tmp_path), cache), first))
+    document = json.loads(file.read_text())
+    document["rows"][0] = [0, 0, 0]
+    file.write_text(json.dumps(document))
+    assert all(map(torch.equal, selected_rows("k_center", CONFIG, RunFolder.at(tmp_path), dataset), first))

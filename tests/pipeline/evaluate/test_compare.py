@@ -1,4 +1,4 @@
-"""Several condensed sets in one table, and condensed sets that have left their run."""
+"""Several condensed sets in one table, and condensed sets outside of their run."""
 
 import json
 import shutil
@@ -17,48 +17,58 @@ from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
 
 Call = Callable[..., Told]
+KEYS = [
+    *("set", "architecture", "protocol", "on", "augmentation", "labels"),
+    *("mean", "std", "interval95", "accuracies", "seeds", "epochs", "epoch", "flip", "training"),
+    *("images_per_class", "images", "precision", "compiled", "device", "commit", "per_class", "confusion"),
+    *("difference", "difference_interval95", "note"),
+]
+"""Keys of a row of comparison.json, in their order."""
 SHORT = ("--architectures", "convnet1", "--seeds", "2", "--set", "evaluate.epochs=2")
 
 
-def made(out: Path, *settings: str) -> Path:
-    """A whole run of the small digits, without an evaluation."""
+def finished_run(out: Path, *settings: str) -> Path:
+    """A complete run of the small digits, without an evaluation."""
     config = small_config(*settings, iterations=3)
-    cache = condensed_run(config, out)
-    RunFolder.at(out).write_record(new_record(config, cache, placement_of(config)))
+    dataset = condensed_run(config, out)
+    RunFolder.at(out).write_record(new_record(config, dataset, placement_of(config)))
     return out
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_compare(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A path with what rich would take for markup.
-    first, second = made(tmp_path / "a[/b]"), made(tmp_path / "b", "seed=1")
+    # The path has brackets, which rich would read as markup.
+    first, second = finished_run(tmp_path / "a[/b]"), finished_run(tmp_path / "b", "seed=1")
     stored = load_condensed(str(second), decode=False, normalise=False)
     torch.save([stored.images, stored.labels], tmp_path / "c.pt")
-    given = (str(first), str(second / "condensed"), f"{tmp_path / 'c.pt'}:idc:factor=2")
-    code, errors, _ = call("compare", *given, *SHORT, "--out", str(tmp_path / "out"))
+    names = (str(first), str(second / "condensed"), f"{tmp_path / 'c.pt'}:idc:factor=2")
+    code, errors, _ = call("compare", *names, *SHORT, "--out", str(tmp_path / "out"))
     assert (code, errors) == (0, [])
-    held = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    rows = held["results"]
-    assert held["compared_with"] == str(first)
-    assert [row["set"] for row in rows] == list(given)
-    assert rows[1]["accuracies"] == rows[2]["accuracies"]  # the same set, ours and as a file of theirs
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    rows = comparison["results"]
+    assert comparison["compared_with"] == str(first)
+    assert [row["set"] for row in rows] == list(names)
+    assert (
+        rows[1]["accuracies"] == rows[2]["accuracies"]
+    )  # the same set, as a condensed set and as a file of another project
     assert rows[0]["difference"] is None
     expected = [b - a for a, b in zip(rows[0]["accuracies"], rows[1]["accuracies"], strict=True)]
     assert rows[1]["difference"] == pytest.approx(sum(expected) / 2)
     assert rows[1]["images_per_class"] == 1
     assert rows[1]["training"] == rows[0]["training"]
+    assert all(list(row) == KEYS for row in rows)
     assert rows[1]["difference_interval95"] == list(estimate(expected).interval or ())
     assert rows[2]["difference"] == rows[1]["difference"]
     monkeypatch.setattr("pipeline.evaluate.scoring.results", lambda *_: pytest.fail("networks are trained again"))
-    again = call("compare", *given, *SHORT, "--out", str(tmp_path / "out"))
+    again = call("compare", *names, *SHORT, "--out", str(tmp_path / "out"))
     assert again[0] == 0
-    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == held
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == comparison
     assert not (first / "evaluation.json").exists()
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_evaluate_takes_a_condensed_set_alone_and_the_one_of_a_run(call: Call, tmp_path: Path) -> None:
-    run = made(tmp_path / "run")
+    run = finished_run(tmp_path / "run")
     code, errors, _ = call("evaluate", str(run / "condensed"), *SHORT, "--sets", "condensed,class_mean")
     assert (code, errors) == (0, [])
     inner = json.loads((run / "evaluation.json").read_text())["results"]
@@ -87,7 +97,7 @@ def test_evaluate_takes_a_condensed_set_alone_and_the_one_of_a_run(call: Call, t
     ],
 )
 def test_mistakes(call: Call, tmp_path: Path, ray_cluster: None, arguments: list[str], parts: list[str]) -> None:
-    run = str(made(tmp_path / "run"))
+    run = str(finished_run(tmp_path / "run"))
     code, errors, _ = call("compare", *[run if one in ("A", "B") else one for one in arguments])
     assert code == 2
     assert len(errors) == 1
@@ -96,7 +106,7 @@ def test_mistakes(call: Call, tmp_path: Path, ray_cluster: None, arguments: list
 
 
 def test_sets_of_other_data_are_refused(call: Call, tmp_path: Path, ray_cluster: None) -> None:
-    first, second = made(tmp_path / "a"), made(tmp_path / "b", "data.classes=3,2,1,0")
+    first, second = finished_run(tmp_path / "a"), finished_run(tmp_path / "b", "data.classes=3,2,1,0")
     code, errors, _ = call("compare", str(first), str(second))
     assert code == 2
     assert "named otherwise" in errors[0]
@@ -104,7 +114,10 @@ def test_sets_of_other_data_are_refused(call: Call, tmp_path: Path, ray_cluster:
 
 def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_path: Path, ray_cluster: None) -> None:
     held_out = ("data.validation_fraction=0.2",)
-    first, second = made(tmp_path / "a", *held_out), made(tmp_path / "b", *held_out, "data.split_seed=1")
+    first, second = (
+        finished_run(tmp_path / "a", *held_out),
+        finished_run(tmp_path / "b", *held_out, "data.split_seed=1"),
+    )
     validation = ("--set", "evaluate.on=validation")
     code, errors, _ = call("compare", str(first), str(second), *SHORT, *validation)
     assert code == 2
@@ -134,7 +147,7 @@ def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_
 def test_mistakes_of_evaluate(
     call: Call, tmp_path: Path, ray_cluster: None, arguments: list[str], parts: list[str]
 ) -> None:
-    run = made(tmp_path / "run")
+    run = finished_run(tmp_path / "run")
     code, errors, _ = call("evaluate", str(run), *arguments)
     assert code == 2
     assert all(part in errors[0] for part in parts), errors[0]

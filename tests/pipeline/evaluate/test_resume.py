@@ -1,4 +1,4 @@
-"""Networks that are kept while they are trained."""
+"""What an interrupted evaluation resumes from: scores of incomplete rows, and checkpoints of networks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,61 +8,100 @@ import pytest
 import torch
 
 from m3d import trials
-from pipeline.evaluate.resume import UnderWay
+from pipeline.evaluate.resume import NetworkCheckpoints, PartialEvaluation
+from pipeline.formats.run_folder import RunFolder
 from tests.m3d.training.easy_problem import QUIET, easy_training, held_out, recipe_of
+from tests.pipeline.support.rows import network_score
 
 TENSORS = {"weight.a": torch.arange(3.0), "random": torch.arange(5, dtype=torch.uint8)}
 
 
-def test_what_is_kept_comes_back_and_goes(tmp_path: Path) -> None:
-    kept = UnderWay(str(tmp_path), "key", every_s=0)
-    assert kept.load(3) is None
-    kept.keep(3, 7, lambda: TENSORS)
-    found = UnderWay(str(tmp_path), "key").load(3)
-    assert found is not None
-    assert found[0] == 7
-    assert all(torch.equal(found[1][name], value) for name, value in TENSORS.items())
-    assert UnderWay(str(tmp_path), "another key").load(3) is None
-    kept.finished(3)
-    kept.finished(3)
-    assert kept.load(3) is None
+def test_scores_are_kept_until_their_row_is_written(tmp_path: Path) -> None:
+    folder = RunFolder.at(tmp_path)
+    store = PartialEvaluation(folder)
+    store.add("a", {0: network_score([1, 0], [0, 1])})
+    store.add("b", {3: network_score([1, 0], [1, 0], best=50.0)})
+    again = PartialEvaluation(folder)
+    assert again.scores("a") == {0: network_score([1, 0], [0, 1])}
+    assert again.scores("b")[3].best == 50.0
+    again.remove("a")
+    assert PartialEvaluation(folder).scores("a") == {}
+    again.remove("b")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_writes_are_seldom(tmp_path: Path) -> None:
-    kept = UnderWay(str(tmp_path), "key", every_s=1000)
-    kept.load(0)
-    kept.keep(0, 1, lambda: TENSORS)
-    assert kept.load(0) is None
+def test_scores_of_more_than_ten_seeds_are_read_again(tmp_path: Path) -> None:
+    folder, scores = RunFolder.at(tmp_path), {seed: network_score([1, 0], [0, 1]) for seed in range(12)}
+    PartialEvaluation(folder).add("a", scores)
+    assert PartialEvaluation(folder).scores("a") == scores
 
 
-def test_a_damaged_one_does_not_count(tmp_path: Path) -> None:
-    kept = UnderWay(str(tmp_path), "key", every_s=0)
-    kept.keep(0, 1, lambda: TENSORS)
+def test_scores_that_are_stored_are_not_written_again(tmp_path: Path) -> None:
+    store, path = PartialEvaluation(RunFolder.at(tmp_path)), tmp_path / "evaluation-partial.json"
+    store.add("a", {0: network_score([1, 0], [0, 1])})
+    path.unlink()
+    store.add("a", {0: network_score([1, 0], [0, 1])})
+    assert not path.exists()
+
+
+def test_a_damaged_partial_file_costs_its_work_only(tmp_path: Path) -> None:
+    folder = RunFolder.at(tmp_path)
+    PartialEvaluation(folder).add("a", {0: network_score([1, 0], [0, 1])})
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text().replace("100.0", "99.0"))
+    assert PartialEvaluation(folder).scores("a") == {}
+
+
+def test_a_checkpoint_is_read_back_and_removed(tmp_path: Path) -> None:
+    folder = RunFolder.at(tmp_path)
+    checkpoints = NetworkCheckpoints(folder, "key", every_s=0)
+    assert checkpoints.load(3) is None
+    checkpoints.keep(3, 7, lambda: TENSORS)
+    loaded = NetworkCheckpoints(folder, "key").load(3)
+    assert loaded is not None
+    assert loaded[0] == 7
+    assert all(torch.equal(loaded[1][name], value) for name, value in TENSORS.items())
+    assert NetworkCheckpoints(folder, "another key").load(3) is None
+    checkpoints.finished(3)
+    checkpoints.finished(3)
+    assert checkpoints.load(3) is None
+
+
+def test_checkpoints_are_written_seldom(tmp_path: Path) -> None:
+    checkpoints = NetworkCheckpoints(RunFolder.at(tmp_path), "key", every_s=1000)
+    checkpoints.load(0)
+    checkpoints.keep(0, 1, lambda: TENSORS)
+    assert checkpoints.load(0) is None
+
+
+def test_a_damaged_checkpoint_is_ignored(tmp_path: Path) -> None:
+    checkpoints = NetworkCheckpoints(RunFolder.at(tmp_path), "key", every_s=0)
+    checkpoints.keep(0, 1, lambda: TENSORS)
     (path,) = (tmp_path / "networks").iterdir()
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
-    assert kept.load(0) is None
+    assert checkpoints.load(0) is None
     path.write_bytes(bytes(data[:40]))
-    assert kept.load(0) is None
+    assert checkpoints.load(0) is None
 
 
 @pytest.mark.parametrize("every", [0, 2])
-def test_trials_go_on_with_what_is_kept(tmp_path: Path, every: int) -> None:
-    recipe = recipe_of(replace(QUIET, epochs=6))
+def test_trials_resume_from_a_checkpoint(tmp_path: Path, every: int) -> None:
+    recipe, folder = recipe_of(replace(QUIET, epochs=6)), RunFolder.at(tmp_path)
     ((_, expected),) = trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every)
-    kept = UnderWay(str(tmp_path), "key", every_s=0)
+    kept = NetworkCheckpoints(folder, "key", every_s=0)
     kept.finished = lambda seed: None  # as if it had been killed after the last epoch but before it was scored
     list(trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every, keeper=kept))
-    asked: list[int] = []
+    epochs: list[int] = []
 
-    class Spy(UnderWay):
+    class Spy(NetworkCheckpoints):
         def keep(self, seed: int, epoch: int, tensors: Any) -> None:
-            asked.append(epoch)
+            epochs.append(epoch)
 
-    again = Spy(str(tmp_path), "key")
-    ((_, found),) = trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every, keeper=again)
-    assert asked == []  # all epochs were done
-    assert torch.equal(found.confusion, expected.confusion)
-    assert found.best_accuracy == expected.best_accuracy
+    again = Spy(folder, "key")
+    ((_, score),) = trials(recipe, *easy_training(), held_out(), seeds=(4,), best_epoch=every, keeper=again)
+    assert epochs == []  # all epochs were done
+    assert torch.equal(score.confusion, expected.confusion)
+    assert score.best_accuracy == expected.best_accuracy
     assert list((tmp_path / "networks").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Soft labels of a stored teacher, and the rows that they have of their own."""
+"""Soft labels of a stored teacher, and their rows."""
 
 from pathlib import Path
 
@@ -30,48 +30,48 @@ SETTINGS = (
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path) -> None:
+def test_soft_labels_are_the_teachers_predictions_and_have_their_own_rows(tmp_path: Path) -> None:
     hard = small_config(*SETTINGS, "evaluate.seeds=2")
-    cache = condensed_run(hard, tmp_path)
+    dataset, folder = condensed_run(hard, tmp_path), RunFolder.at(tmp_path)
     soft = with_settings(hard, ["evaluate.labels=soft"])
     with pytest.raises(UserError, match=r"evaluate.labels=soft: .* has no convnet1 trained on these images") as error:
-        evaluate(soft, RunFolder.at(tmp_path), cache)
+        evaluate(soft, folder, dataset)
     build_parser().parse_args(str(error.value).split("`")[1].split()[3:])
     with pytest.raises(UserError, match=r"evaluate.labels=soft"):
         run_all(soft, str(tmp_path / "new"))  # before anything is condensed
     assert not (tmp_path / "new").exists()
-    manifest = trained(hard, str(tmp_path), cache)
-    held = set_of_run("condensed", soft, str(tmp_path), cache.folder, 0)
+    manifest = trained(hard, str(tmp_path), dataset)
+    labelled = set_of_run("condensed", soft, folder, dataset.folder, 0)
     teacher = reader.trained_network(str(tmp_path), manifest)
-    assert torch.equal(held.labels, teacher(held.images).softmax(1).detach())
-    evaluate(hard, RunFolder.at(tmp_path), cache)
-    rows = evaluate(soft, RunFolder.at(tmp_path), cache)
-    assert [(row["set"], row["labels"], row["teacher"]) for row in rows] == [
+    assert torch.equal(labelled.labels, teacher(labelled.images).softmax(1).detach())
+    evaluate(hard, folder, dataset)
+    rows = evaluate(soft, folder, dataset)
+    assert [(row["set"], row["labels"], row.get("teacher")) for row in rows] == [
         ("condensed", "soft", reader.teacher_checksum(manifest)),
         ("random", "soft", reader.teacher_checksum(manifest)),
     ]
-    labels = [(row["set"], row["labels"]) for row in read_rows(str(tmp_path))]
+    labels = [(row["set"], row["labels"]) for row in read_rows(folder)]
     assert sorted(labels) == [("condensed", "hard"), ("condensed", "soft"), ("random", "hard"), ("random", "soft")]
-    before = read_rows(str(tmp_path))
-    assert evaluate(soft, RunFolder.at(tmp_path), cache) == rows
-    assert read_rows(str(tmp_path)) == before
-    assert run._evaluated(soft, RunFolder.at(tmp_path))
-    trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), cache)
-    assert run._evaluated(soft, RunFolder.at(tmp_path))  # by the same teacher
+    before = read_rows(folder)
+    assert evaluate(soft, folder, dataset) == rows
+    assert read_rows(folder) == before
+    assert run._evaluated(soft, folder)
+    trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), dataset)
+    assert run._evaluated(soft, folder)  # with the same teacher
     (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
-    assert run._evaluated(soft, RunFolder.at(tmp_path))  # which is no longer there
-    trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
-    assert not run._evaluated(soft, RunFolder.at(tmp_path))  # another teacher
-    assert run._evaluated(hard, RunFolder.at(tmp_path))
+    assert run._evaluated(soft, folder)  # which has been deleted since
+    trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), dataset)
+    assert not run._evaluated(soft, folder)  # another teacher
+    assert run._evaluated(hard, folder)
 
 
 def test_probabilities_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = torch.rand(9, 1, 8, 8), torch.arange(9) % 3
     network = train("convnet1", images, labels, classes=3, config=Train(epochs=2, batch=4), seed=0)
-    whole = probabilities(network, images)
+    at_once = probabilities(network, images)
     monkeypatch.setattr("pipeline.evaluate.soft_labels.BLOCK_PIXELS", 2 * 64)
-    torch.testing.assert_close(probabilities(network, images), whole)
-    torch.testing.assert_close(whole.sum(1), torch.ones(9))
+    torch.testing.assert_close(probabilities(network, images), at_once)
+    torch.testing.assert_close(at_once.sum(1), torch.ones(9))
 
 
 def test_one_hot_soft_labels_train_like_hard_ones() -> None:

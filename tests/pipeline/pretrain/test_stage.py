@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from pipeline.config.run_config import Pretrain
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import whole_set
 from pipeline.evaluate.results import read_rows, write_rows
+from pipeline.evaluate.rows import EvaluationRow
 from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
@@ -151,11 +152,12 @@ def test_a_row_of_more_networks_answers_for_fewer(tmp_path: Path) -> None:
     config = small_config("pretrain.trajectories=2")
     row = {"set": "whole", "architecture": config.pretrain.architecture, "protocol": "pretrain", "schedule": "pretrain"}
     row |= {"on": "test", "experts": "of the manifest", "seeds": [0, 1, 2]}
-    write_rows(str(tmp_path), [{**row, "mean": 90.0}])
-    assert whole_set.held(config, str(tmp_path), manifest) is not None
-    assert whole_set.held(small_config("pretrain.trajectories=4"), str(tmp_path), manifest) is None
+    folder = RunFolder.at(tmp_path)
+    write_rows(folder, [cast(EvaluationRow, {**row, "mean": 90.0})])
+    assert whole_set.stored_row(config, folder, manifest) is not None
+    assert whole_set.stored_row(small_config("pretrain.trajectories=4"), folder, manifest) is None
     manifest["checksum"] = "of another"
-    assert whole_set.held(config, str(tmp_path), manifest) is None
+    assert whole_set.stored_row(config, folder, manifest) is None
 
 
 def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: Path) -> None:
@@ -187,21 +189,21 @@ def test_one_worker_and_two_agree(
         "pretrain.report_every=6",
         "pretrain.trajectories=3",
     ]
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     for workers in (1, 2):
         config = small_config(*settings, f"pretrain.workers={workers}", "pretrain.precision=float32")
         cache = prepared(config, tmp_path)
         out = str(tmp_path / str(workers))
         trained, shares = pretrain(config, RunFolder.at(out), cache)
-        rows.append(whole_set_row(config, out, cache, trained, shares))
-        assert read_rows(out) == rows[-1:]
+        rows.append(whole_set_row(config, RunFolder.at(out), cache, trained, shares))
+        assert read_rows(RunFolder.at(out)) == rows[-1:]
         assert (rows[-1]["set"], rows[-1]["schedule"], rows[-1]["epoch"]) == ("whole", "pretrain", "last")
         manifest = read_experts(out, "convnet1")
         assert manifest is not None
         assert manifest["checksum"] == rows[-1]["experts"]
         capsys.readouterr()
         trained, shares = pretrain(config, RunFolder.at(out), cache)
-        assert whole_set_row(config, out, cache, trained, shares) == rows[-1]
+        assert whole_set_row(config, RunFolder.at(out), cache, trained, shares) == rows[-1]
         assert "finished before" in capsys.readouterr().out
     one, two = rows
     assert one["mean"] > 80
@@ -270,7 +272,7 @@ def test_a_worker_is_killed_and_training_goes_on_from_the_checkpoint(tmp_path: P
     assert 2 <= second < 24
     assert second % 2 == 0
     assert snapshots(out) == expected
-    assert [row["set"] for row in read_rows(str(out))] == ["whole"]
+    assert [row["set"] for row in read_rows(RunFolder.at(out))] == ["whole"]
 
 
 @pytest.mark.slow

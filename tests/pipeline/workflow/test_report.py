@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from m3d import Condensed
 from pipeline.condense.manifest import new_record
 from pipeline.errors import UserError
 from pipeline.evaluate.results import write_rows
+from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow.report import grid_image, is_reported, report
 from tests.pipeline.evaluate.test_stage import condensed_run
@@ -39,7 +41,8 @@ def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> 
 def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
     config = small_config()
     cache = condensed_run(config, tmp_path)
-    RunFolder.at(tmp_path).write_record(new_record(config, cache, placement_of(config)))
+    folder = RunFolder.at(tmp_path)
+    folder.write_record(new_record(config, cache, placement_of(config)))
     lines = [
         {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
     ]
@@ -53,11 +56,11 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
         "std": 1.25,
         "seeds": [0, 1],
     }
-    write_rows(str(tmp_path), [{"set": "<condensed>", **row}])
+    write_rows(folder, [cast(EvaluationRow, {"set": "<condensed>", **row})])
     matrix = {"confusion": [[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 2, 2]], "accuracies": [60.0, 63.0]}
     best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
-    write_rows(str(tmp_path), [{"set": "condensed", **row, **matrix, **best}])
-    write_rows(str(tmp_path), [{"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]}])
+    write_rows(folder, [cast(EvaluationRow, {"set": "condensed", **row, **matrix, **best})])
+    write_rows(folder, [cast(EvaluationRow, {"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]})])
     assert not is_reported(str(tmp_path))
     report(str(tmp_path))
     assert is_reported(str(tmp_path))

@@ -140,6 +140,6 @@ def test_an_evaluation_that_is_ended_goes_on(tmp_path: Path) -> None:
     assert not (out / "lease.json").exists()
     again = pipeline("run", *settings, "--out", str(out))
     assert again.returncode == 0, again.stderr
-    assert "rows are held from before" in again.stdout
+    assert "rows were evaluated before" in again.stdout
     rows = json.loads((out / "evaluation.json").read_text())["results"]
     assert sorted(row["set"] for row in rows) == ["condensed", "mosaic", "random"]
