@@ -88,12 +88,15 @@ def score_all(
     task = _score.options(num_cpus=threads, num_gpus=gpus)
     calls = [partial(task.remote, trial, place) for trial in pending]
     done, total, made_by = display.done, display.total, commit() or ""
-    display.update(done, f"{done}/{total} networks")
-    for index, scored in results(calls, slots, "evaluate"):
-        if index >= 0:
-            done += len(scored)
-            yield pending[index], {seed: replace(one, commit=made_by) for seed, one in scored.items()}
+
+    def show() -> None:
         display.update(done, f"{done}/{total} networks")
+
+    show()
+    for index, scored in results(calls, slots, "evaluate", on_tick=show):
+        done += len(scored)
+        yield pending[index], {seed: replace(one, commit=made_by) for seed, one in scored.items()}
+        show()
 
 
 def _require_held_out(config: RunConfig, cache_folder: str) -> None:

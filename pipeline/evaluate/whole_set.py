@@ -18,6 +18,7 @@ from pipeline.observability.progress import Display
 from pipeline.pretrain.reader import ExpertsManifest, seal_of, trained_network
 from pipeline.pretrain.scaling import Shares, training_images
 from pipeline.pretrain.store import RULE
+from pipeline.runtime.devices import device_of_actor
 from pipeline.runtime.tasks import results
 
 SET, SCHEDULE = "whole", "pretrain"
@@ -36,7 +37,7 @@ def _score(
     out: str, manifest: ExpertsManifest, seed: int, config: RunConfig, cache_folder: str, threads: int, precision: str
 ) -> float:
     torch.set_num_threads(threads)
-    device = torch.device("cuda") if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
+    device = device_of_actor()
     test = PreparedDataset(cache_folder, config.data).test_set(config.evaluate.on)
     return accuracy(trained_network(out, manifest, seed).to(device), test, precision=resolve(precision, device))
 
@@ -54,10 +55,13 @@ def scored(
     ]
     scores: dict[int, float] = {}
     with Display("score", len(calls)) as display:
-        for seed, score in results(calls, shares.workers, "pretrain"):
-            if seed >= 0:
-                scores[seed] = score
+
+        def show() -> None:
             display.update(len(scores), f"{len(scores)}/{len(calls)} networks")
+
+        for seed, score in results(calls, shares.workers, "pretrain", on_tick=show):
+            scores[seed] = score
+            show()
     accuracies = [scores[seed] for seed in seeds]
     row = {
         "set": SET,
