@@ -209,6 +209,7 @@ def test_an_actor_logs_the_same_lines_as_ever(capsys: pytest.CaptureFixture[str]
 
 def test_events_become_metrics(tmp_path: Path, gauges: Values) -> None:
     watch = monitor(tmp_path, done=1)
+    watch(1, Progress(iteration=0))
     watch(1, PROGRESS)
     assert gauges[("m3d_groups", "demo")] == 2
     assert gauges[("m3d_groups_done", "demo")] == 1
