@@ -4,15 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from pipeline.condense.events import (
-    Emit,
-    ExecutionChanged,
-    Failed,
-    Leaving,
-    Lost,
-    Ready,
-    Waiting,
-)
+from pipeline.condense.events import Emit, ExecutionChanged, Failed, Leaving, Lost, Ready, Waiting
 from pipeline.condense.sinks import Curves, EventLog, Gauges, MetricsLog, RecordWriter, Tally, count_retries
 from pipeline.condense.task import GroupTask
 from pipeline.formats.run_record import RunRecord
