@@ -14,6 +14,11 @@ def device_name(device: torch.device) -> str:
     return f"{os.cpu_count()} CPU cores, {_processor()}"
 
 
+def short_device_name(device: torch.device) -> str:
+    """The model of a GPU, or ``CPU``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,1 +1,1 @@
-"""Class shards in, a committed condensed set out, on Ray actors."""
+"""The condense stage: Ray actors turn class shards into a committed condensed set."""

@@ -1,64 +1,68 @@
-"""The Ray actor that condenses groups: a thin shell over a worker."""
+"""The Ray actor that condenses groups: a thin shell over a worker, and its log."""
 
-import json
 import os
 import sys
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import ray
-import torch
 
+from m3d.backend.device_names import short_device_name
 from m3d.backend.execution import Execution
+from pipeline.condense.events import GroupEvent, Progress, Ready
 from pipeline.condense.task import GroupTask
 from pipeline.condense.worker import GroupWorker
+from pipeline.observability.events import log_line
 from pipeline.runtime.devices import device_of_actor
 
 
 class CondenseActor:
-    """What Ray places: a GroupWorker on the actor's device. Two threads, so that it can be told to stop."""
+    """A GroupWorker on the actor's device. Ray runs it with two threads, so that ``stop`` can interrupt a group."""
 
     def __init__(self, task: GroupTask) -> None:
         self._worker = GroupWorker(task, device_of_actor())
-        self._log = RunLog(task.run)
+        self._log = ActorLog(task.run)
 
-    def ready(self) -> dict[str, Any]:
-        """Where the actor runs: node, process, device, the GPUs that Ray gave it and those it sees; and how the step would be computed there."""
-        device, execution = self._worker.device, self._worker.execution()
-        return {
-            "node": ray.get_runtime_context().get_node_id(),
-            "pid": os.getpid(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-            "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
-            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
-            "memory": self._worker.memory(),
-            "execution": execution.as_dict(),
-            "note": execution.note,
-            "room": self._worker.room().told(),
-        }
+    def ready(self) -> Ready:
+        """Where the actor runs, and how it would compute a step there.
+
+        Raises:
+            UserError: a setting that this machine cannot meet.
+        """
+        execution = self._worker.execution()
+        return Ready(
+            node=ray.get_runtime_context().get_node_id(),
+            pid=os.getpid(),
+            device=short_device_name(self._worker.device),
+            gpus=[str(gpu) for gpu in ray.get_gpu_ids()],
+            visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            memory=self._worker.memory(),
+            execution=execution,
+            note=execution.note,
+            room=self._worker.tier.described(),
+        )
 
     def stop(self) -> None:
-        """Asks the group under way to save a checkpoint and end."""
+        """Asks the current group to save a checkpoint and end."""
         self._worker.stop()
 
-    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
-        """Events of one group, as GroupWorker.condense yields them."""
+    def condense(self, group: int, execution: Execution) -> Iterator[GroupEvent]:
+        """Yields the events of one group, as GroupWorker.condense does, and logs them."""
         for event in self._worker.condense(group, execution):
-            self._log.event(group, event)
+            self._log.write(group, event)
             yield event
 
 
-class RunLog:
-    """Writes to stderr, which Ray keeps per process."""
+class ActorLog:
+    """The log of an actor on stderr, which Ray keeps per process."""
 
     def __init__(self, run: str) -> None:
+        """Args: the name of the run."""
         self.run = run
 
-    def event(self, group: int | None, event: dict[str, Any]) -> None:
-        """One event; of the losses only their mean."""
-        told = {key: value for key, value in event.items() if key != "losses"}
-        entry = {"time": round(time.time(), 3), "run": self.run, "group": group, **told}
-        for _, losses, rate in event.get("losses", ())[-1:]:
-            entry |= {"loss": round(sum(losses) / len(losses), 6), "images_per_s": rate}
-        print(json.dumps(entry), file=sys.stderr, flush=True)
+    def write(self, group: int, event: GroupEvent) -> None:
+        """Writes a line. Of losses it has only the last mean and throughput."""
+        entry = {"run": self.run, "group": group, "event": event.kind, **event.logged()}
+        if isinstance(event, Progress) and event.losses:
+            last = event.losses[-1]
+            entry |= {"loss": round(last.mean, 6), "images_per_s": last.images_per_s}
+        print(log_line(**entry), file=sys.stderr, flush=True)

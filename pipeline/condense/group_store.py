@@ -1,18 +1,16 @@
-"""What a run's folder says of its progress: configuration, checkpoints, finished groups, the committed set.
+"""The groups in a run's folder: their checkpoints, their finished shards, and the committed set.
 
-    OUT/config.json                      configuration and everything resolved from it
-    OUT/checkpoints/group-00000.safetensors        pixels, momentum and iteration of a group under way
+    OUT/checkpoints/group-00000.safetensors        pixels, momentum and iteration of an unfinished group
     OUT/checkpoints/group-00000.shard.arrow, .json a finished group, the JSON (rows, checksum) written last
     OUT/condensed/shard-00000.arrow, manifest.json the committed set, the manifest written last
 
-Every file is whole or absent, and repeating a write is harmless, so a late write of an actor that counts
-as dead does no damage.
+Every file is complete or absent, and repeating a write is harmless. So a late write of an actor that counts as dead
+does no damage.
 """
 
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -22,7 +20,7 @@ from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError, listed
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST
 from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
-from pipeline.formats.condensed_reader import parse_shard
+from pipeline.formats.condensed_reader import ShardEntry, parse_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import EXTENSIBLE, read_document, write_document
 
@@ -37,41 +35,46 @@ class GroupRecord(TypedDict):
 
 
 class GroupStore:
-    """The folder of one run; ``identity`` is the checksum of all that its bytes depend on."""
+    """Reads and writes the groups of one run."""
 
     def __init__(self, folder: RunFolder, identity: str) -> None:
+        """Args: the folder of the run, and the checksum of everything that its bytes depend on."""
         self.folder, self.identity = folder, identity
 
     def save_checkpoint(self, group: int, state: CondenseState) -> None:
-        """Writes a group's state; the tensors must be on the CPU and no longer change."""
+        """Writes a group's state. Its tensors must be on the CPU and must not change any more."""
         write_checkpoint(self._path(group, "safetensors"), state, self.identity)
 
     def load_checkpoint(self, group: int) -> CondenseState | None:
-        """The group's state, or None where there is none of this configuration or it is damaged."""
+        """Returns the group's state, or None if it is missing, damaged or of another configuration."""
         return read_checkpoint(self._path(group, "safetensors"), self.identity)
 
-    def finish_group(self, group: int, shard: memoryview, rows: int) -> dict[str, Any]:
-        """Stores a group's shard, then its record; the checkpoint is no longer needed and goes."""
-        record = {"rows": rows, "sha256": storage.sha256(shard), "identity": self.identity}
+    def finish_group(self, group: int, shard: memoryview, rows: int) -> None:
+        """Stores a group's shard, then its record, and removes the checkpoint."""
+        record = GroupRecord(rows=rows, sha256=storage.sha256(shard), identity=self.identity)
         storage.write_bytes(self._path(group, "shard.arrow"), shard)
         write_document(self._path(group, "json"), record)
         storage.remove(self._path(group, "safetensors"))
-        return record
 
     def finished(self, group: int) -> bool:
-        """Whether the group's shard is there with its record, of this configuration."""
+        """Whether the group's shard and record exist and belong to this configuration."""
         record = self._record(group)
         if record is None or record["identity"] != self.identity:
             return False
         return storage.exists(self._path(group, "shard.arrow"))
 
-    def commit(self, groups: int, manifest: Mapping[str, Any]) -> None:
-        """Copies the shards of all groups to their place, checks each, and writes the manifest.
+    def commit(self, groups: int, content: Mapping[str, object]) -> None:
+        """Checks the shards of all groups, copies them into the condensed set, and writes the manifest.
+
+        Args:
+            groups: number of groups.
+            content: content of the manifest besides its format and its shards.
 
         Raises:
-            FailedError: shards that are not what their records say; those groups are made anew by the next call.
+            FailedError: shards do not match their records. The next call condenses those groups again.
         """
-        entries, damaged = [], []
+        entries: list[ShardEntry] = []
+        damaged: list[str] = []
         for group in range(groups):
             path, record = self._path(group, "shard.arrow"), self._record(group)
             data = storage.read_bytes(path) if storage.exists(path) else b""
@@ -85,18 +88,18 @@ class GroupStore:
                 continue
             name = f"shard-{group:05d}.arrow"
             storage.write_bytes(storage.join(self.folder.condensed, name), data)
-            entries.append({"file": name, "rows": record["rows"], "sha256": record["sha256"]})
+            entries.append(ShardEntry(file=name, rows=record["rows"], sha256=record["sha256"]))
         if damaged:
             raise FailedError(
-                f"{self.folder}: the shards of groups {listed(damaged)} are not what was written; run the same command again to make them anew"
+                f"{self.folder}: the shards of groups {listed(damaged)} are damaged; run the same command again to condense these groups again"
             )
-        whole = {"format_version": FORMAT_VERSION, "shards": entries, **manifest}
-        write_document(storage.join(self.folder.condensed, MANIFEST), whole)
+        manifest = {"format_version": FORMAT_VERSION, "shards": entries, **content}
+        write_document(storage.join(self.folder.condensed, MANIFEST), manifest)
         for group in range(groups):
             storage.remove(self._path(group, "shard.arrow"))
 
     def sweep(self) -> None:
-        """Removes what killed writers left."""
+        """Removes unfinished files that killed writers left."""
         for folder in (self.folder.path, self.folder.checkpoints, self.folder.condensed):
             storage.sweep(folder)
 
@@ -105,39 +108,40 @@ class GroupStore:
         try:
             return read_document(GroupRecord, path)
         except (FileNotFoundError, UserError):
-            return None  # the group is made again
+            return None  # the group is condensed again
 
     def _path(self, group: int, suffix: str) -> str:
         return storage.join(self.folder.checkpoints, f"group-{group:05d}.{suffix}")
 
 
 class Checkpoints:
-    """Saves a group's state every so often: copied at once, written in the background, one write at a time."""
+    """Saves a group's state at intervals: copied at once, written in the background, one write at a time."""
 
-    def __init__(self, ledger: GroupStore, group: int, settings: Resources, iteration: int) -> None:
-        self.ledger, self.group, self.settings = ledger, group, settings
+    def __init__(self, store: GroupStore, group: int, settings: Resources, iteration: int) -> None:
+        """Args: where to save, which group, how often, and the iteration that the group starts from."""
+        self.store, self.group, self.settings = store, group, settings
         self.saved_at, self.saved_s = iteration, time.monotonic()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def after(self, state: CondenseState) -> None:
-        """Called after every iteration; saves when it is time and the last write is through."""
+        """Saves the state if a checkpoint is due. Call it after every iteration."""
         every = self.settings.checkpoint_every
         if every is None:
             due = time.monotonic() - self.saved_s >= self.settings.checkpoint_every_s
         else:
             due = state.iteration - self.saved_at >= every
-        # With a number of iterations the interval is a promise: a slow write is waited for.
+        # An interval in iterations is a promise, so a slow write is waited for. One in seconds is skipped meanwhile.
         if due and (every is not None or self._writing is None or self._writing.done()):
             self.save(state)
 
     def save(self, state: CondenseState) -> None:
-        """Starts to write a copy of the state. Raises what went wrong in the write before."""
+        """Starts to write a copy of the state. Raises the error of the write before."""
         self.settle()
-        self._writing = self._pool.submit(self.ledger.save_checkpoint, self.group, snapshot(state))
+        self._writing = self._pool.submit(self.store.save_checkpoint, self.group, snapshot(state))
         self.saved_at, self.saved_s = state.iteration, time.monotonic()
 
     def settle(self) -> None:
-        """Waits for the write under way and raises what went wrong in it."""
+        """Waits for the current write and raises its error."""
         if self._writing is not None:
             self._writing.result()

@@ -1,54 +1,81 @@
-"""What a condensing run says of itself: its record, its identity, and the metadata of shards and manifest."""
+"""What a condensing run says about itself: its record, its identity, and the metadata of shards and manifest."""
 
 import json
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.formats.condensed_reader import ClassEntry
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.run_record import RunRecord
+from pipeline.formats.run_record import Resolved, RunRecord
 from pipeline.runtime.placement import Placement
 from pipeline.storage.documents import checked
-
-
-def run_name(folder: RunFolder, record: RunRecord) -> str:
-    """How logs and metrics call the run: its folder, and the beginning of its identity."""
-    return f"{folder.path.rstrip('/').rsplit('/', 1)[-1]}-{identity(record)[:8]}"
-
 
 METHOD = ("seed", "kernel", "augment", "encoder", "condense")
 """Sections that decide what is condensed from given images."""
 
 
-def new_record(config: RunConfig, cache: PreparedDataset, placement: Placement) -> RunRecord:
-    """What a new run writes to config.json. The execution is filled in when the first actor knows its device."""
-    record = {
-        "config": to_dict(config),
-        "resolved": {
-            "class_shards": cache.folder,
-            "classes": [entry["name"] for entry in cache.classes],
-            "learning_rate": config.condense.step_size,
-            "placement": placement.as_dict(),
-            "execution": None,
-            "device": None,
-        },
-        "versions": versions(),
-        "commit": commit(),
-    }
+class ShardMetadata(TypedDict):
+    """The metadata in the schema of every condensed shard, serialised as JSON."""
+
+    format_version: int
+    mean: list[float]
+    std: list[float]
+    factor: int
+    decode: str
+    """How stored images become training images, in words."""
+    subset: str | None
+    """Name of the data."""
+    class_order: list[str]
+    """Names of all classes of the run, in label order."""
+    config: dict[str, object]
+    """Sections of the configuration that decide what is condensed."""
+    versions: dict[str, str]
+
+
+class ManifestContent(TypedDict):
+    """The content of condensed/manifest.json besides its format and its shards."""
+
+    images_per_class: int
+    factor: int
+    shape: tuple[int, int, int]
+    mean: list[float]
+    std: list[float]
+    classes: list[ClassEntry]
+    config: dict[str, object]
+    versions: dict[str, str]
+
+
+def run_name(folder: RunFolder, record: RunRecord) -> str:
+    """Name of the run in logs and metrics: the name of its folder and the beginning of its identity."""
+    return f"{folder.path.rstrip('/').rsplit('/', 1)[-1]}-{identity(record)[:8]}"
+
+
+def new_record(config: RunConfig, dataset: PreparedDataset, placement: Placement) -> RunRecord:
+    """The record of a new run. Execution and device are filled in once the first actor has started."""
+    resolved = Resolved(
+        class_shards=dataset.folder,
+        classes=[entry["name"] for entry in dataset.classes],
+        learning_rate=config.condense.step_size,
+        placement=placement.stored(),
+        execution=None,
+        device=None,
+    )
+    record = RunRecord(config=to_dict(config), resolved=resolved, versions=versions(), commit=commit())
     return checked(RunRecord, record, "config.json")
 
 
 def identity(record: RunRecord) -> str:
-    """A checksum of all that a group's bytes depend on; markers and checkpoints of another one do not count."""
-    config = {key: record["config"].get(key) for key in METHOD}
-    data = {key: record["config"].get("data", {}).get(key) for key in ("validation_fraction", "split_seed")}
+    """Checksum of everything that a group's bytes depend on. Results of another identity are not used."""
+    data = record["config"].get("data", {})
     resolved = record["resolved"]
     parts = {
-        "config": config,
-        "data": data,
+        "config": {key: record["config"].get(key) for key in METHOD},
+        "data": {key: data.get(key) for key in ("validation_fraction", "split_seed")},
         "shards": resolved["class_shards"].rsplit("/", 1)[-1],
         "groups": resolved["placement"]["groups"],
         "threads": resolved["placement"]["threads"],
@@ -56,33 +83,32 @@ def identity(record: RunRecord) -> str:
     return storage.sha256(json.dumps(parts, sort_keys=True).encode())[:32]
 
 
-def shard_metadata(config: RunConfig, cache: PreparedDataset, record: RunRecord) -> dict[str, Any]:
-    """What every shard says of itself. No clock and no host, so that the same run gives the same bytes."""
-    mean, std = cache.moments
-    return {
-        "format_version": 1,
-        "mean": list(mean),
-        "std": list(std),
-        "factor": config.condense.factor,
-        "decode": "split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
-        "subset": config.data.subset
-        or (config.data.name if config.data.source == "torchvision" else config.data.source),
-        "class_order": [entry["name"] for entry in cache.classes],
-        "config": {key: record["config"].get(key) for key in METHOD},
-        "versions": record["versions"],
-    }
+def shard_metadata(config: RunConfig, dataset: PreparedDataset, record: RunRecord) -> ShardMetadata:
+    """The metadata of a run's shards. It has no time and no host, so that the same run gives the same bytes."""
+    mean, std = dataset.moments
+    return ShardMetadata(
+        format_version=1,
+        mean=list(mean),
+        std=list(std),
+        factor=config.condense.factor,
+        decode="split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
+        subset=config.data.subset or (config.data.name if config.data.source == "torchvision" else config.data.source),
+        class_order=[entry["name"] for entry in dataset.classes],
+        config={key: record["config"].get(key) for key in METHOD},
+        versions=record["versions"],
+    )
 
 
-def condensed_manifest(config: RunConfig, cache: PreparedDataset, record: RunRecord) -> dict[str, Any]:
-    """What manifest.json says besides the shards: classes in label order, how to decode and to normalise."""
-    mean, std = cache.moments
-    return {
-        "images_per_class": config.condense.images_per_class,
-        "factor": config.condense.factor,
-        "shape": cache.manifest["shape"],
-        "mean": list(mean),
-        "std": list(std),
-        "classes": [{key: entry[key] for key in ("label", "name", "wnid")} for entry in cache.classes],
-        "config": to_dict(config),
-        "versions": record["versions"],
-    }
+def condensed_manifest(config: RunConfig, dataset: PreparedDataset, record: RunRecord) -> ManifestContent:
+    """The manifest's content besides its shards: classes in label order, how to decode and how to normalise."""
+    mean, std = dataset.moments
+    return ManifestContent(
+        images_per_class=config.condense.images_per_class,
+        factor=config.condense.factor,
+        shape=dataset.manifest["shape"],
+        mean=list(mean),
+        std=list(std),
+        classes=[ClassEntry(label=entry["label"], name=entry["name"], wnid=entry["wnid"]) for entry in dataset.classes],
+        config=to_dict(config),
+        versions=record["versions"],
+    )

@@ -1,147 +1,134 @@
-"""What is shown and logged while groups are condensed."""
+"""Shows and logs what happens while groups are condensed: the display, and the sinks put together."""
 
-import json
-import time
-from typing import Any
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
-from pipeline.condense.manifest import run_name
-from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.run_record import ExecutionEntry, RunRecord
-from pipeline.observability import jsonl_log
+from pipeline.condense.events import Emit, ExecutionChanged, Failed, Leaving, Lost, Ready, Waiting
+from pipeline.condense.sinks import Curves, EventLog, Gauges, MetricsLog, RecordWriter, Tally, count_retries
+from pipeline.condense.task import GroupTask
+from pipeline.formats.run_record import RunRecord
+from pipeline.observability.events import Event
 from pipeline.observability.progress import Display
-from pipeline.observability.prometheus import RunMetrics
-from pipeline.observability.tensorboard_writer import Scalars
 from pipeline.runtime import nodes
 from pipeline.runtime.placement import Placement
-from pipeline.storage import s3
 
 
 class CondenseMonitor:
-    """Turns events into the display, the run's log of metrics, and notes."""
+    """Hands every event to all sinks. Use it as a context, so that its files are closed."""
 
     def __init__(
-        self,
-        display: Display,
-        placement: Placement,
-        todo: list[int],
-        iterations: int,
-        folder: RunFolder,
-        record: RunRecord,
+        self, display: Display, task: GroupTask, placement: Placement, record: RunRecord, todo: Sequence[int]
     ) -> None:
-        self.display, self.placement, self.iterations, self.folder, self.record = (
-            display,
-            placement,
-            iterations,
-            folder,
-            record,
+        """Puts the sinks together.
+
+        Args:
+            display: counts iterations.
+            task: of the run; its folder receives the logs.
+            placement: what an actor takes of the cluster.
+            record: content of config.json, which is updated.
+            todo: numbers of the groups to condense.
+        """
+        tally = Tally(todo, groups=len(task.groups), iterations=task.config.condense.iterations)
+        self._curves = Curves(task.folder)
+        display.start_at(tally.iterations)
+        decided = record["resolved"]["execution"] is not None
+        self._sinks: Sequence[Emit] = (
+            EventLog(task.folder, task.run),
+            Notes(display, placement, tally, decided=decided),
+            RecordWriter(task.folder, record),
+            Gauges(task.run, tally),
+            tally,
+            MetricsLog(task.folder, task.groups),
+            self._curves,
+            count_retries,
+            ProgressBar(display, tally),
         )
-        done = len(placement.groups) - len(todo)
-        self.at = dict.fromkeys(todo, 0)
-        self.started_at: dict[int, int] = {}
-        self.made, self.told_room = 0, False
-        self.finished, self.before, self.losses = done, done * iterations, {}
-        self.began = time.monotonic()
-        self.run, self.scalars = run_name(folder, record), Scalars(folder.path)
-        self.metrics = RunMetrics(self.run, len(placement.groups), done)
-        display.start_at(self.before)
 
-    def __call__(self, group: int | None, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "tick":
-            self.metrics.rate(self._rate())
-            self.metrics.again()
-            return
-        if kind != "progress" or group not in self.started_at:
-            self._note(group, event)
-        if kind == "execution":
-            self.display.note(event["why"])
-            self._decided(event["execution"])
-            return
-        if group is None:
-            self._actor(kind, event)
-            return
-        self.metrics.event(group, event)
-        if kind == "lost":  # what begins again is worth a line in events.jsonl
-            self.made += self.at[group] - self.started_at.pop(group, self.at[group])
-        if kind == "failed":
-            self.display.note(f"group {group} failed: {event['why']}")
-        s3.add_retries(event.get("retries", 0))
-        if "iteration" in event:
-            if group not in self.started_at:
-                self.started_at[group] = event["iteration"]
-            self.at[group] = event["iteration"]
-        if kind == "done":
-            self.finished += 1
-        if event.get("losses"):
-            self.losses[group] = event["losses"][-1][1]
-        self._log(group, event)
-        self.display.update(self.before + sum(self.at.values()), self._status())
+    def __enter__(self) -> Self:
+        return self
 
-    def _actor(self, kind: str, event: dict[str, Any]) -> None:
-        if kind == "ready" and not self.told_room:
-            self.told_room = True
-            self.display.note(event["room"])
-        if kind == "ready" and self.record["resolved"]["execution"] is None:
-            # What the first device chooses holds for the run, also when it goes on elsewhere.
-            self.record["resolved"]["device"] = event["device"]
-            self._decided(event["execution"])
-            if event["note"]:
-                self.display.note(event["note"])
-            elif event["execution"]["compiled"]:
-                self.display.note(
-                    "compiling the encoder: under a minute, or a few seconds where it is kept from before"
-                )
-        elif kind == "lost":
-            self.display.note(f"an actor was lost ({event['why']}); a new one takes its place")
-        elif kind == "waiting":
-            self.display.note(self._starting(event["starting"]) if event["starting"] else self._waiting())
-        elif kind == "leaving":
-            self.display.note("stopping: saving checkpoints")
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._curves.close()
 
-    def _decided(self, execution: ExecutionEntry) -> None:
-        self.record["resolved"]["execution"] = execution
-        self.folder.write_record(self.record)
+    def __call__(self, group: int | None, event: Event) -> None:
+        """Handles an event of a group, or of an actor or the run if ``group`` is None."""
+        for sink in self._sinks:
+            sink(group, event)
 
-    def _note(self, group: int | None, event: dict[str, Any]) -> None:
-        """What happens rarely goes to events.jsonl: actors, beginnings (with the iteration resumed at) and ends."""
-        kept = {key: value for key, value in event.items() if key not in ("losses", "event")}
-        named = "begin" if event["event"] == "progress" else event["event"]
-        entry = {"time": round(time.time(), 3), "event": named, "run": self.run, "group": group, **kept}
-        jsonl_log.append(self.folder.events, json.dumps(entry))
 
-    def _starting(self, actors: int) -> str:
-        return f"{actors} {'actor is' if actors == 1 else 'actors are'} starting; it takes longer where their nodes are busy"
+class Notes:
+    """Prints a line for events that the user should know of."""
+
+    def __init__(self, display: Display, placement: Placement, tally: Tally, *, decided: bool) -> None:
+        """Prepares the notes.
+
+        Args:
+            display: where lines are printed.
+            placement: what an actor takes of the cluster.
+            tally: counts groups.
+            decided: whether an earlier call has decided how a step is computed.
+        """
+        self._display, self._placement, self._tally, self._decided = display, placement, tally, decided
+        self._has_described_memory = False
+
+    def __call__(self, group: int | None, event: Event) -> None:
+        """Prints the line of an event, if it has one."""
+        match event:
+            case Ready():
+                self._ready(event)
+            case ExecutionChanged():
+                self._display.note(event.why)
+            case Lost() if group is None:
+                self._display.note(f"an actor was lost ({event.why}); a new one takes its place")
+            case Failed():
+                self._display.note(f"group {group} failed: {event.why}")
+            case Waiting():
+                self._display.note(_starting(event.starting) if event.starting else self._waiting())
+            case Leaving():
+                self._display.note("stopping: saving checkpoints")
+            case _:
+                pass
+
+    def _ready(self, event: Ready) -> None:
+        if not self._has_described_memory:
+            self._has_described_memory = True
+            self._display.note(event.room)
+        if not self._decided:
+            self._decided = True
+            if event.note:
+                self._display.note(event.note)
+            elif event.execution.compiled:
+                self._display.note("compiling the encoder: under a minute, or a few seconds if it is cached")
 
     def _waiting(self) -> str:
-        """What is waited for, and how much of it the cluster has: "8 groups wait for 1 GPU each; ..."."""
-        needs = (("CPU", self.placement.cpus_per_actor), ("GPU", self.placement.gpus_per_actor))
-        needed = [(name, share) for name, share in needs if share]
+        """What the run waits for, and how much of it is free: "8 groups wait for 1 GPU each; ..."."""
+        shares = (("CPU", self._placement.cpus_per_actor), ("GPU", self._placement.gpus_per_actor))
+        needed = [(name, share) for name, share in shares if share]
         each = " and ".join(f"{share:g} {name}{'s' if share > 1 else ''}" for name, share in needed)
-        held = [(name, *nodes.free(name)) for name, _ in needed]
-        free = " and ".join(f"{have:g} of {total:g} {name}s" for name, have, total in held)
-        left = len(self.placement.groups) - self.finished
+        cluster = [(name, *nodes.free(name)) for name, _ in needed]
+        free = " and ".join(f"{unused:g} of {total:g} {name}s" for name, unused, total in cluster)
+        left = self._tally.groups - self._tally.finished
         return f"{left} {'group waits' if left == 1 else 'groups wait'} for {each} each; the cluster has {free} free"
 
-    def _rate(self) -> float:
-        made = self.made + sum(self.at[group] - start for group, start in self.started_at.items())
-        return made / max(1e-9, time.monotonic() - self.began)
 
-    def _status(self) -> str:
-        parts = [f"{self.finished}/{len(self.placement.groups)} groups", f"{self._rate():.1f} it/s"]
-        values = [value for losses in self.losses.values() for value in losses]
-        return ", ".join(parts + ([f"loss {sum(values) / len(values):.4f}"] if values else []))
+class ProgressBar:
+    """Moves the progress bar when a group advances."""
 
-    def _log(self, group: int, event: dict[str, Any]) -> None:
-        labels = self.placement.groups[group]
-        for iteration, losses, rate in event.get("losses", ()):
-            entry = {
-                "time": round(time.time(), 3),
-                "seconds": round(time.monotonic() - self.began, 3),
-                "group": group,
-                "iteration": iteration,
-                "loss": dict(zip(map(str, labels), losses, strict=True)),
-                "images_per_s": rate,
-            }
-            jsonl_log.append(self.folder.metrics, json.dumps(entry))
-            self.scalars.add(f"loss/group-{group:05d}", sum(losses) / len(losses), iteration)
-            self.scalars.add(f"images_per_second/group-{group:05d}", rate, iteration)
+    def __init__(self, display: Display, tally: Tally) -> None:
+        self._display, self._tally = display, tally
+
+    def __call__(self, group: int | None, event: Event) -> None:
+        """Shows the iterations of all groups, their rate and their mean loss."""
+        if group is None or isinstance(event, ExecutionChanged):
+            return
+        tally, loss = self._tally, self._tally.loss()
+        status = f"{tally.finished}/{tally.groups} groups, {tally.rate():.1f} it/s"
+        self._display.update(tally.iterations, status if loss is None else f"{status}, loss {loss:.4f}")
+
+
+def _starting(actors: int) -> str:
+    verb = "actor is" if actors == 1 else "actors are"
+    return f"{actors} {verb} starting; it takes longer where their nodes are busy"

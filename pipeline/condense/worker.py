@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
 
 import torch
 
@@ -21,10 +21,12 @@ from m3d import (
 from m3d.backend import compiler
 from m3d.backend.execution import Execution, choose
 from m3d.config import ConfigError
+from m3d.loop import Step
 from m3d.passes import forget_passes
 from pipeline import storage
+from pipeline.condense.events import Compiled, Done, ExecutionChanged, GroupEvent, LossSample, Progress, Stopped
 from pipeline.condense.group_store import Checkpoints, GroupStore
-from pipeline.condense.memory_tier import GIB, Room, choose_room, host_memory
+from pipeline.condense.memory_tier import GIB, MemoryTier, choose_tier, host_memory
 from pipeline.condense.task import GroupTask
 from pipeline.data.disk_cache import folder_of, room_for_copies
 from pipeline.data.prepared_dataset import PreparedDataset
@@ -35,17 +37,39 @@ from pipeline.storage import s3
 
 
 class GroupWorker:
-    """Condenses groups of classes on one device, from their last checkpoint on."""
+    """Condenses groups of classes on one device. Each group resumes from its last checkpoint."""
 
     def __init__(self, task: GroupTask, device: torch.device) -> None:
         self.task, self.device = task, device
-        self.ledger = GroupStore(task.folder, task.identity)
+        self.store = GroupStore(task.folder, task.identity)
         self._stop = threading.Event()
-        self._room: Room | None = None
-        self._told_retries = s3.retries()
+        self._reported_retries = s3.retries()
+
+    @cached_property
+    def dataset(self) -> PreparedDataset:
+        """The class shards. Raises UserError if they are missing or damaged."""
+        return PreparedDataset(self.task.class_shards, self.task.config.data)
+
+    @cached_property
+    def tier(self) -> MemoryTier:
+        """Where this machine keeps the real images of a group, chosen for the largest group.
+
+        Raises:
+            UserError: they must be mapped from local copies, which do not fit on the disk.
+        """
+        task, gpu = self.task, self.device.type == "cuda"
+        tier = choose_tier(
+            max(self.dataset.train_bytes(group) for group in task.groups),
+            host=int(host_memory() / task.actors_per_node),
+            device=int(torch.cuda.mem_get_info(self.device)[0] * task.gpu_share) if gpu else None,
+            wanted=task.config.resources.hold,
+        )
+        if tier.name == "mapped" and not storage.is_local(task.class_shards):
+            self._require_disk(tier)
+        return tier
 
     def stop(self) -> None:
-        """Asks the group under way to save a checkpoint and end."""
+        """Asks the current group to save a checkpoint and end."""
         self._stop.set()
 
     def memory(self) -> float:
@@ -55,73 +79,66 @@ class GroupWorker:
         return torch.cuda.get_device_properties(self.device).total_memory * self.task.gpu_share
 
     def execution(self) -> Execution:
-        """How the step is computed on this device: what the run has decided before, else what suits it.
+        """How a step is computed on this device: as the run decided before, otherwise as it suits the device.
 
         Raises:
             UserError: the run is compiled, and this machine cannot compile.
         """
-        task = self.task
         try:
-            if task.execution is not None:
-                lacking = compiler.missing(self.device) if task.execution.compiled else None
-                if lacking:
-                    raise UserError(
-                        f"this run began compiled, but this machine has no {lacking}: install it here, or begin anew with "
-                        "condense.compile=off and another --out"
-                    )
-                return task.execution
-            channels, height, width = PreparedDataset(task.class_shards, task.config.data).manifest["shape"]
-            return choose(
-                task.config.method,
-                shape=(channels, height, width),
-                classes=task.share,
-                device=self.device,
-                threads=task.threads,
-                memory=min(held, task.gpu_memory * task.gpu_share or held) if (held := self.memory()) else None,
-            )
+            return self._decided() or self._suitable()
         except ConfigError as error:
             raise UserError(str(error)) from None
 
-    def room(self) -> Room:
-        """Where the real images of the largest group are held on this machine."""
-        if self._room is None:
-            task, cache = self.task, PreparedDataset(self.task.class_shards, self.task.config.data)
-            gpu = self.device.type == "cuda"
-            self._room = choose_room(
-                max(cache.train_bytes(group) for group in task.groups),
-                host=int(host_memory() / task.neighbours),
-                device=int(torch.cuda.mem_get_info(self.device)[0] * task.gpu_share) if gpu else None,
-                wish=task.config.resources.hold,
-            )
-            if self._room.place == "mapped" and not storage.is_local(task.class_shards):
-                self._require_disk(self._room)
-        return self._room
-
-    def _require_disk(self, room: Room) -> None:
-        """Raises UserError where the local copies of what is to be mapped have no place on this node."""
-        data, actors = self.task.config.data, self.task.neighbours
-        held = room_for_copies(data)
-        if room.needed * actors > held:
+    def _decided(self) -> Execution | None:
+        execution = self.task.execution
+        if execution is None or not execution.compiled:
+            return execution
+        lacking = compiler.missing(self.device)
+        if lacking:
             raise UserError(
-                f"real images: {room.needed / GIB:.2f} GiB in the largest group, more than memory holds, and {actors} actors a node have "
-                f"{held / GIB:.2f} GiB for copies in {folder_of(data)}; lower resources.classes_per_group, raise data.disk_cache_gib, "
+                f"this run began compiled, but this machine has no {lacking}: install it here, or start a new run with "
+                "condense.compile=off and another --out"
+            )
+        return execution
+
+    def _suitable(self) -> Execution:
+        task, memory = self.task, self.memory()
+        channels, height, width = self.dataset.manifest["shape"]
+        return choose(
+            task.config.method,
+            shape=(channels, height, width),
+            classes=task.classes_per_actor,
+            device=self.device,
+            threads=task.threads,
+            memory=min(memory, task.gpu_memory * task.gpu_share or memory) if memory else None,
+        )
+
+    def _require_disk(self, tier: MemoryTier) -> None:
+        """Raises UserError if the local copies of images to be mapped do not fit on this node."""
+        data, actors = self.task.config.data, self.task.actors_per_node
+        available = room_for_copies(data)
+        if tier.needed * actors > available:
+            raise UserError(
+                f"real images: {tier.needed / GIB:.2f} GiB in the largest group do not fit into memory, and {actors} actors a node have "
+                f"{available / GIB:.2f} GiB for copies in {folder_of(data)}; lower resources.classes_per_group, raise data.disk_cache_gib, "
                 "or choose another data.disk_cache"
             )
 
-    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
+    def condense(self, group: int, execution: Execution) -> Iterator[GroupEvent]:
         """Condenses one group and stores its shard.
 
         Args:
-            group: which of the task's groups.
-            execution: the same for the whole run, whatever this device would choose.
+            group: number of the group in the task.
+            execution: how the run computes a step, whatever this device would choose.
 
         Yields:
-            Every ``report_every_s`` ``{"event": "progress", iteration, losses}``, the losses since the last one
-            as (iteration, per class, images per second); in the end ``{"event": "done"}``, or ``{"event": "stopped"}`` where ``stop`` was called. Where the memory runs out or
-            the compiler fails, ``{"event": "execution", execution, why}``: how it goes on, and all groups after it.
+            Progress at the start and every ``report_every_s`` seconds; Compiled; ExecutionChanged if the memory runs
+            out or the compiler fails, which holds for all groups from then on; at the end Done, or Stopped after a
+            call of ``stop``.
 
         Raises:
             UserError: a loss is not finite, or an image or a shard cannot be read or written.
+            DeviceError: the device failed or has no memory.
         """
         torch.set_num_threads(self.task.threads)
         while True:
@@ -129,11 +146,11 @@ class GroupWorker:
                 yield from self._condense(group, execution)
                 return
             except Exception as error:
-                execution = self._instead(execution, error)
-            yield {"event": "execution", "execution": execution.as_dict(), "why": execution.note}
+                execution = self._fallback(execution, error)
+            yield ExecutionChanged(execution=execution, why=execution.note)
 
-    def _instead(self, execution: Execution, error: Exception) -> Execution:
-        """How to go on after an error, with a note that says why; raises where there is no other way."""
+    def _fallback(self, execution: Execution, error: Exception) -> Execution:
+        """How to compute after an error, with a note that gives the reason. Raises if there is no other way."""
         if isinstance(error, torch.OutOfMemoryError):
             forget_passes()  # with what was compiled and recorded for the larger blocks
             torch.compiler.reset()
@@ -143,60 +160,53 @@ class GroupWorker:
                 raise UserError(str(nothing_left)) from None
             note = f"out of memory: goes on with {halved.real_block} real images and {halved.synthetic_block} views at once"
             return replace(halved, note=note)
-        if execution.compiled and compiler.failed(error) and self.task.config.condense.compile == "auto":
-            return replace(
-                execution, compiled=False, note=f"goes on without the compiler, which failed: {compiler.reason(error)}"
-            )
         if execution.compiled and compiler.failed(error):
-            raise UserError(f"the compiler failed ({compiler.reason(error)}); use condense.compile=off") from error
-        if isinstance(error, MemoryError | RuntimeError) and _of_the_device(error):
+            why = compiler.reason(error)
+            if self.task.config.condense.compile == "auto":
+                return replace(execution, compiled=False, note=f"goes on without the compiler, which failed: {why}")
+            raise UserError(f"the compiler failed ({why}); use condense.compile=off") from error
+        if isinstance(error, MemoryError | RuntimeError) and _is_of_the_device(error):
             raise DeviceError(f"{type(error).__name__}: {first_line(error)}") from None
         raise error
 
-    def _condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
+    def _condense(self, group: int, execution: Execution) -> Iterator[GroupEvent]:
         condenser, names = self._condenser(group, execution)
         state = self._resumed(group, condenser)
-        yield self._progress(state, [])
+        yield Progress(iteration=state.iteration)
         if execution.compiled and state.iteration < condenser.condense.iterations:
             began = time.monotonic()
             with compiler.alone():
                 condenser.warm_up(state)
-            yield {"event": "compiled", "seconds": round(time.monotonic() - began, 1)}
-        checkpoints = Checkpoints(self.ledger, group, self.task.config.resources, state.iteration)
-        reported = logged = time.monotonic()
-        logged_at = state.iteration
-        per_iteration = len(condenser.real.ids) * (condenser.condense.batch_real + condenser.condense.views)
-        losses: list[tuple[int, list[float], float]] = []
+            yield Compiled(seconds=round(time.monotonic() - began, 1))
+        checkpoints = Checkpoints(self.store, group, self.task.config.resources, state.iteration)
+        meter = _Meter(condenser, state.iteration)
+        reported = time.monotonic()
         try:
             for step in iterate(condenser, state):
                 state = step.state
-                if step.losses is not None:
-                    now = time.monotonic()
-                    rate = (state.iteration - logged_at) * per_iteration / max(1e-9, now - logged)
-                    losses.append((state.iteration, list(step.losses), round(rate, 1)))
-                    logged, logged_at = now, state.iteration
+                meter.record(step)
                 if self._stop.is_set():
                     break
                 checkpoints.after(state)
                 if time.monotonic() - reported >= self.task.report_every_s:
                     age = round(time.monotonic() - checkpoints.saved_s, 1)
-                    yield {**self._progress(state, losses), "checkpoint_age_s": age}
-                    losses, reported = [], time.monotonic()
+                    yield Progress(iteration=state.iteration, losses=meter.take(), checkpoint_age_s=age)
+                    reported = time.monotonic()
         except NotFiniteError as error:
             raise UserError(f"group {group} ({listed(names)}): {error}") from None
         if state.iteration < condenser.condense.iterations:
             checkpoints.save(state)
             checkpoints.settle()
-            yield {"event": "stopped", "iteration": state.iteration, **self._retries()}
+            yield Stopped(iteration=state.iteration, retries=self._new_retries())
             return
         checkpoints.settle()
-        yield self._progress(state, losses)
+        yield Progress(iteration=state.iteration, losses=meter.take())
         self._finish(group, condenser, state)
-        yield {"event": "done", "iteration": state.iteration, **self._retries()}
+        yield Done(iteration=state.iteration, retries=self._new_retries())
 
     def _resumed(self, group: int, condenser: Condenser) -> CondenseState:
-        """The state of the group's checkpoint, or the beginning where there is none that fits."""
-        saved, start = self.ledger.load_checkpoint(group), condenser.init()
+        """The state of the group's checkpoint, or the initial state if no checkpoint fits."""
+        saved, start = self.store.load_checkpoint(group), condenser.init()
         if (
             saved is None
             or saved.pixels_KSCHW.shape != start.pixels_KSCHW.shape
@@ -207,7 +217,7 @@ class GroupWorker:
 
     def _condenser(self, group: int, execution: Execution) -> tuple[Condenser, list[str]]:
         config, labels = self.task.config, self.task.groups[group]
-        cache = PreparedDataset(self.task.class_shards, config.data)
+        cache = self.dataset
         mean, std = cache.moments
         real = self._real(cache, labels)
         condenser = Condenser(
@@ -221,33 +231,54 @@ class GroupWorker:
         return condenser, [cache.classes[label]["name"] for label in labels]
 
     def _real(self, cache: PreparedDataset, labels: tuple[int, ...]) -> RealImages:
-        place, seed = self.room().place, self.task.config.seed
-        if place == "device":
+        tier, seed = self.tier.name, self.task.config.seed
+        if tier == "device":
             return ClassImages([cache.train_parts(label) for label in labels], labels, seed=seed, device=self.device)
-        held = [
-            cache.train_parts(label, must_map=True) if place == "mapped" else ImageParts([cache.train(label).clone()])
+        images = [
+            cache.train_parts(label, must_map=True) if tier == "mapped" else ImageParts([cache.train(label).clone()])
             for label in labels
         ]
-        return StreamedImages(held, labels, seed=seed, device=self.device)
+        return StreamedImages(images, labels, seed=seed, device=self.device)
 
-    def _retries(self) -> dict[str, int]:
-        """Requests to the storage that were sent again since the last call, where there were any."""
-        now = s3.retries()
-        told, self._told_retries = now - self._told_retries, now
-        return {"retries": told} if told else {}
-
-    def _progress(self, state: CondenseState, losses: list[tuple[int, list[float], float]]) -> dict[str, Any]:
-        return {"event": "progress", "iteration": state.iteration, "losses": losses}
+    def _new_retries(self) -> int:
+        """Requests to the storage that were repeated since the last call."""
+        total = s3.retries()
+        new, self._reported_retries = total - self._reported_retries, total
+        return new
 
     def _finish(self, group: int, condenser: Condenser, state: CondenseState) -> None:
-        cache = PreparedDataset(self.task.class_shards, self.task.config.data)
-        classes = [cache.classes[label] for label in self.task.groups[group]]
+        classes = [self.dataset.classes[label] for label in self.task.groups[group]]
         images = condenser.result(state).images_KSCHW.numpy()
         shard = condensed_shard(images, classes, self.task.metadata)
-        self.ledger.finish_group(group, shard, images.shape[0] * images.shape[1])
+        self.store.finish_group(group, shard, images.shape[0] * images.shape[1])
 
 
-def _of_the_device(error: Exception) -> bool:
-    """Whether the machine failed rather than the program: out of memory, or an error that CUDA reports."""
+class _Meter:
+    """Collects losses and measures the images per second between two log iterations."""
+
+    def __init__(self, condenser: Condenser, iteration: int) -> None:
+        """Args: the condenser of a group, and the iteration that it starts from."""
+        settings = condenser.condense
+        self._images = len(condenser.real.ids) * (settings.batch_real + settings.views)
+        self._iteration, self._logged = iteration, time.monotonic()
+        self._samples: list[LossSample] = []
+
+    def record(self, step: Step) -> None:
+        """Adds a sample if the step has losses."""
+        if step.losses is None:
+            return
+        now, iteration = time.monotonic(), step.state.iteration
+        rate = (iteration - self._iteration) * self._images / max(1e-9, now - self._logged)
+        self._samples.append(LossSample(iteration=iteration, losses=step.losses, images_per_s=round(rate, 1)))
+        self._iteration, self._logged = iteration, now
+
+    def take(self) -> tuple[LossSample, ...]:
+        """The samples since the last call."""
+        samples, self._samples = tuple(self._samples), []
+        return samples
+
+
+def _is_of_the_device(error: Exception) -> bool:
+    """Whether the machine failed and not the program: out of memory, or an error that CUDA reports."""
     kinds = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
     return isinstance(error, kinds) or any(text in str(error) for text in ("CUDA error", "can't allocate memory"))

@@ -127,13 +127,15 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
     done = total - sum(held[label] for held in plan.counts.values() for label in labels)
     with Display("prepare", total) as display:
         display.start_at(done)
-        for index, made in results(
-            [partial(task.remote, plan, part, threads) for part in parts], max(1, cpus // threads), "prepare"
-        ):
-            if index >= 0:
-                done += made[0]
-                s3.add_retries(made[1])
+
+        def show() -> None:
             display.update(done, f"{done} of {total} images")
+
+        calls = [partial(task.remote, plan, part, threads) for part in parts]
+        for _, (decoded, retries) in results(calls, max(1, cpus // threads), "prepare", on_tick=show):
+            done += decoded
+            s3.add_retries(retries)
+            show()
     return finish(plan)
 
 

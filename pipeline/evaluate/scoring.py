@@ -165,12 +165,15 @@ def score_blocks(
     task = _score.options(num_cpus=shares.threads, num_gpus=shares.gpus)
     calls = [partial(task.remote, block, common) for block in pending]
     done, total, made_by = display.done, display.total, commit() or ""
-    display.update(done, f"{done}/{total} networks")
-    for index, scores in results(calls, shares.slots, scoring.title):
-        if index >= 0:
-            done += len(scores)
-            yield pending[index], {seed: replace(score, commit=made_by) for seed, score in scores.items()}
+
+    def show() -> None:
         display.update(done, f"{done}/{total} networks")
+
+    show()
+    for index, scores in results(calls, shares.slots, scoring.title, on_tick=show):
+        done += len(scores)
+        yield pending[index], {seed: replace(score, commit=made_by) for seed, score in scores.items()}
+        show()
 
 
 def share(networks: int, config: RunConfig) -> NetworkShare:

@@ -21,6 +21,7 @@ from pipeline.observability.progress import Display
 from pipeline.pretrain.reader import ExpertsManifest, TrajectoryRecord, seal_of, trained_network
 from pipeline.pretrain.scaling import Shares, training_images
 from pipeline.pretrain.store import RULE
+from pipeline.runtime.devices import device_of_actor
 from pipeline.runtime.tasks import results
 
 SCHEDULE = "pretrain"
@@ -82,17 +83,20 @@ def _accuracies(
     ]
     scores: dict[int, float] = {}
     with Display("score", len(calls)) as display:
-        for seed, score in results(calls, shares.workers, "pretrain"):
-            if seed >= 0:
-                scores[seed] = score
+
+        def show() -> None:
             display.update(len(scores), f"{len(scores)}/{len(calls)} networks")
+
+        for seed, score in results(calls, shares.workers, "pretrain", on_tick=show):
+            scores[seed] = score
+            show()
     return [scores[seed] for seed in seeds]
 
 
 @ray.remote(max_retries=2)
 def _score(networks: _Networks, seed: int, precision: str) -> float:
     torch.set_num_threads(networks.threads)
-    device = torch.device("cuda") if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
+    device = device_of_actor()
     test = PreparedDataset(networks.shards, networks.config.data).test_set(networks.config.evaluate.on)
     network = trained_network(networks.folder.path, networks.manifest, seed).to(device)
     return accuracy(network, test, precision=resolve(precision, device))

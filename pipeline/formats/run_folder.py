@@ -74,6 +74,11 @@ class RunFolder:
         return self.file("events.jsonl")
 
     @property
+    def tensorboard(self) -> str:
+        """Folder of the curves for TensorBoard."""
+        return self.file("tensorboard")
+
+    @property
     def evaluation(self) -> str:
         """Rows of accuracies."""
         return self.file("evaluation.json")

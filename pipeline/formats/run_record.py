@@ -20,6 +20,7 @@ class StoredPlacement(TypedDict):
     threads: int
     cpus_per_actor: float
     gpus_per_actor: float
+    actors: NotRequired[int]
 
 
 class ExecutionEntry(TypedDict):

@@ -1,1 +1,1 @@
-"""What a person or another program sees of a run while it works."""
+"""What the user and other programs see of a run while it works."""

@@ -1,6 +1,6 @@
-"""Logs of lines. A local file is appended to; on an object store the whole log is written again every so often.
+"""Logs of lines. A line is appended to a local file; in a bucket the complete log is written again from time to time.
 
-An object cannot be appended to, so lines that a killed driver had not written yet are lost: at most ``EVERY_S`` of them.
+An object cannot be appended to. A killed driver therefore loses the lines of its last ``EVERY_S`` seconds.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from pipeline import storage
 from pipeline.errors import FailedError, UserError
 
 EVERY_S = 10.0
-"""Seconds between two writes of a log that lies in a bucket."""
+"""Seconds between two writes of a log in a bucket."""
 
 
 @dataclass
@@ -22,31 +22,36 @@ class _Log:
 
 
 _logs: dict[str, _Log] = {}
+"""Logs in buckets that this process has appended to, by URL."""
 
 
 def append(path: str, line: str) -> None:
-    """Appends a line. Raises UserError where a local file cannot be written; a bucket is tried again the next time."""
+    """Appends a line. A failed write to a bucket is repeated with the next line.
+
+    Raises:
+        UserError: a local file cannot be written.
+    """
     if storage.is_local(path):
         storage.append_line(path, line)
         return
     if path not in _logs:
-        _logs[path] = _Log(lines=_held(path), written_at=time.monotonic())
+        _logs[path] = _Log(lines=_stored_lines(path), written_at=time.monotonic())
     log = _logs[path]
     log.lines.append(line)
     log.changed = True
     if time.monotonic() - log.written_at >= EVERY_S:
         log.written_at = time.monotonic()
-        with contextlib.suppress(UserError, FailedError):  # a log must not end the work that it tells of
+        with contextlib.suppress(UserError, FailedError):  # a log must not stop the work that it describes
             _write(path, log)
 
 
 def forget() -> None:
-    """Drops what is not written yet: another driver goes on with the logs."""
+    """Drops unwritten lines, because another driver has taken the logs over."""
     _logs.clear()
 
 
 def flush() -> None:
-    """Writes what is not written yet and forgets it. Raises UserError or FailedError where the bucket is gone."""
+    """Writes all unwritten lines and forgets the logs. Raises UserError or FailedError if a bucket cannot be written."""
     while _logs:
         path, log = _logs.popitem()
         if log.changed:
@@ -58,7 +63,7 @@ def _write(path: str, log: _Log) -> None:
     log.written_at, log.changed = time.monotonic(), False
 
 
-def _held(path: str) -> list[str]:
+def _stored_lines(path: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return storage.read_bytes(path).decode().splitlines()
     return []

@@ -1,4 +1,4 @@
-"""One live progress display; plain lines where there is no terminal."""
+"""A live progress display. Without a terminal it prints plain lines."""
 
 import sys
 import time
@@ -9,23 +9,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY_S = 5.0
-"""Seconds between two lines without a terminal, where something was done; six times that otherwise."""
+"""Seconds between two plain lines while units get done. Without progress the interval is six times as long."""
 
 
 def console() -> Console:
-    """Where everything is printed that is not data."""
+    """The console for everything that is not data."""
     return Console(highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """One line for the person."""
+    """Prints one line for the user."""
     console().print(text, markup=False)
 
 
 class Display:
-    """A bar over ``total`` units with a status text; a line every five seconds without a terminal."""
+    """A progress bar with a status text. Without a terminal it prints a line every five seconds."""
 
     def __init__(self, title: str, total: int) -> None:
+        """Args: the title of the bar, and the number of units that it counts."""
         self.title, self.total, self.done, self.status = title, total, 0, ""
         self._began = self._printed = time.monotonic()
         self._begun_at = 0
@@ -57,12 +58,12 @@ class Display:
             self._line()
 
     def start_at(self, done: int) -> None:
-        """Units that were done before; they do not count for the time left."""
+        """Sets the units that were done before. They do not count towards the estimate of the time left."""
         self.done = self._begun_at = done
         self._began = time.monotonic()
 
     def update(self, done: int, status: str) -> None:
-        """Units done so far, and what to say beside them."""
+        """Shows the units done so far and a status text."""
         patience = PLAIN_EVERY_S if done > self.done else 6 * PLAIN_EVERY_S
         self.done, self.status = done, status
         if self._bar:
@@ -71,13 +72,13 @@ class Display:
             self._line()
 
     def note(self, text: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         (self._bar.console if self._bar else console()).print(text, markup=False)
 
     def seconds_left(self) -> float | None:
-        """At the rate since the start, or None before there is one."""
-        made, spent = self.done - self._begun_at, time.monotonic() - self._began
-        return (self.total - self.done) * spent / made if made > 0 else None
+        """Estimated seconds left at the rate since the start; None before the first unit is done."""
+        done, spent = self.done - self._begun_at, time.monotonic() - self._began
+        return (self.total - self.done) * spent / done if done > 0 else None
 
     def _line(self) -> None:
         self._printed, self._shown = time.monotonic(), (self.done, self.status)
@@ -91,7 +92,7 @@ class Display:
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
+    """Seconds as ``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

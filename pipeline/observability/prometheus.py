@@ -1,10 +1,9 @@
-"""What Ray exports of a run for Prometheus: the driver sets it, as it hears of everything.
+"""The metrics that Ray exports of a run for Prometheus. The driver sets them.
 
-The names below are those of the code; Ray puts ``ray_`` before them, and ``_total`` behind a counter's.
+Ray adds ``ray_`` before the names below, and ``_total`` after the name of a counter.
 """
 
 import time
-from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
@@ -17,13 +16,22 @@ NAMES = {
     "m3d_checkpoint_age_seconds": "since the last checkpoint of a group; 0 when it is finished",
     "m3d_retries": "groups that were begun again after a lost actor",
 }
+"""Description of every metric."""
 OF_A_GROUP = ("m3d_loss", "m3d_images_per_second", "m3d_checkpoint_age_seconds")
+"""Metrics that are tagged with the number of a group."""
 
 
 class RunMetrics:
-    """The metrics of one run, tagged with its name, and where they are of a group with that one's number."""
+    """The metrics of one run, tagged with its name. Those of a group are tagged with the group's number as well."""
 
     def __init__(self, run: str, groups: int, done: int) -> None:
+        """Creates the metrics.
+
+        Args:
+            run: name of the run.
+            groups: number of its groups.
+            done: number of groups that earlier calls finished.
+        """
         self._run, self._done = {"run": run}, done
         self._gauges = {
             name: Gauge(name, text, ("run", "group") if name in OF_A_GROUP else ("run",))
@@ -31,41 +39,48 @@ class RunMetrics:
             if name != "m3d_retries"
         }
         self._retries = Counter("m3d_retries", NAMES["m3d_retries"], ("run",))
-        self._held: dict[tuple[str, int | None], float] = {}
+        self._values: dict[tuple[str, int | None], float] = {}
         self._saved_at: dict[int, float] = {}
         self._set("m3d_groups", groups)
         self._set("m3d_groups_done", done)
 
     def rate(self, iterations_per_s: float) -> None:
-        """Iterations per second of all groups."""
+        """Sets the iterations per second of all groups."""
         self._set("m3d_iterations_per_second", iterations_per_s)
 
-    def again(self) -> None:
-        """Sets everything once more: Ray drops a gauge that was not set in the last two of its intervals."""
-        for (name, group), value in list(self._held.items()):
-            self._set(name, value, group)
-        for group, saved_at in self._saved_at.items():  # it grows while an actor is silent, or none is there
-            self._set("m3d_checkpoint_age_seconds", time.monotonic() - saved_at, group)
+    def measured(self, group: int, loss: float, images_per_s: float) -> None:
+        """Sets a group's mean loss and its throughput."""
+        self._set("m3d_loss", loss, group)
+        self._set("m3d_images_per_second", images_per_s, group)
 
-    def event(self, group: int, event: dict[str, Any]) -> None:
-        """What an event of a group says."""
-        if event["event"] == "lost":
-            self._retries.inc(1, self._run)
-        if event["event"] in ("done", "lost", "failed", "stopped"):
-            self._set("m3d_images_per_second", 0, group)
-        if event["event"] == "done":
-            self._done += 1
-            self._set("m3d_groups_done", self._done)
-            self._set("m3d_checkpoint_age_seconds", 0, group)
-            self._saved_at.pop(group, None)
-        elif "checkpoint_age_s" in event:
-            self._saved_at[group] = time.monotonic() - event["checkpoint_age_s"]
-            self._set("m3d_checkpoint_age_seconds", event["checkpoint_age_s"], group)
-        for _, losses, rate in event.get("losses", ())[-1:]:
-            self._set("m3d_loss", sum(losses) / len(losses), group)
-            self._set("m3d_images_per_second", rate, group)
+    def checkpointed(self, group: int, age_s: float) -> None:
+        """Sets the age of a group's last checkpoint, which grows from now on."""
+        self._saved_at[group] = time.monotonic() - age_s
+        self._set("m3d_checkpoint_age_seconds", age_s, group)
+
+    def idle(self, group: int) -> None:
+        """Sets a group's throughput to zero, because no actor works on it."""
+        self._set("m3d_images_per_second", 0, group)
+
+    def finished(self, group: int) -> None:
+        """Counts a finished group. It needs no checkpoint any more."""
+        self._done += 1
+        self._set("m3d_groups_done", self._done)
+        self._set("m3d_checkpoint_age_seconds", 0, group)
+        self._saved_at.pop(group, None)
+
+    def retried(self) -> None:
+        """Counts a group that begins again."""
+        self._retries.inc(1, self._run)
+
+    def refresh(self) -> None:
+        """Sets all values again. Ray drops a gauge that was not set in the last two of its intervals."""
+        for (name, group), value in list(self._values.items()):
+            self._set(name, value, group)
+        for group, saved_at in self._saved_at.items():  # grows while an actor is silent or absent
+            self._set("m3d_checkpoint_age_seconds", time.monotonic() - saved_at, group)
 
     def _set(self, name: str, value: float, group: int | None = None) -> None:
         tags = self._run if group is None else {**self._run, "group": str(group)}
-        self._held[name, group] = value
+        self._values[name, group] = value
         self._gauges[name].set(value, tags)

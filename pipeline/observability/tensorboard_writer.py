@@ -1,4 +1,4 @@
-"""OUT/tensorboard: curves of a run for TensorBoard. Local folders only, like the other logs."""
+"""Curves of a run for TensorBoard, in local folders only."""
 
 import contextlib
 import time
@@ -7,25 +7,27 @@ from pathlib import Path
 from pipeline import storage
 
 FLUSH_S = 5.0
+"""Seconds between two flushes of the event file."""
 
 
-class Scalars:
-    """Writes scalars as they come; a disk that is full costs curves, never the run."""
+class TensorBoardWriter:
+    """Writes points of curves as they come. A full disk costs curves, never the run."""
 
-    def __init__(self, out: str) -> None:
-        self._folder = Path(storage.join(out, "tensorboard")) if storage.is_local(out) else None
+    def __init__(self, folder: str) -> None:
+        """Args: the folder of the event files. Nothing is written if it is in a bucket."""
+        self._folder = Path(folder) if storage.is_local(folder) else None
         self._writer = None
         self._flushed = time.monotonic()
 
     def add(self, tag: str, value: float, step: int) -> None:
-        """One point of a curve."""
+        """Adds a point to a curve."""
         if self._folder is None:
             return
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboardX.summary import scalar
 
-        # Not its SummaryWriter: that one writes in a thread of its own, and waits for it forever once it has died.
+        # Not its SummaryWriter: that one writes in a thread, and waits for it forever once the thread has died.
         with contextlib.suppress(OSError):
             if self._writer is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ class Scalars:
                 self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the remaining points."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()

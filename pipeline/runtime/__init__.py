@@ -1,1 +1,1 @@
-"""Ray: the session, the nodes, where work is placed, tasks, and the lease of a run's folder."""
+"""Ray: the session, the nodes, the placement of work, tasks, devices, and the lease of a run's folder."""

@@ -1,11 +1,11 @@
-"""The device that Ray gave a process."""
+"""The device that Ray assigned to a process. Its names are in m3d.backend.device_names."""
 
 import ray
 import torch
 
 
 def device_of_actor() -> torch.device:
-    """The GPU that Ray gave this process, if there really is one, otherwise the CPU."""
+    """The GPU that Ray assigned to this actor or task if it exists, otherwise the CPU."""
     # An actor without a GPU share sees every GPU of its node, and a logical GPU need not exist.
     has_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
     return torch.device("cuda") if has_gpu else torch.device("cpu")

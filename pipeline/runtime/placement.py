@@ -1,71 +1,77 @@
-"""Pure decisions: which classes go together, what an actor takes, and whether the cluster can hold it."""
+"""Placement, decided without Ray: which classes go together, what an actor takes, and whether the cluster can hold it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 from pipeline.config.run_config import Resources, RunConfig
 from pipeline.errors import UserError
+from pipeline.formats.run_record import StoredPlacement
 
 CPUS_PER_GPU = 4
-"""CPUs that an actor with a GPU takes where the node has them: it copies and counts, the GPU computes."""
+"""CPUs that an actor with a GPU takes if the node has them. The CPUs copy and count, the GPU computes."""
 ACTIVATION_BYTES = 24
-"""Kept per pixel and channel of a view for the backward pass: about six float32 maps at full resolution."""
+"""Bytes per pixel and channel of a view that the backward pass needs: about six float32 maps at full resolution."""
 GPU_MEMORY = 16e9
-"""Bytes that a GPU is taken to have where its node does not tell: it is logical only, or not there yet."""
+"""Bytes that a GPU is assumed to have if its node does not report them: it is logical only, or has not joined yet."""
 MEMORY_SHARE = 0.5
-"""Part of an actor's memory that activations may take."""
+"""Share of an actor's memory that activations may take."""
 NO_BOUND = 2**31
-"""Classes: more than any run has."""
+"""Number of classes that no run exceeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """CPUs, GPUs and memory that one living node declares."""
+    """CPUs, GPUs and memory that a live node declares."""
 
     cpus: float
     gpus: float
     memory: float
     """Bytes."""
     gpu_memory: float = 0.0
-    """Bytes of its smallest GPU; 0 where that is not known."""
+    """Bytes of its smallest GPU; 0 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What was decided for a run. It is stored in config.json and reused, since groups decide the rounding."""
+    """The groups of a run and the shares of its actors. config.json stores it for reuse, since groups decide the rounding."""
 
     actors: int
     cpus_per_actor: float
     gpus_per_actor: float
     threads: int
-    """Of torch in an actor without a GPU."""
+    """Threads of torch in an actor without a GPU."""
     groups: tuple[tuple[int, ...], ...]
     """Labels of the classes that are condensed together."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "groups": [list(group) for group in self.groups]}
+    def stored(self) -> StoredPlacement:
+        """The entry of config.json."""
+        return StoredPlacement(
+            groups=[list(group) for group in self.groups],
+            threads=self.threads,
+            cpus_per_actor=self.cpus_per_actor,
+            gpus_per_actor=self.gpus_per_actor,
+            actors=self.actors,
+        )
 
 
 def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
-    """Settings where they are given, otherwise one actor per GPU, or one per CPU up to the number of classes.
+    """Places a run by its settings. Defaults to one actor per GPU, or one per CPU but never more than classes.
 
     Args:
-        config: the run.
-        nodes: of the cluster, those that are alive.
-        classes: of the run.
+        config: of the run.
+        nodes: live nodes of the cluster.
+        classes: number of classes of the run.
     """
     wanted = config.resources
-    # A head without CPUs holds no actor; where there is nothing else, the placement fits nowhere and says so.
+    # A head without CPUs holds no actor. If there is nothing else, the placement fits nowhere.
     nodes = [node for node in nodes if node.cpus or node.gpus] or [Node(cpus=1, gpus=0, memory=0)]
     gpus = wanted.gpus_per_actor if wanted.gpus_per_actor is not None else float(any(node.gpus >= 1 for node in nodes))
     slots = sum(int((node.gpus + 1e-6) / gpus) for node in nodes) if gpus else int(sum(node.cpus for node in nodes))
     groups_wanted = -(-classes // wanted.classes_per_group) if wanted.classes_per_group else classes
     actors = wanted.actors or max(1, min(slots, groups_wanted))
     cpus = wanted.cpus_per_actor if wanted.cpus_per_actor is not None else _cpus(nodes, actors, gpus)
-    fitting = [room(config, memory) for memory in _memories(nodes, actors, cpus, gpus)]
+    fitting = [fitting_classes(config, memory) for memory in _memories(nodes, actors, cpus, gpus)]
     groups = _groups(classes, wanted.classes_per_group, fitting)
     return Placement(
         actors=min(actors, len(groups)),
@@ -76,10 +82,16 @@ def place(config: RunConfig, nodes: Sequence[Node], classes: int) -> Placement:
     )
 
 
-def stored_placement(stored: Mapping[str, Any], wanted: Placement, resources: Resources) -> Placement:
-    """The groups and threads of a run that goes on, on the actors that the cluster holds now."""
+def stored_placement(stored: StoredPlacement, wanted: Placement, resources: Resources) -> Placement:
+    """The groups and threads of a resumed run, on the actors that the cluster can hold now.
+
+    Args:
+        stored: entry of the run's config.json.
+        wanted: placement of a new run on the cluster.
+        resources: settings that this call was given.
+    """
     groups = tuple(tuple(group) for group in stored["groups"])
-    # A run that began on GPUs goes on on GPUs: another device means other bytes.
+    # A run that began on GPUs resumes on GPUs: another device means other bytes.
     gpus = stored["gpus_per_actor"] if resources.gpus_per_actor is None else wanted.gpus_per_actor
     return Placement(
         actors=min(resources.actors or wanted.actors, len(groups)),
@@ -91,22 +103,27 @@ def stored_placement(stored: Mapping[str, Any], wanted: Placement, resources: Re
 
 
 def fits(placement: Placement, nodes: Sequence[Node]) -> bool:
-    """Whether some node can hold one actor, when it is idle."""
+    """Whether some node can hold one actor when it is idle."""
     return capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes) > 0
 
 
 def capacity(cpus: float, gpus: float, nodes: Sequence[Node]) -> int:
-    """Actors (or tasks) of so many CPUs and GPUs that the nodes can hold together, each on one node."""
+    """Number of actors or tasks that the nodes can hold together when they are idle; each needs one node.
+
+    Args:
+        cpus, gpus: of one actor.
+        nodes: of the cluster.
+    """
 
     def on(node: Node) -> int:
         shares = ((node.cpus, cpus), (node.gpus, gpus))
-        return min((int((held + 1e-6) / needed) for held, needed in shares if needed), default=0)
+        return min((int((available + 1e-6) / needed) for available, needed in shares if needed), default=0)
 
     return sum(on(node) for node in nodes)
 
 
 def does_not_fit(cpus: float, gpus: float, nodes: Sequence[Node]) -> UserError:
-    """The sentence for an actor (or a task) that no node can hold."""
+    """The error for an actor or a task that no node can hold."""
     largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
     return UserError(
         f"an actor needs {cpus:g} CPUs and {gpus:g} GPUs, but no node has them "
@@ -115,8 +132,13 @@ def does_not_fit(cpus: float, gpus: float, nodes: Sequence[Node]) -> UserError:
     )
 
 
-def room(config: RunConfig, memory: float) -> int:
-    """Classes whose activations fit into an actor's memory (bytes); no bound where the memory is not known."""
+def fitting_classes(config: RunConfig, memory: float) -> int:
+    """Number of classes whose activations fit into an actor's memory; at least 1.
+
+    Args:
+        config: of the run.
+        memory: bytes; 0 if unknown, which sets no bound.
+    """
     if not memory:
         return NO_BOUND
     side, width = config.data.image_size, config.encoder.width
@@ -125,17 +147,17 @@ def room(config: RunConfig, memory: float) -> int:
 
 
 def smallest_gpu(nodes: Sequence[Node]) -> float:
-    """Bytes of the smallest GPU that is known, or 0."""
+    """Bytes of the smallest GPU whose memory is known; 0 if none is."""
     return min((node.gpu_memory for node in nodes if node.gpu_memory), default=0.0)
 
 
 def _groups(classes: int, size: int | None, fitting: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Consecutive labels: of the size asked for, else spread evenly, in as many rounds as memory demands.
+    """Groups of consecutive labels: of the size asked for, or spread evenly in as many rounds as memory demands.
 
     Args:
-        classes: of the run.
-        size: asked for, or None.
-        fitting: classes that each actor has room for.
+        classes: number of classes of the run.
+        size: of a group, as asked for, or None.
+        fitting: for each actor, the number of classes that fit into its memory.
     """
     if size is not None:
         edges = [*range(0, classes, size), classes]
@@ -149,9 +171,14 @@ def _groups(classes: int, size: int | None, fitting: Sequence[int]) -> tuple[tup
 
 
 def _levelled(classes: int, places: Sequence[int]) -> list[int]:
-    """As even as the places allow: the largest size of a group is as small as can be. Places left empty are dropped."""
-    level = next(level for level in range(1, classes + 1) if sum(min(level, held) for held in places) >= classes)
-    sizes = [min(level, held) for held in places]
+    """Sizes of groups that are as even as the places allow. The largest is as small as possible; empty ones are dropped.
+
+    Args:
+        classes: to spread.
+        places: for each group, the most classes that it may have; the largest first.
+    """
+    level = next(level for level in range(1, classes + 1) if sum(min(level, limit) for limit in places) >= classes)
+    sizes = [min(level, limit) for limit in places]
     over = sum(sizes) - classes
     for place in range(len(sizes) - 1, -1, -1):
         if over and sizes[place] == level:
@@ -171,15 +198,15 @@ def _cpus(nodes: Sequence[Node], actors: int, gpus: float) -> float:
 
 
 def _memories(nodes: Sequence[Node], actors: int, cpus: float, gpus: float) -> list[float]:
-    """Bytes that each actor may count on: its GPU's, or of CPUs for all a share of the smallest node that holds one."""
+    """Bytes that each actor may count on: of its GPU, or without GPUs its share of the node with the least memory."""
     if gpus:
-        # Nobody knows which of more GPUs than actors will be taken: the smallest are counted on.
-        held = [node.gpu_memory or GPU_MEMORY for node in nodes for _ in range(capacity(cpus, gpus, [node]))]
-        held = sorted(held)[:actors] or [GPU_MEMORY]
-        return [memory * min(1.0, gpus) for memory in held + held[:1] * (actors - len(held))]
+        # With more GPUs than actors, the smallest are assumed: which ones Ray takes is not known.
+        memories = [node.gpu_memory or GPU_MEMORY for node in nodes for _ in range(capacity(cpus, gpus, [node]))]
+        smallest = sorted(memories)[:actors] or [GPU_MEMORY]
+        return [memory * min(1.0, gpus) for memory in smallest + smallest[:1] * (actors - len(smallest))]
     shares = []
     for node in nodes:
-        held = min(actors, capacity(cpus, gpus, [node]))
-        if held and node.memory:
-            shares.append(node.memory / held)
+        on_node = min(actors, capacity(cpus, gpus, [node]))
+        if on_node and node.memory:
+            shares.append(node.memory / on_node)
     return [min(shares, default=0.0)] * actors

@@ -1,10 +1,9 @@
-"""The only ray.init of the project, and what the cluster has to offer."""
+"""The connection to Ray: the only ray.init of the project, and the environment of its workers."""
 
 import logging
 import os
 import signal
 import threading
-from typing import Any
 
 import ray
 
@@ -18,18 +17,17 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
-"""For glibc, so that a worker keeps the memory of one iteration for the next. An actor computes on a thread of a pool,
-and what such a thread frees goes back to the system at once: a fifth of the CPU time went into page faults."""
+"""Settings of glibc, so that a worker keeps the memory of one iteration for the next. An actor computes on a thread of a
+pool. Memory that such a thread frees goes back to the system at once, and page faults took a fifth of the CPU time."""
 
 
 def start(resources: Resources) -> None:
-    """Joins the cluster that ``resources.address`` or RAY_ADDRESS names, else starts one of this run's own.
+    """Joins the cluster that ``resources.address`` or RAY_ADDRESS names; without either, starts a Ray for this run alone.
 
-    It never attaches to a Ray that merely happens to run on this machine. A process that is connected
-    already stays connected.
+    It never attaches to a Ray that happens to run on this machine. A process that is connected already stays connected.
 
     Raises:
-        UserError: a Ray Client address, or a cluster that does not answer.
+        UserError: the address is one of a Ray Client, or the cluster does not answer.
     """
     if ray.is_initialized():
         return
@@ -41,9 +39,9 @@ def start(resources: Resources) -> None:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = address == "local"
-    # Workers of an own Ray inherit the environment; on a cluster they must be told how to reach the storage.
-    told = {} if own else s3.environment()
-    if own:  # its workers inherit this; those of another cluster get it as their runtime environment
+    # Workers of our own Ray inherit the environment. Those of a cluster need the settings of the storage.
+    variables = {} if own else s3.environment()
+    if own:  # workers of a cluster get these from ``worker_environment``
         for name, value in MALLOC.items():
             os.environ.setdefault(name, value)
     main = threading.current_thread() is threading.main_thread()
@@ -51,7 +49,7 @@ def start(resources: Resources) -> None:
     try:
         ray.init(
             address=address,
-            runtime_env={"env_vars": told} if told else None,
+            runtime_env={"env_vars": variables} if variables else None,
             include_dashboard=False if own else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -61,10 +59,10 @@ def start(resources: Resources) -> None:
             f"resources.address: no Ray cluster answers at {address} ({first_line(error)}); check it with `ray status --address {address}`"
         ) from None
     if on_sigterm is not None:
-        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts one of its own there, which exits without a word
+        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own, which exits silently
 
 
-def worker_environment() -> dict[str, Any]:
-    """The runtime environment of an actor: variables that the workers of this cluster do not have of themselves."""
+def worker_environment() -> dict[str, dict[str, str]]:
+    """The runtime environment of an actor: the variables that workers of this cluster lack; empty if there are none."""
     missing = {name: value for name, value in MALLOC.items() if name not in os.environ}
     return {"env_vars": missing} if missing else {}

@@ -1,4 +1,4 @@
-"""Ray tasks with a bound on how many are under way."""
+"""Ray tasks with a bound on how many run at a time, and why a task or an actor ended."""
 
 import asyncio
 import contextlib
@@ -15,21 +15,24 @@ SETTLE_S = 60.0
 """Seconds that running tasks have to end when one of them has failed."""
 
 
-def results(calls: Sequence[Callable[[], Any]], in_flight: int, what: str) -> Iterator[tuple[int, Any]]:
-    """Runs tasks, ``in_flight`` at a time, and yields (index, result) as they end.
+def results(
+    calls: Sequence[Callable[[], Any]], in_flight: int, what: str, *, on_tick: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, Any]]:
+    """Runs tasks and yields (index, result) as they end.
 
-    Yields (-1, None) about every second in between, for a display. When one fails, those that run are waited
-    for, and their results are yielded before the error is raised; the rest is never begun. Killing running tasks can
-    bring down the driver (a check in Ray 2.60's task manager), and whatever they write is whole.
+    When a task fails, the running ones are waited for and their results are yielded before the error is raised. The
+    others are never started. Running tasks are not killed: that can crash the driver (a check in Ray 2.60's task
+    manager), and what they write is then complete.
 
     Args:
         calls: each submits one task and returns its reference.
         in_flight: most tasks at a time.
-        what: names the stage in messages.
+        what: name of the stage in messages.
+        on_tick: called after every second in which no task ended, to refresh a display.
 
     Raises:
-        UserError: a task's own, as it was raised there.
-        FailedError: a task's own, or any other error of a task.
+        UserError: a task raised it.
+        FailedError: a task raised it, or any other error.
     """
     waiting, pending = list(enumerate(calls)), {}
     try:
@@ -38,21 +41,21 @@ def results(calls: Sequence[Callable[[], Any]], in_flight: int, what: str) -> It
                 index, call = waiting.pop(0)
                 pending[call()] = index
             ready, _ = ray.wait(list(pending), timeout=1.0)
-            for done in ready:
-                index = pending.pop(done)
-                yield index, result(done, what)
+            for reference in ready:
+                index = pending.pop(reference)
+                yield index, result(reference, what)
             if not ready:
-                yield -1, None
+                on_tick()
     except (UserError, FailedError):
         ended, _ = ray.wait(list(pending), num_returns=len(pending), timeout=SETTLE_S) if pending else ([], [])
-        for done in ended:
-            with contextlib.suppress(UserError, FailedError):  # the first error is the one that is told
-                yield pending[done], result(done, what)
+        for reference in ended:
+            with contextlib.suppress(UserError, FailedError):  # the first error is the one that is reported
+                yield pending[reference], result(reference, what)
         raise
 
 
 def result(reference: Any, what: str) -> Any:
-    """The result of one task; raises like ``results``."""
+    """Returns the result of one task. Raises the same errors as ``results``."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
@@ -67,7 +70,12 @@ def result(reference: Any, what: str) -> Any:
 
 
 def reason(error: BaseException, stall_s: float) -> str:
-    """Why an actor or a task ended, in a few words."""
+    """Why an actor or a task ended, in a few words.
+
+    Args:
+        error: that ended it.
+        stall_s: seconds of silence after which an actor counts as dead.
+    """
     if isinstance(error, asyncio.TimeoutError):
         return f"silent for {stall_s:g} s"
     if isinstance(error, FailedError):
@@ -75,12 +83,12 @@ def reason(error: BaseException, stall_s: float) -> str:
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {first_line(error.cause)}" if error.cause else first_line(error)
     if isinstance(error, RayActorError):
-        return f"{type(error).__name__}: {_told(str(error))}"
+        return f"{type(error).__name__}: {_cause_of_death(str(error))}"
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def _told(text: str) -> str:
-    """Of Ray's long account of a death, what caused it: the constructor's error, or the detail of the exit."""
+def _cause_of_death(text: str) -> str:
+    """The cause in Ray's long report of a death: the error of the constructor, or the detail of the exit."""
     if "creation task" in text:
         return text.strip().splitlines()[-1].strip()
     detail = re.search(r"exit detail: (.*?)(\. Some common causes|$)", text, re.MULTILINE)

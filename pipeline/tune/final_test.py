@@ -88,10 +88,13 @@ def _run(calls: Sequence[Any], placement: Placement, title: str) -> dict[int, An
     at_once = max(1, capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes()))
     found: dict[int, Any] = {}
     with Display(title, len(calls)) as display:
-        for index, value in results(calls, at_once, "tune"):
-            if index >= 0:
-                found[index] = value
+
+        def show() -> None:
             display.update(len(found), f"{len(found)}/{len(calls)} condensed sets")
+
+        for index, value in results(calls, at_once, "tune", on_tick=show):
+            found[index] = value
+            show()
     return found
 
 

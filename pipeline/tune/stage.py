@@ -84,7 +84,7 @@ def run_tune(config: RunConfig, out: str, wanted: SearchRequest) -> SearchResult
             "or give fewer values with --space"
         )
     _refuse_another(out, config, space, wanted)
-    with Lease(out):
+    with Lease(RunFolder.at(out)):
         # Asked again under the lease: another driver may have searched here in between.
         before = _refuse_another(out, config, space, wanted)
         return _tune(config, measured, space, out, wanted, moved=before is not None and before["out"] != out)

@@ -21,6 +21,7 @@ from m3d import (
     train_and_score,
 )
 from m3d.backend import compiler
+from m3d.backend.device_names import short_device_name
 from m3d.backend.execution import choose, training_flops, with_compiler
 from m3d.config import CompilerError, ConfigError
 from m3d.state import Outcome
@@ -97,7 +98,7 @@ def _measured(
     condenser = _condenser(task, config, device)
     state = _resumed(folder, condenser, trial, device)
     saved = time.monotonic()
-    facts = {"device": _device_name(device), "precision": condenser.execution.precision}
+    facts = {"device": short_device_name(device), "precision": condenser.execution.precision}
     for rung in task.rungs[len(trial.rungs) :]:
         for reached in _up_to(condenser, state, rung):
             state = reached
@@ -234,7 +235,3 @@ def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: to
 @lru_cache(maxsize=1)
 def _test_set(cache: str, data: Data, on: Any, labels: tuple[int, ...]) -> TestSet:
     return PreparedDataset(cache, data).test_set(on, labels)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -11,6 +11,7 @@ import torch
 
 from m3d import ClassImages, Condenser, TestSet, Trainer, accuracy, training_of
 from m3d.backend import compiler
+from m3d.backend.device_names import short_device_name
 from m3d.backend.execution import choose, compiles, training_flops
 from m3d.backend.precision import resolve
 from m3d.config import ConfigError
@@ -91,7 +92,7 @@ def condense_speed(
         "compile_s": warm_s,
         "process_s": began - asked,
         "bytes": _highest_bytes(device) + data,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "device": short_device_name(device),
         "execution": execution.as_dict(),
     }
 

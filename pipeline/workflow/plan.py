@@ -140,7 +140,7 @@ def _condensing(
         calls = [
             lambda: task.remote(config, shards, group, placement.threads, share_of_actor, seconds, began)
         ] * at_once
-        return [made for index, made in results(calls, at_once, "plan") if index >= 0]
+        return [made for _, made in results(calls, at_once, "plan")]
 
     return round_of(0), round_of(CALIBRATION_S)
 
@@ -159,7 +159,7 @@ def _evaluating(config: RunConfig, shards: ShardPlan) -> tuple[float, int, int, 
             calls = [
                 lambda a=architecture, v=views: task.remote(config, shards, a, v, threads, -(-networks // slots))
             ] * at_once
-            rounds = [[one for i, one in results(calls, at_once, "plan") if i >= 0] for _ in range(2)]
+            rounds = [[one for _, one in results(calls, at_once, "plan")] for _ in range(2)]
             first, made = rounds
             compile_s += max(warm for _, warm in first) - max(warm for _, warm in made)  # the second finds it compiled
             weight = sum(_images(name, config) == views for name in set_names(config))

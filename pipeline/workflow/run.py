@@ -188,7 +188,7 @@ def run_report(out: str, settings: Sequence[str] = ()) -> None:
 @contextlib.contextmanager
 def _leased(folder: RunFolder) -> Iterator[None]:
     """Leases the folder to this driver alone; at the end writes its logs and reports repeated requests."""
-    with Lease(folder.path) as lease:
+    with Lease(folder) as lease:
         try:
             yield
         except BaseException:

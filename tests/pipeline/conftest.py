@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.main import main
+from pipeline.observability import prometheus
 from pipeline.runtime.session import MALLOC
 from pipeline.storage import s3
+from tests.pipeline.support.gauges import RecordingGauge
 from tests.pipeline.support.images import write_folder
 from tests.pipeline.support.s3_service import Proxy, Service, environment
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A cluster of two CPUs in this process, for the whole session; ``ray_setup.start`` stays with it."""
+    """A cluster of two CPUs in this process, for the whole session; ``session.start`` stays connected to it."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
@@ -25,7 +27,7 @@ def ray_cluster() -> Iterator[None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        for name, value in MALLOC.items():  # as ray_setup.start sets them
+        for name, value in MALLOC.items():  # as session.start sets them
             patch.setenv(name, value)
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         yield
@@ -43,6 +45,15 @@ def _settings_of_the_storage_are_forgotten() -> Iterator[None]:
     """A command leaves them in the environment for the processes that it starts."""
     yield
     os.environ.pop(s3.VARIABLE, None)
+
+
+@pytest.fixture
+def gauges(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], float]:
+    """Values of Prometheus's metrics by name and tags, instead of Ray's gauges and counters."""
+    monkeypatch.setattr(prometheus, "Gauge", RecordingGauge)
+    monkeypatch.setattr(prometheus, "Counter", RecordingGauge)
+    monkeypatch.setattr(RecordingGauge, "values", {})
+    return RecordingGauge.values
 
 
 @pytest.fixture(scope="session")

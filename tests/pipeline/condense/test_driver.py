@@ -1,9 +1,10 @@
-"""The driver, with real actors that really die."""
+"""The driver, with real actors that are really killed."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from ray.exceptions import RayActorError
 from m3d.backend.execution import Execution
 from pipeline.condense.actor import CondenseActor
 from pipeline.condense.driver import drive
+from pipeline.condense.events import GroupEvent, Leaving, Lost, Progress, Ready
 from pipeline.condense.group_store import GroupStore
 from pipeline.condense.task import GroupTask
-from pipeline.config.run_config import Resources, RunConfig
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import DeviceError, FailedError, Interrupted, UserError
+from pipeline.observability.events import Event
 from pipeline.runtime.tasks import reason
 from tests.pipeline.support.runs import placement_of, prepared, small_config, task_of
 
@@ -24,38 +27,37 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 class Recorder:
-    """Keeps all events and may act on them."""
+    """Stores all events. Subclasses act on them."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[int | None, dict[str, Any]]] = []
+        self.events: list[tuple[int | None, Event]] = []
         self.pids: list[int] = []
 
-    def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+    def __call__(self, group: int | None, event: Event) -> None:
         self.events.append((group, event))
-        if event["event"] == "ready":
-            self.pids.append(event["pid"])
+        if isinstance(event, Ready):
+            self.pids.append(event.pid)
 
     def kinds(self, group: int | None = None) -> list[str]:
-        return [event["event"] for of, event in self.events if of == group]
+        return [event.kind for of, event in self.events if of == group]
+
+    def losses(self) -> list[str]:
+        return [event.why for _, event in self.events if isinstance(event, Lost)]
 
 
 class Killer(Recorder):
-    """Kills every actor that has come past an iteration, so many times."""
+    """Kills the actor that has reached an iteration, a number of times."""
 
     def __init__(self, times: int, after: int) -> None:
         super().__init__()
-        self.left, self.after, self.reached = times, after, []
+        self.left, self.after = times, after
+        self.reached: list[int] = []
 
-    def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+    def __call__(self, group: int | None, event: Event) -> None:
         super().__call__(group, event)
-        if (
-            group is not None
-            and event.get("iteration", -1) >= self.after
-            and event["event"] == "progress"
-            and self.left
-        ):
+        if isinstance(event, Progress) and event.iteration >= self.after and self.left:
             self.left -= 1
-            self.reached.append(event["iteration"])
+            self.reached.append(event.iteration)
             os.kill(self.pids[-1], signal.SIGKILL)
 
 
@@ -66,7 +68,8 @@ def shards(out: Path) -> list[bytes]:
 def run(
     task: GroupTask, config: RunConfig, emit: Recorder, actors: int = 1, **resources: Any
 ) -> dict[int, BaseException]:
-    return drive(task, [0, 1], placement_of(config, actors), Resources(**resources), emit)
+    settings = replace(task.config, resources=replace(task.config.resources, **resources))
+    return drive(replace(task, config=settings), [0, 1], placement_of(config, actors), emit)
 
 
 def test_two_actors_finish_all_groups(tmp_path: Path) -> None:
@@ -90,20 +93,18 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(tmp_path: Path, m
         assert "lost" in emit.kinds()
         assert shards(out) == shards(tmp_path / "quiet")
         if after:
-            restarts = [
-                event["iteration"] for group, event in emit.events if group == 0 and event["event"] == "progress"
-            ]
-            assert any(0 < at <= emit.reached[0] + 200 for at in restarts[restarts.index(emit.reached[0]) + 1 :])
+            reported = [event.iteration for group, event in emit.events if group == 0 and isinstance(event, Progress)]
+            assert any(0 < at <= emit.reached[0] + 200 for at in reported[reported.index(emit.reached[0]) + 1 :])
 
 
-def test_three_deaths_fail_the_group_and_spare_the_others(tmp_path: Path) -> None:
+def test_a_group_that_kills_three_actors_fails_and_the_others_finish(tmp_path: Path) -> None:
     config = small_config()
     task = task_of(config, tmp_path, prepared(config, tmp_path))
 
     class Poison(Recorder):
-        def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+        def __call__(self, group: int | None, event: Event) -> None:
             super().__call__(group, event)
-            if group == 0 and event["event"] == "progress":
+            if group == 0 and isinstance(event, Progress):
                 os.kill(self.pids[-1], signal.SIGKILL)
 
     emit = Poison()
@@ -134,7 +135,7 @@ def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
     frozen: list[int] = []
 
     class Freezer(Recorder):
-        def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+        def __call__(self, group: int | None, event: Event) -> None:
             super().__call__(group, event)
             if group == 0 and not frozen:
                 frozen.append(self.pids[-1])
@@ -142,19 +143,19 @@ def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
 
     emit = Freezer()
     assert run(task_of(config, tmp_path, cache), config, emit, stall_s=3.0) == {}
-    assert ("lost", "silent for 3 s") in [(event["event"], event.get("why")) for _, event in emit.events]
+    assert "silent for 3 s" in emit.losses()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interrupt_saves_checkpoints_and_the_next_call_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupt_saves_checkpoints_and_the_next_call_resumes(tmp_path: Path, number: signal.Signals) -> None:
     config = small_config("resources.checkpoint_every_s=1000", iterations=300)
     cache = prepared(config, tmp_path)
     task = task_of(config, tmp_path / "parts", cache)
 
     class Interrupter(Recorder):
-        def __call__(self, group: int | None, event: dict[str, Any]) -> None:
+        def __call__(self, group: int | None, event: Event) -> None:
             super().__call__(group, event)
-            if event.get("iteration", 0) > 0 and "leaving" not in self.kinds():
+            if isinstance(event, Progress) and event.iteration > 0 and Leaving.kind not in self.kinds():
                 assert threading.current_thread() is threading.main_thread()
                 os.kill(os.getpid(), number)
 
@@ -168,53 +169,51 @@ def test_an_interrupt_saves_checkpoints_and_the_next_call_goes_on(tmp_path: Path
     assert saved.iteration > 0
     again = Recorder()
     assert run(task, config, again) == {}
-    resumed = next(event["iteration"] for group, event in again.events if group == 0)
-    assert resumed == saved.iteration
-    assert run(task_of(config, tmp_path / "whole", cache), config, Recorder()) == {}
-    assert shards(tmp_path / "parts") == shards(tmp_path / "whole")
+    resumed = next(event for group, event in again.events if group == 0)
+    assert isinstance(resumed, Progress)
+    assert resumed.iteration == saved.iteration
+    assert run(task_of(config, tmp_path / "uninterrupted", cache), config, Recorder()) == {}
+    assert shards(tmp_path / "parts") == shards(tmp_path / "uninterrupted")
 
 
-def test_a_device_that_gives_out_is_left_and_the_group_goes_on_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_whose_device_fails_resumes_on_another_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config()
     task = task_of(config, tmp_path, prepared(config, tmp_path))
-    flag = tmp_path / "gave-out"
+    flag = tmp_path / "failed"
 
     class Failing(CondenseActor):
-        def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
+        def condense(self, group: int, execution: Execution) -> Iterator[GroupEvent]:
             if not flag.exists():
                 flag.touch()
                 raise DeviceError("OutOfMemoryError: CUDA out of memory")
             yield from super().condense(group, execution)
 
-    monkeypatch.setattr("pipeline.condense.driver.CondenseActor", Failing)
+    monkeypatch.setattr("pipeline.condense.actor_pool.CondenseActor", Failing)
     emit = Recorder()
     assert run(task, config, emit) == {}
-    told = "DeviceError: OutOfMemoryError: CUDA out of memory"
-    assert ("lost", told) in [(event["event"], event.get("why")) for _, event in emit.events]
+    assert "DeviceError: OutOfMemoryError: CUDA out of memory" in emit.losses()
     assert emit.kinds().count("ready") == 2
     assert len(shards(tmp_path)) == 2
 
 
 class Unreachable(CondenseActor):
-    """Its storage cannot be reached the first times that it is asked for group 0."""
+    """An actor whose storage cannot be reached at its first attempts at group 0."""
 
     left = 2
 
-    def condense(self, group: int, execution: Execution) -> Iterator[dict[str, Any]]:
+    def condense(self, group: int, execution: Execution) -> Iterator[GroupEvent]:
         if group == 0 and self.left:
             self.left -= 1
             raise FailedError("s3://bucket/run: the storage cannot be reached")
         yield from super().condense(group, execution)
 
 
-def test_a_group_whose_storage_is_out_goes_on_later_on_the_same_actor(
+def test_a_group_whose_storage_fails_is_tried_again_on_the_same_actor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_config()
     task = task_of(config, tmp_path, prepared(config, tmp_path))
-    monkeypatch.setattr("pipeline.condense.driver.CondenseActor", Unreachable)
+    monkeypatch.setattr("pipeline.condense.actor_pool.CondenseActor", Unreachable)
     emit = Recorder()
     assert run(task, config, emit, attempts=3) == {}
     assert emit.kinds(0).count("lost") == 2
@@ -230,7 +229,7 @@ def test_actors_are_added_when_the_cluster_grows(tmp_path: Path, monkeypatch: py
     config = small_config(iterations=400)
     task = task_of(config, tmp_path, prepared(config, tmp_path))
     emit = Recorder()
-    assert drive(task, [0, 1], placement_of(config, 1), Resources(), emit, capacity=lambda: 5) == {}
+    assert drive(task, [0, 1], placement_of(config, 1), emit, capacity=lambda: 5) == {}
     assert emit.kinds().count("ready") == 2  # no more than there are groups
 
 
@@ -242,20 +241,19 @@ def test_actors_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytes
         def __init__(self, task: GroupTask) -> None:
             raise ValueError("bad start")
 
-        def ready(self) -> dict[str, Any]:
-            return {}
+        def ready(self) -> None: ...
 
         def stop(self) -> None: ...
 
         def condense(self, group: int, execution: Execution) -> None: ...
 
-    monkeypatch.setattr("pipeline.condense.driver.CondenseActor", Broken)
+    monkeypatch.setattr("pipeline.condense.actor_pool.CondenseActor", Broken)
     with pytest.raises(FailedError, match=r"no actor can start: .*bad start"):
         run(task, config, Recorder())
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "cause"),
     [
         (
             "The actor died unexpectedly.\n pid: 3\nWorker exit detail: connection error code 2. End of file. Some common causes",
@@ -268,7 +266,7 @@ def test_actors_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytes
         ("The node is gone", "The node is gone"),
     ],
 )
-def test_reasons_name_the_cause_of_a_death(text: str, told: str) -> None:
+def test_reasons_name_the_cause_of_a_death(text: str, cause: str) -> None:
     error = RayActorError()
     error.error_msg = text
-    assert reason(error, 1).endswith(told)
+    assert reason(error, 1).endswith(cause)

@@ -1,4 +1,4 @@
-"""Checkpoints, markers and the commit."""
+"""Checkpoints, finished groups and the commit."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ CLASSES = [{"label": 0, "wnid": "", "name": "a"}, {"label": 1, "wnid": "", "name
 
 
 def state(iteration: int = 7) -> CondenseState:
-    made = torch.Generator().manual_seed(iteration)
+    generator = torch.Generator().manual_seed(iteration)
     shape = (2, 3, 1, 4, 4)
     return CondenseState(
-        pixels_KSCHW=torch.rand(shape, generator=made),
-        momentum_KSCHW=torch.rand(shape, generator=made),
+        pixels_KSCHW=torch.rand(shape, generator=generator),
+        momentum_KSCHW=torch.rand(shape, generator=generator),
         iteration=iteration,
         broken_K=torch.tensor([-1, 5]),
     )
@@ -34,10 +34,10 @@ def shard_bytes(value: float = 0.5) -> memoryview:
     return condensed_shard(np.full((2, 1, 1, 4, 4), value, np.float32), CLASSES, {"seed": 0})
 
 
-def test_checkpoint_comes_back(tmp_path: Path) -> None:
-    ledger = GroupStore(RunFolder.at(tmp_path), "id")
-    ledger.save_checkpoint(3, state())
-    back = ledger.load_checkpoint(3)
+def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
+    store = GroupStore(RunFolder.at(tmp_path), "id")
+    store.save_checkpoint(3, state())
+    back = store.load_checkpoint(3)
     assert back is not None
     assert back.iteration == 7
     for name in ("pixels_KSCHW", "momentum_KSCHW", "broken_K"):
@@ -52,21 +52,21 @@ def test_checkpoint_of_another_identity_or_group_is_none(tmp_path: Path) -> None
 
 @settings(max_examples=300)
 @given(st.data())
-def test_a_damaged_checkpoint_is_not_used(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_damaged_checkpoint_is_ignored(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("damaged")
-    ledger = GroupStore(RunFolder.at(folder), "id")
-    ledger.save_checkpoint(0, state())
+    store = GroupStore(RunFolder.at(folder), "id")
+    store.save_checkpoint(0, state())
     path = folder / "checkpoints" / "group-00000.safetensors"
-    whole = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
-        whole = whole[: data.draw(st.integers(0, len(whole) - 1))]
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
     else:
-        # The header and the tensors alike: half of the flips fall into the first 400 bytes.
-        last = data.draw(st.sampled_from([400, len(whole) - 1]))
-        whole[data.draw(st.integers(0, last))] ^= 1 << data.draw(st.integers(0, 7))
-    path.write_bytes(whole)
-    back = ledger.load_checkpoint(0)
-    if back is not None:  # a flip in the header's padding changes nothing
+        # Both the header and the tensors: half of the flips fall into the first 400 bytes.
+        last = data.draw(st.sampled_from([400, len(content) - 1]))
+        content[data.draw(st.integers(0, last))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    back = store.load_checkpoint(0)
+    if back is not None:  # the flip was in the padding of the header
         assert back.iteration == 7
         assert torch.equal(back.pixels_KSCHW, state().pixels_KSCHW)
         assert torch.equal(back.momentum_KSCHW, state().momentum_KSCHW)
@@ -81,21 +81,21 @@ def test_snapshot_is_a_copy() -> None:
 
 
 def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
-    ledger = GroupStore(RunFolder.at(tmp_path), "id")
-    ledger.save_checkpoint(0, state())
-    ledger.finish_group(0, shard_bytes(), 2)
-    assert ledger.finished(0)
+    store = GroupStore(RunFolder.at(tmp_path), "id")
+    store.save_checkpoint(0, state())
+    store.finish_group(0, shard_bytes(), 2)
+    assert store.finished(0)
     assert not GroupStore(RunFolder.at(tmp_path), "other").finished(0)
-    assert ledger.load_checkpoint(0) is None
+    assert store.load_checkpoint(0) is None
 
 
 def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import storage
     from pipeline.storage import objects
 
-    ledger, written = GroupStore(RunFolder.at(tmp_path), "id"), []
+    store, written = GroupStore(RunFolder.at(tmp_path), "id"), []
     for group in range(2):
-        ledger.finish_group(group, shard_bytes(group / 2), 2)
+        store.finish_group(group, shard_bytes(group / 2), 2)
     original = storage.write_bytes
 
     def recorded(path: str, data: bytes) -> None:
@@ -104,25 +104,25 @@ def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pyt
 
     for module in (storage, objects):  # the package's face, and where documents are written from
         monkeypatch.setattr(module, "write_bytes", recorded)
-    ledger.commit(2, {})
+    store.commit(2, {})
     assert written == ["shard-00000.arrow", "shard-00001.arrow", "manifest.json"]
 
 
-def test_commit_refuses_a_damaged_shard_and_makes_the_group_anew(tmp_path: Path) -> None:
-    ledger = GroupStore(RunFolder.at(tmp_path), "id")
-    ledger.finish_group(0, shard_bytes(), 2)
+def test_commit_refuses_a_damaged_shard_and_the_group_is_condensed_again(tmp_path: Path) -> None:
+    store = GroupStore(RunFolder.at(tmp_path), "id")
+    store.finish_group(0, shard_bytes(), 2)
     path = tmp_path / "checkpoints" / "group-00000.shard.arrow"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(FailedError, match="groups 0 are not what was written; run the same command again"):
-        ledger.commit(1, {})
-    assert not ledger.folder.is_committed()
-    assert not ledger.finished(0)
+    with pytest.raises(FailedError, match="the shards of groups 0 are damaged; run the same command again"):
+        store.commit(1, {})
+    assert not store.folder.is_committed()
+    assert not store.finished(0)
 
 
-def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
-    ledger = GroupStore(RunFolder.at(tmp_path), "id")
-    ledger.finish_group(0, shard_bytes(), 2)
-    described = {
+def test_a_set_without_one_of_its_shards_is_not_committed(tmp_path: Path) -> None:
+    store = GroupStore(RunFolder.at(tmp_path), "id")
+    store.finish_group(0, shard_bytes(), 2)
+    manifest = {
         "images_per_class": 1,
         "factor": 1,
         "shape": [1, 4, 4],
@@ -130,11 +130,11 @@ def test_a_set_whose_shard_has_gone_is_not_committed(tmp_path: Path) -> None:
         "std": [0.5],
         "classes": CLASSES,
     }
-    ledger.commit(1, described)
-    assert ledger.folder.is_committed()
-    assert not ledger.finished(0)  # its shard has moved: without the set it must be made again
+    store.commit(1, manifest)
+    assert store.folder.is_committed()
+    assert not store.finished(0)  # its shard has moved into the set: without the set it must be condensed again
     (tmp_path / "condensed" / "shard-00000.arrow").unlink()
-    assert not ledger.folder.is_committed()
+    assert not store.folder.is_committed()
 
 
 def test_read_run(tmp_path: Path) -> None:

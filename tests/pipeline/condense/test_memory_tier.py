@@ -1,15 +1,15 @@
-"""Where real images are held: by their sizes, and what is said of it."""
+"""The memory tier of the real images, chosen by sizes, and its description."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.condense.memory_tier import GIB, choose_room, host_memory
+from pipeline.condense.memory_tier import GIB, choose_tier, host_memory
 
 
 @pytest.mark.parametrize(
-    ("needed", "host", "device", "place"),
+    ("needed", "host", "device", "name"),
     [
         (1, 10, None, "device"),
         (4, 10, None, "device"),
@@ -21,16 +21,16 @@ from pipeline.condense.memory_tier import GIB, choose_room, host_memory
         (8, 1, 16, "device"),
     ],
 )
-def test_the_fastest_place_with_room(needed: int, host: int, device: int | None, place: str) -> None:
-    room = choose_room(needed * GIB, host=host * GIB, device=None if device is None else device * GIB)
-    assert room.place == place
-    assert f"{needed}.00 GiB in the largest group" in room.told()
-    assert f"{host}.0 GiB of host memory" in room.told()
+def test_the_fastest_tier_that_fits(needed: int, host: int, device: int | None, name: str) -> None:
+    tier = choose_tier(needed * GIB, host=host * GIB, device=None if device is None else device * GIB)
+    assert tier.name == name
+    assert f"{needed}.00 GiB in the largest group" in tier.described()
+    assert f"{host}.0 GiB of host memory" in tier.described()
 
 
-@pytest.mark.parametrize("wish", ["device", "host", "mapped"])
-def test_a_wish_is_followed(wish: Any) -> None:
-    assert choose_room(GIB, host=1, device=1, wish=wish).place == wish
+@pytest.mark.parametrize("wanted", ["device", "host", "mapped"])
+def test_a_setting_decides(wanted: Any) -> None:
+    assert choose_tier(GIB, host=1, device=1, wanted=wanted).name == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The condense stage: what it does with a run's record."""
+"""The condense stage and the record of a run."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.runs import prepared, small_config
 
 
-def test_commits_are_named_once_in_their_order() -> None:
+def test_commits_are_listed_once_in_their_order() -> None:
     assert joined(None, None) is None
     assert joined(None, "b") == joined("b", None) == "b"
     assert joined("a", "b") == joined("a, b", "b") == "a, b"
@@ -21,17 +21,17 @@ def test_commits_are_named_once_in_their_order() -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_record_names_every_commit_that_had_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_names_every_commit_that_contributed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config(iterations=2)
-    cache = prepared(config, tmp_path)
+    dataset = prepared(config, tmp_path)
 
     def run_at(commit: str) -> str:
         for module in (manifest_module, run_record):
             monkeypatch.setattr(module, "commit", lambda: commit)
-        condense(config, RunFolder.at(tmp_path), cache)
-        held = RunFolder.at(tmp_path).read_record()
-        assert held is not None
-        return held.get("commit") or ""
+        condense(config, RunFolder.at(tmp_path), dataset)
+        record = RunFolder.at(tmp_path).read_record()
+        assert record is not None
+        return record.get("commit") or ""
 
     assert run_at("a") == "a"
     manifest = (tmp_path / "condensed" / "manifest.json").read_bytes()

@@ -2,16 +2,33 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from m3d.backend.execution import Execution
+from pipeline.condense import worker as condense_worker
+from pipeline.condense.events import Done, ExecutionChanged, GroupEvent, Progress, Stopped
 from pipeline.condense.worker import GroupWorker
 from pipeline.errors import DeviceError, UserError
 from pipeline.formats.condensed_reader import parse_shard
 from tests.pipeline.support.runs import EXECUTION, prepared, small_config, task_of
 
 CPU = torch.device("cpu")
+
+
+def first_iteration(worker: GroupWorker) -> int:
+    """Where the worker starts group 0."""
+    event = next(worker.condense(0, EXECUTION))
+    assert isinstance(event, Progress)
+    return event.iteration
+
+
+def changes(events: list[GroupEvent]) -> list[ExecutionChanged]:
+    """The changes of the execution among some events."""
+    return [event for event in events if isinstance(event, ExecutionChanged)]
 
 
 def shard(out: Path, group: int = 0) -> bytes:
@@ -26,46 +43,46 @@ def test_condenses_a_group(tmp_path: Path) -> None:
     config = small_config()
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     events = list(worker.condense(1, EXECUTION))
-    assert events[-1] == {"event": "done", "iteration": 40}
-    logged = [iteration for event in events[:-1] for iteration, _, _ in event["losses"]]
+    assert events[-1] == Done(iteration=40)
+    logged = [sample.iteration for event in events if isinstance(event, Progress) for sample in event.losses]
     assert logged == [1, 10, 20, 30, 40]
     table = parse_shard(shard(tmp_path, 1), "shard")
     assert table.column("label").to_pylist() == [2, 3]
-    assert worker.ledger.finished(1)
-    assert not worker.ledger.finished(0)
+    assert worker.store.finished(1)
+    assert not worker.store.finished(0)
     assert not checkpoint(tmp_path, 1).exists()
 
 
 def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     config = small_config("resources.checkpoint_every_s=0.001")
     cache = prepared(config, tmp_path)
-    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, EXECUTION))
+    list(GroupWorker(task_of(config, tmp_path / "uninterrupted", cache), CPU).condense(0, EXECUTION))
     task = task_of(config, tmp_path / "parts", cache)
     worker = GroupWorker(task, CPU)
     stream = worker.condense(0, EXECUTION)
-    assert next(stream)["iteration"] == 0
+    assert next(stream) == Progress(iteration=0)
     worker.stop()
-    assert list(stream)[-1] == {"event": "stopped", "iteration": 1}
+    assert list(stream)[-1] == Stopped(iteration=1)
     assert checkpoint(tmp_path / "parts").exists()
-    again = list(GroupWorker(task, CPU).condense(0, EXECUTION))
-    assert again[0]["iteration"] == 1
-    assert shard(tmp_path / "parts") == shard(tmp_path / "whole")
+    resumed = list(GroupWorker(task, CPU).condense(0, EXECUTION))
+    assert resumed[0] == Progress(iteration=1)
+    assert shard(tmp_path / "parts") == shard(tmp_path / "uninterrupted")
 
 
-def test_groups_of_another_size_draw_alike(tmp_path: Path) -> None:
+def test_groups_of_another_size_have_the_same_draws(tmp_path: Path) -> None:
     config = small_config()
     cache = prepared(config, tmp_path)
     for name, groups in (("two", ((0, 1), (2, 3))), ("one", ((0, 1, 2, 3),))):
         task = task_of(config, tmp_path / name, cache)
-        worker = GroupWorker(type(task)(**{**task.__dict__, "groups": groups}), CPU)
+        worker = GroupWorker(replace(task, groups=groups), CPU)
         for group in range(len(groups)):
             list(worker.condense(group, EXECUTION))
-    whole = parse_shard(shard(tmp_path / "one"), "one").column("image").combine_chunks().to_numpy_ndarray()
-    part = parse_shard(shard(tmp_path / "two", 1), "two").column("image").combine_chunks().to_numpy_ndarray()
-    torch.testing.assert_close(torch.tensor(whole[2:]), torch.tensor(part), rtol=1e-3, atol=1e-3)
+    together = parse_shard(shard(tmp_path / "one"), "one").column("image").combine_chunks().to_numpy_ndarray()
+    second = parse_shard(shard(tmp_path / "two", 1), "two").column("image").combine_chunks().to_numpy_ndarray()
+    torch.testing.assert_close(torch.tensor(together[2:]), torch.tensor(second), rtol=1e-3, atol=1e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config()
     from m3d import passes
 
@@ -74,7 +91,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path, monkeyp
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     with pytest.raises(UserError, match=r"group 0 .*not finite at iteration 0 .*learning_rate.*smaller"):
         list(worker.condense(0, EXECUTION))
-    assert not worker.ledger.finished(0)
+    assert not worker.store.finished(0)
 
 
 def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path: Path) -> None:
@@ -86,14 +103,14 @@ def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path: Path) -> No
     worker.stop()
     list(stream)
     other = small_config("seed=1")
-    assert next(GroupWorker(task_of(other, tmp_path, cache), CPU).condense(0, EXECUTION))["iteration"] == 0
+    assert first_iteration(GroupWorker(task_of(other, tmp_path, cache), CPU)) == 0
 
 
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), RuntimeError("CUDA error: unspecified launch failure")],
 )
-def test_memory_and_gpu_errors_are_the_devices(
+def test_memory_and_gpu_errors_are_device_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     from m3d import passes
@@ -122,9 +139,8 @@ def test_blocks_are_halved_until_they_fit(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Passes, "views", small)
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     events = list(worker.condense(0, replace(EXECUTION, real_block=16, synthetic_block=16)))
-    told = [event["execution"]["synthetic_block"] for event in events if event["event"] == "execution"]
-    assert told == [8, 4, 2]
-    assert events[-1]["event"] == "done"
+    assert [change.execution.synthetic_block for change in changes(events)] == [8, 4, 2]
+    assert isinstance(events[-1], Done)
     limit = 0
     with pytest.raises(UserError, match=r"condense\.block: one image at a time"):
         list(worker.condense(1, EXECUTION))
@@ -148,13 +164,13 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             list(worker.condense(0, compiled))
         return
     events = list(worker.condense(0, compiled))
-    (told,) = [event for event in events if event["event"] == "execution"]
-    assert not told["execution"]["compiled"]
-    assert "goes on without the compiler" in told["why"]
-    assert events[-1]["event"] == "done"
+    (change,) = changes(events)
+    assert not change.execution.compiled
+    assert "goes on without the compiler" in change.why
+    assert isinstance(events[-1], Done)
 
 
-def test_other_errors_are_the_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_raised_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from m3d import passes
 
     def fail(*args: object, **kwargs: object) -> None:
@@ -167,10 +183,45 @@ def test_other_errors_are_the_programs(tmp_path: Path, monkeypatch: pytest.Monke
         list(worker.condense(0, EXECUTION))
 
 
-def test_checkpoints_come_every_so_many_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_come_at_the_interval_in_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_config("resources.checkpoint_every=15")
     worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
     saved: list[int] = []
-    monkeypatch.setattr(worker.ledger, "save_checkpoint", lambda group, state: saved.append(state.iteration))
+    monkeypatch.setattr(worker.store, "save_checkpoint", lambda group, state: saved.append(state.iteration))
     list(worker.condense(0, EXECUTION))
     assert saved == [15, 30]
+
+
+def test_class_shards_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, opened = small_config(), []
+    dataset = prepared(config, tmp_path)
+
+    def open_dataset(*arguments: Any) -> Any:
+        opened.append(arguments)
+        return dataset
+
+    monkeypatch.setattr(condense_worker, "PreparedDataset", open_dataset)
+    worker = GroupWorker(task_of(config, tmp_path, dataset), CPU)
+    assert not opened  # not before the driver can be told of an error
+    worker.execution()
+    for group in range(2):
+        list(worker.condense(group, EXECUTION))
+    assert opened == [(dataset.folder, config.data)]
+
+
+def test_blocks_suit_the_smallest_gpu_of_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config()
+    memories: list[float | None] = []
+
+    def choose(*settings: Any, memory: float | None, **more: Any) -> Execution:
+        memories.append(memory)
+        return EXECUTION
+
+    monkeypatch.setattr(condense_worker, "choose", choose)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80e9))
+    task = task_of(config, tmp_path, prepared(config, tmp_path))
+    for smallest, share in ((0.0, 1.0), (24e9, 1.0), (100e9, 1.0), (24e9, 0.5)):
+        shared = replace(task, gpu_memory=smallest, gpu_share=share)
+        assert GroupWorker(shared, torch.device("cuda")).execution() == EXECUTION
+        GroupWorker(shared, CPU).execution()
+    assert memories == [80e9, None, 24e9, None, 80e9, None, 12e9, None]

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.condense.worker import GroupWorker
 from pipeline.errors import UserError
+from pipeline.formats.run_folder import RunFolder
 from pipeline.runtime.lease import Lease
 from tests.pipeline.support.runs import EXECUTION, prepared, small_config, task_of
 
@@ -58,5 +59,8 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk: Path, tmp_path: Pat
 
 def test_a_read_only_disk_is_said(small_disk: Path) -> None:
     assert mount("-o", "remount,ro", str(small_disk))
-    with pytest.raises(UserError, match=r"cannot be written \(Read-only file system\)"), Lease(str(small_disk / "run")):
+    with (
+        pytest.raises(UserError, match=r"cannot be written \(Read-only file system\)"),
+        Lease(RunFolder.at(small_disk / "run")),
+    ):
         pass
