@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.data.prepared_dataset import PreparedDataset, key_of
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
@@ -49,7 +49,7 @@ def identity(record: RunRecord) -> str:
     parts = {
         "config": config,
         "data": data,
-        "shards": resolved["class_shards"].rsplit("/", 1)[-1],
+        "shards": key_of(resolved["class_shards"]),
         "groups": resolved["placement"]["groups"],
         "threads": resolved["placement"]["threads"],
     }

@@ -8,7 +8,6 @@ are chosen (Sener and Savarese, 2018). Both in the features of a network trained
 class_mean: the mean image of the class, repeated so that an epoch has as many images as the others.
 """
 
-import json
 from collections.abc import Callable
 
 import torch
@@ -23,7 +22,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate import feature_network
-from pipeline.storage.documents import read_document, sealed
+from pipeline.storage.documents import read_document, write_compact_document
 
 CHOSEN = ("herding", "k_center")
 """Sets that need a trained network."""
@@ -52,8 +51,7 @@ def chosen_rows(
     for entry in cache.classes:
         features = features_of(network, cache.train(entry["label"]), *cache.moments)
         rows.append(choose(features, config.condense.images_per_class))
-    document = sealed({**told, "rows": [one.tolist() for one in rows]})
-    storage.write_bytes(path, (json.dumps(document) + "\n").encode())
+    write_compact_document(path, {**told, "rows": [one.tolist() for one in rows]}, end="\n")
     return rows
 
 

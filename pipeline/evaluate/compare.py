@@ -21,9 +21,8 @@ from pipeline.evaluate.resume import Partial, key_of
 from pipeline.evaluate.scoring import Trial, blocks, score_all, share
 from pipeline.evaluate.tables import described_protocol, span
 from pipeline.evaluate.training_sets import TrainingSet
-from pipeline.formats import peer_files
+from pipeline.formats import peers
 from pipeline.formats.condensed_reader import condensed_folder, load_condensed, read_manifest
-from pipeline.formats.peer_moments import published_moments
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, console, say
 from pipeline.runtime import session
@@ -49,7 +48,7 @@ def compare(
     """Trains networks on every set, prints one table of accuracies and differences to the first set.
 
     Args:
-        given: folders of runs or condensed sets, and files as ``peer_files`` names them; two or more.
+        given: folders of runs or condensed sets, and files as ``peers`` names them; two or more.
         config: ``evaluate`` says the protocol, architectures and seeds.
         cache: class shards with the test images.
         folder: a folder for comparison.json, where an interrupted call goes on.
@@ -101,11 +100,11 @@ def candidate(given: str, config: RunConfig, cache: PreparedDataset) -> Candidat
     channels, height, width = cache.manifest["shape"]
     shape = (channels, height, width)
     names = [entry["name"] for entry in cache.classes]
-    if peer_files.is_peer(given):
-        file = peer_files.parse(given)
-        normalised = file.layout in peer_files.NORMALISED
-        moments = published_moments(file.layout, config.data) if normalised else cache.moments
-        read = peer_files.read(file, shape=shape, classes=len(names), moments=moments)
+    if peers.is_peer(given):
+        file = peers.parse(given)
+        normalised = file.layout in peers.NORMALISED
+        moments = peers.published_moments(file.layout, config.data) if normalised else cache.moments
+        read = peers.read(file, shape=shape, classes=len(names), moments=moments)
         held = TrainingSet(images=read.images, labels=read.labels, mean=read.mean, std=read.std)
         untold = "it may have been made from images that it is scored on" if _split_keys(config, cache) else ""
         note = "; ".join(filter(None, (read.note, untold)))

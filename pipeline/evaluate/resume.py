@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.evaluate.results import Scored
-from pipeline.storage.documents import read_document, sealed
+from pipeline.storage.documents import read_document, write_compact_document
 from pipeline.storage.tensors import read_tensors, write_tensors
 
 FILE = "evaluation-partial.json"
@@ -48,8 +48,7 @@ class Partial:
             storage.remove(self.path)
 
     def _write(self) -> None:
-        document = sealed({"networks": self._held})
-        storage.write_bytes(self.path, json.dumps(document).encode())
+        write_compact_document(self.path, {"networks": self._held})
 
 
 def key_of(about: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pipeline import storage
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
+from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain import reader
 
 BLOCK_PIXELS = 256 * 32 * 32
@@ -30,7 +31,7 @@ def teacher_of(config: RunConfig, out: str, cache: PreparedDataset) -> str:
         UserError: ``pretrain`` has stored none that was trained on these images.
     """
     name = config.pretrain.architecture
-    manifest = reader.read_experts(out, name)
+    manifest = reader.read_experts(RunFolder(out), name)
     if manifest is None or not reader.same_images(manifest, cache):
         raise without_teacher(config, out)
     return reader.teacher_checksum(manifest)
@@ -39,7 +40,7 @@ def teacher_of(config: RunConfig, out: str, cache: PreparedDataset) -> str:
 def labels_of(config: RunConfig, out: str, cache: PreparedDataset, images: Tensor) -> Tensor:
     """Class probabilities [n, classes] of normalised images, of the run's teacher. Raises UserError like ``teacher_of``."""
     teacher_of(config, out, cache)
-    teacher = reader.feature_network(out, config.pretrain.architecture, cache)
+    teacher = reader.feature_network(RunFolder(out), config.pretrain.architecture, cache)
     assert teacher is not None
     return probabilities(teacher, images)
 

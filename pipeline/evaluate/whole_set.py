@@ -14,6 +14,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.evaluate.results import read_rows, write_rows
 from pipeline.formats.provenance import commit, joined
+from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display
 from pipeline.pretrain.reader import ExpertsManifest, seal_of, trained_network
 from pipeline.pretrain.scaling import Shares, training_images
@@ -38,7 +39,9 @@ def _score(
     torch.set_num_threads(threads)
     device = torch.device("cuda") if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
     test = PreparedDataset(cache_folder, config.data).test_set(config.evaluate.on)
-    return accuracy(trained_network(out, manifest, seed).to(device), test, precision=resolve(precision, device))
+    return accuracy(
+        trained_network(RunFolder(out), manifest, seed).to(device), test, precision=resolve(precision, device)
+    )
 
 
 def scored(

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run_config import Data
-from pipeline.data.sources.protocol import Item, SourceIndex, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 
 
 class Digits:
-    """UCI's optical recognition of handwritten digits, as scikit-learn ships them; no test split of its own."""
+    """UCI's optical recognition of handwritten digits, as scikit-learn distributes them; they have no test split."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
         pass
 
     def index(self) -> SourceIndex:
@@ -30,5 +30,5 @@ class Digits:
         digits: Any = load_digits()
         for i, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             if int(label) in labels:
-                # The pixels count ink on a 4 x 4 patch: 0 to 16.
+                # A pixel counts the ink on a patch of 4 x 4: 0 to 16.
                 yield Item(label=int(label), path=f"digits[{i}]", content=np.round(pixels * 255 / 16).astype(np.uint8))

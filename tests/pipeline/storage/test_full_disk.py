@@ -48,7 +48,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk: Path, tmp_path: Pat
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={filler}", "bs=4096"], capture_output=True, timeout=30
     )  # until it is full
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some room"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some space"):
         list(stream)
     assert not [path for path in (small_disk / "run").rglob("*") if path.is_file()]  # nothing half-written
     filler.unlink()
