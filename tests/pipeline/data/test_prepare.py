@@ -1,4 +1,4 @@
-"""The prepare stage on a cluster: what it leaves, what it reuses, and how it fails."""
+"""The prepare stage on a cluster: the files it leaves, what it reuses, and how it fails."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def config_of(folder: Path, **settings: Any) -> RunConfig:
 
 
 def written(folder: str) -> dict[str, int]:
-    """When each file was written."""
+    """Time at which each file was written."""
     return {name: os.stat(Path(folder, name)).st_mtime_ns for name in sorted(os.listdir(folder))}
 
 
@@ -50,7 +50,7 @@ def test_the_second_time_nothing_is_decoded(folder: Path, tmp_path: Path, capsys
     assert "reused from" in capsys.readouterr().out
 
 
-def test_what_is_there_is_not_made_again(folder: Path, tmp_path: Path) -> None:
+def test_existing_shards_are_not_written_again(folder: Path, tmp_path: Path) -> None:
     made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
     before = written(made)
     for name in ("manifest.json", "train-00001.json"):
@@ -71,7 +71,7 @@ def test_data_cache_is_shared_between_runs(folder: Path, tmp_path: Path) -> None
     assert not (tmp_path / "run1").exists()
 
 
-def test_a_bad_image_is_the_persons_and_leaves_whole_files(folder: Path, tmp_path: Path) -> None:
+def test_a_bad_image_is_a_user_error_and_leaves_complete_files(folder: Path, tmp_path: Path) -> None:
     bad = folder / "train" / "cat" / "004.png"
     bad.write_bytes(bad.read_bytes()[:-50])
     with pytest.raises(UserError) as caught:
@@ -85,25 +85,25 @@ def test_a_bad_image_is_the_persons_and_leaves_whole_files(folder: Path, tmp_pat
             pa.ipc.open_file(path).read_all().validate(full=True)
 
 
-def test_after_a_repair_the_rest_is_made(folder: Path, tmp_path: Path) -> None:
+def test_after_a_repair_the_missing_shards_are_written(folder: Path, tmp_path: Path) -> None:
     bad = folder / "test" / "cat" / "001.png"
-    whole = bad.read_bytes()
-    bad.write_bytes(bytes(len(whole)))
+    complete = bad.read_bytes()
+    bad.write_bytes(bytes(len(complete)))
     with pytest.raises(UserError):
         prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
-    bad.write_bytes(whole)
+    bad.write_bytes(complete)
     made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
     assert len(PreparedDataset(made, Data()).test_set().labels) == 12
 
 
-def test_skipped_images_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_images_are_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "train" / "bee" / "003.png").write_bytes(b"")
     prepare(config_of(folder, on_bad_image="skip"), RunFolder.at(tmp_path / "run"))
-    said = capsys.readouterr().out
-    assert "1 images could not be decoded and were skipped: train/bee/003.png" in said
+    output = capsys.readouterr().out
+    assert "1 images could not be decoded and were skipped: train/bee/003.png" in output
 
 
-def test_a_cut_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cut_of_the_test_split_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / "images", {"": 10})
     prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
     assert "20% of every class was cut from train" in capsys.readouterr().out
@@ -119,7 +119,7 @@ def test_a_relative_path_means_the_same_to_the_workers(
 
 
 @pytest.mark.parametrize("enough", [True, False])
-def test_too_few_images_are_told_before_decoding(folder: Path, tmp_path: Path, enough: bool) -> None:
+def test_too_few_images_are_reported_before_decoding(folder: Path, tmp_path: Path, enough: bool) -> None:
     config = config_of(folder, validation_fraction=0.0 if enough else 0.8)
     if enough:
         prepare(config, RunFolder.at(tmp_path / "run"), condensing=True)

@@ -19,7 +19,7 @@ from pipeline.pretrain import reader
 from pipeline.workflow import run
 from pipeline.workflow.run import run_all
 from tests.pipeline.evaluate.test_stage import condensed_run
-from tests.pipeline.pretrain.test_store import trained
+from tests.pipeline.support.pretraining import trained
 from tests.pipeline.support.runs import small_config
 
 SETTINGS = (
@@ -41,9 +41,9 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     with pytest.raises(UserError, match=r"evaluate.labels=soft"):
         run_all(soft, str(tmp_path / "new"))  # before anything is condensed
     assert not (tmp_path / "new").exists()
-    manifest = trained(hard, str(tmp_path), cache)
+    manifest = trained(hard, RunFolder.at(tmp_path), cache)
     held = set_of_run("condensed", soft, str(tmp_path), cache.folder, 0)
-    teacher = reader.trained_network(str(tmp_path), manifest)
+    teacher = reader.trained_network(RunFolder.at(tmp_path), manifest)
     assert torch.equal(held.labels, teacher(held.images).softmax(1).detach())
     evaluate(hard, RunFolder.at(tmp_path), cache)
     rows = evaluate(soft, RunFolder.at(tmp_path), cache)
@@ -57,11 +57,11 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     assert evaluate(soft, RunFolder.at(tmp_path), cache) == rows
     assert read_rows(str(tmp_path)) == before
     assert run._evaluated(soft, RunFolder.at(tmp_path))
-    trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), cache)
+    trained(with_settings(hard, ["pretrain.trajectories=2"]), RunFolder.at(tmp_path), cache)
     assert run._evaluated(soft, RunFolder.at(tmp_path))  # by the same teacher
     (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
     assert run._evaluated(soft, RunFolder.at(tmp_path))  # which is no longer there
-    trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
+    trained(with_settings(hard, ["pretrain.epochs=4"]), RunFolder.at(tmp_path), cache)
     assert not run._evaluated(soft, RunFolder.at(tmp_path))  # another teacher
     assert run._evaluated(hard, RunFolder.at(tmp_path))
 
