@@ -48,7 +48,7 @@ def test_published_order(name: str, first: tuple[str, str], last: tuple[str, str
 
 
 @pytest.mark.parametrize(
-    ("given", "choices"),
+    ("name", "choices"),
     [
         ("fruit", "imagefruit or imagefruit_dance"),
         ("imagenet", "imagenet10 or imagenet100 or imagenette or imagenet100_idm"),
@@ -56,9 +56,9 @@ def test_published_order(name: str, first: tuple[str, str], last: tuple[str, str
         ("", "allowed: imagenet10"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_choices(given: str, choices: str) -> None:
+def test_an_unknown_name_is_refused_with_the_choices(name: str, choices: str) -> None:
     with pytest.raises(UserError, match="given") as caught:
-        subset(given)
+        subset(name)
     assert choices in str(caught.value)
 
 

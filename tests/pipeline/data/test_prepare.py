@@ -29,13 +29,13 @@ def written(folder: str) -> dict[str, int]:
 
 
 def test_shards_are_below_the_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
-    assert Path(made).parent == tmp_path / "run" / "class-shards"
+    shards = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
+    assert Path(shards).parent == tmp_path / "run" / "class-shards"
     files = [
         f"{split}-{label:05d}{end}" for split in ("test", "train") for label in range(3) for end in (".arrow", ".json")
     ]
-    assert sorted(os.listdir(made)) == sorted([*files, "manifest.json"])
-    images = PreparedDataset(made, Data()).train(2)
+    assert sorted(os.listdir(shards)) == sorted([*files, "manifest.json"])
+    images = PreparedDataset(shards, Data()).train(2)
     expected = np.stack([picture(number_of("train", 2, i)).transpose(2, 0, 1) for i in range(12)])
     np.testing.assert_array_equal(images.numpy(), expected)
     assert "36 train and 12 test images of 3 classes, 3x12x12" in capsys.readouterr().out
@@ -51,12 +51,12 @@ def test_the_second_time_nothing_is_decoded(folder: Path, tmp_path: Path, capsys
 
 
 def test_existing_shards_are_not_written_again(folder: Path, tmp_path: Path) -> None:
-    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
-    before = written(made)
+    shards = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
+    before = written(shards)
     for name in ("manifest.json", "train-00001.json"):
-        Path(made, name).unlink()
-    assert prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder == made
-    after = written(made)
+        Path(shards, name).unlink()
+    assert prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder == shards
+    after = written(shards)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"manifest.json"} | {f"{s}-00001{e}" for s in ("train", "test") for e in (".arrow", ".json")}
 
@@ -92,8 +92,8 @@ def test_after_a_repair_the_missing_shards_are_written(folder: Path, tmp_path: P
     with pytest.raises(UserError):
         prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
     bad.write_bytes(complete)
-    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
-    assert len(PreparedDataset(made, Data()).test_set().labels) == 12
+    shards = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
+    assert len(PreparedDataset(shards, Data()).test_set().labels) == 12
 
 
 def test_skipped_images_are_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,9 +113,9 @@ def test_a_relative_path_means_the_same_to_the_workers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = prepare(config_of(Path("images")), RunFolder.at("run")).folder
-    assert Path(made).is_absolute()
-    assert len(PreparedDataset(made, Data()).classes) == 3
+    shards = prepare(config_of(Path("images")), RunFolder.at("run")).folder
+    assert Path(shards).is_absolute()
+    assert len(PreparedDataset(shards, Data()).classes) == 3
 
 
 @pytest.mark.parametrize("enough", [True, False])

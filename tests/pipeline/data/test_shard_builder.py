@@ -19,7 +19,7 @@ from pipeline.data.shard_manifest import finish
 from pipeline.data.shard_plan import ShardPlan, plan_shards
 from pipeline.errors import UserError
 from tests.pipeline.support.images import number_of, picture, write_folder
-from tests.pipeline.support.shards import made, plan_of, table
+from tests.pipeline.support.shards import finished, plan_of, table
 
 
 def decoded(file: Path) -> np.ndarray:
@@ -29,7 +29,7 @@ def decoded(file: Path) -> np.ndarray:
 
 def test_shards_hold_the_images_in_the_order_of_the_source(folder: Path) -> None:
     plan = plan_of(folder)
-    manifest = made(plan)
+    manifest = finished(plan)
     assert sorted(storage.files_below(plan.folder, ".arrow")) == [
         f"{split}-{label:05d}.arrow" for split in ("test", "train") for label in range(3)
     ]
@@ -60,7 +60,7 @@ def cut(
     if not (tmp_path / "images").exists():
         write_folder(tmp_path / "images", {"": count})
     plan = plan_of(tmp_path / "images", tmp_path / name, **settings)
-    made(plan)
+    finished(plan)
     labels = range(len(plan.names))
     return plan, [table(plan, "train", i)[1] for i in labels], [table(plan, "test", i)[1] for i in labels]
 
@@ -92,12 +92,12 @@ def test_cut_of_a_class_does_not_depend_on_the_others(tmp_path: Path) -> None:
 def test_no_cut_where_there_is_a_test_split(folder: Path) -> None:
     plan = plan_of(folder)
     assert not plan.cut
-    assert made(plan)["test_cut_from_train"] is False
+    assert finished(plan)["test_cut_from_train"] is False
 
 
 def test_digits_from_beginning_to_end(tmp_path: Path) -> None:
     plan = plan_shards(Data(source="digits", image_size=16, classes=("3", "8")), str(tmp_path))
-    manifest = made(plan)
+    manifest = finished(plan)
     assert plan.channels == 1
     assert [entry["name"] for entry in manifest["classes"]] == ["3", "8"]
     rows = [entry["train"]["rows"] + entry["test"]["rows"] for entry in manifest["classes"]]
@@ -106,7 +106,7 @@ def test_digits_from_beginning_to_end(tmp_path: Path) -> None:
 
 def test_classes_are_a_selection_in_the_order_given(folder: Path) -> None:
     plan = plan_of(folder, classes=("cat", "ant"))
-    manifest = made(plan)
+    manifest = finished(plan)
     assert plan.source_labels == (2, 0)
     assert [(entry["label"], entry["name"]) for entry in manifest["classes"]] == [(0, "cat"), (1, "ant")]
     assert table(plan, "train", 0)[1][0] == "train/cat/000.png"
@@ -127,7 +127,7 @@ def test_bad_images_are_skipped_and_listed(folder: Path) -> None:
     for place in ("train/bee/005.png", "train/bee/007.png", "test/cat/001.png"):
         (folder / place).write_bytes(b"no image")
     plan = plan_of(folder, on_bad_image="skip")
-    manifest = made(plan)
+    manifest = finished(plan)
     bee, cat = manifest["classes"][1]["train"], manifest["classes"][2]["test"]
     assert (bee["rows"], cat["rows"]) == (10, 3)
     assert [line.split(":")[0] for line in bee["bad"]] == ["train/bee/005.png", "train/bee/007.png"]
@@ -143,20 +143,20 @@ def test_nothing_but_bad_images(tmp_path: Path, keep: int) -> None:
     for file in root.rglob("*.png"):
         file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(UserError, match="no image"):
-        made(plan_of(root, on_bad_image="skip"))
+        finished(plan_of(root, on_bad_image="skip"))
 
 
 def test_threads_and_batches_change_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = plan_of(folder), replace(plan_of(folder), folder=str(tmp_path / "threads"))
-    make_shards(one, range(3))
+    default, threaded = plan_of(folder), replace(plan_of(folder), folder=str(tmp_path / "threads"))
+    make_shards(default, range(3))
     monkeypatch.setattr("pipeline.data.class_shard_writer.BATCH_BYTES", 5 * 3 * 12 * 12)
-    make_shards(other, range(3), threads=3)
-    assert finish(one)["mean"] == finish(other)["mean"]
+    make_shards(threaded, range(3), threads=3)
+    assert finish(default)["mean"] == finish(threaded)["mean"]
     data = Data(source="image_folder", path=str(folder), image_size=12)
-    caches = [PreparedDataset(plan.folder, data) for plan in (one, other)]
-    assert len(pa.ipc.open_file(f"{other.folder}/train-00000.arrow").read_all().column("path").chunks) == 3
+    datasets = [PreparedDataset(plan.folder, data) for plan in (default, threaded)]
+    assert len(pa.ipc.open_file(f"{threaded.folder}/train-00000.arrow").read_all().column("path").chunks) == 3
     for label in range(3):
-        assert torch.equal(*(cache.train(label) for cache in caches))
+        assert torch.equal(*(dataset.train(label) for dataset in datasets))
 
 
 def test_a_bad_image_leaves_nothing_half_written(folder: Path) -> None:

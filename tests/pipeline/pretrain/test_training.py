@@ -102,14 +102,14 @@ def test_a_damaged_checkpoint_costs_only_its_work(tmp_path: Path) -> None:
 
 
 def test_more_trajectories_keep_the_existing_ones(tmp_path: Path) -> None:
-    one, two = config_of(), config_of("pretrain.trajectories=2", "pretrain.report_every=2")
-    dataset = prepared(one, tmp_path)
-    first = trained(one, RunFolder.at(tmp_path), dataset)
+    single, double = config_of(), config_of("pretrain.trajectories=2", "pretrain.report_every=2")
+    dataset = prepared(single, tmp_path)
+    first = trained(single, RunFolder.at(tmp_path), dataset)
     events: list[Event] = []
-    both = trained(two, RunFolder.at(tmp_path), dataset, emit=events.append)
+    both = trained(double, RunFolder.at(tmp_path), dataset, emit=events.append)
     assert [event.seed for event in events if isinstance(event, TrajectoryStarted)] == [1]
     assert both["trajectories"][0] == first["trajectories"][0]
-    again = trained(one, RunFolder.at(tmp_path), dataset)
+    again = trained(single, RunFolder.at(tmp_path), dataset)
     assert len(again["trajectories"]) == 2
 
 
@@ -126,10 +126,10 @@ def test_two_workers_compute_what_one_does(tmp_path: Path) -> None:
     trained(config, RunFolder.at(tmp_path / "one"), dataset)
     task = task_of(config, RunFolder.at(tmp_path / "two"), dataset)
     torch.multiprocessing.spawn(one_of_two, (task, free_port()), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
-    one, two = (
+    single, shared = (
         load_file(tmp_path / name / FOLDER / "trajectory-00000" / "epoch-00004.safetensors") for name in ("one", "two")
     )
     moved = load_file(tmp_path / "one" / FOLDER / "trajectory-00000" / "epoch-00000.safetensors")
-    for name, value in one.items():
-        apart, far = (two[name] - value).norm(), (moved[name] - value).norm()
+    for name, value in single.items():
+        apart, far = (shared[name] - value).norm(), (moved[name] - value).norm()
         assert apart < 0.02 * far, name

@@ -18,7 +18,7 @@ def plan_of(root: Path, into: Path | None = None, **settings: Any) -> ShardPlan:
     return plan_shards(data, str(into or root.parent / "cache"))
 
 
-def made(plan: ShardPlan) -> PreparedManifest:
+def finished(plan: ShardPlan) -> PreparedManifest:
     """The manifest after all shards were written."""
     make_shards(plan, range(len(plan.names)))
     return finish(plan)

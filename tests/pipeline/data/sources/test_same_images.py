@@ -107,7 +107,7 @@ def test_row_groups_without_a_wanted_class_are_not_read(
     source = open_source(Data(source="parquet", path=place))
     source.index()
     proxy.faults.seen = 0
-    one = len(list(source.read("train", [0])))
-    for_one, proxy.faults.seen = proxy.faults.seen, 0
-    assert (one, len(list(source.read("train", [0, 1, 2])))) == (12, 36)
-    assert for_one < proxy.faults.seen
+    images_of_one = len(list(source.read("train", [0])))
+    requests_of_one, proxy.faults.seen = proxy.faults.seen, 0
+    assert (images_of_one, len(list(source.read("train", [0, 1, 2])))) == (12, 36)
+    assert requests_of_one < proxy.faults.seen

@@ -15,8 +15,8 @@ from tests.pipeline.support.sources import index_of, refusal
 
 
 def write_mnist(root: Path, counts: dict[str, int] | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """MNIST's own files of a few made-up images; returns pixels and labels."""
-    made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    """MNIST's own files of a few made-up images; returns pixels and labels by split."""
+    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for split, prefix in (("train", "train"), ("test", "t10k")):
@@ -27,12 +27,12 @@ def write_mnist(root: Path, counts: dict[str, int] | None = None) -> dict[str, t
             content = struct.pack(">HBB", 0, 8, kind) + struct.pack(f">{kind}I", *array.shape) + array.tobytes()
             (raw / f"{prefix}-{name}-ubyte").write_bytes(content)
             (raw / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(content))
-        made[split] = images, labels
-    return made
+        splits[split] = images, labels
+    return splits
 
 
 def test_mnist(tmp_path: Path) -> None:
-    made = write_mnist(tmp_path)
+    splits = write_mnist(tmp_path)
     index = index_of("torchvision", tmp_path, name="MNIST")
     assert len(index.class_names) == 10
     assert index.class_names[3] == "3 - three"
@@ -40,7 +40,7 @@ def test_mnist(tmp_path: Path) -> None:
     items = list(open_source(Data(source="torchvision", name="MNIST", path=str(tmp_path))).read("train", [4, 1]))
     assert [item.label for item in items] == [1, 4, 1, 4]
     for item, i in zip(items, (1, 4, 11, 14), strict=True):
-        np.testing.assert_array_equal(item.content, made["train"][0][i])
+        np.testing.assert_array_equal(item.content, splits["train"][0][i])
         assert item.path == f"MNIST/train[{i}]"
 
 
