@@ -14,6 +14,23 @@ from pipeline.formats.run_record import RunRecord
 from tests.pipeline.support.condensed_sets import write_set
 from tests.pipeline.support.runs import placement_of, prepared, small_config
 
+NAMES = {
+    "config_json": "config.json",
+    "class_shards": "class-shards",
+    "checkpoints": "checkpoints",
+    "condensed": "condensed",
+    "metrics": "metrics.jsonl",
+    "events": "events.jsonl",
+    "evaluation": "evaluation.json",
+    "partial_evaluation": "evaluation-partial.json",
+    "networks": "networks",
+    "baselines": "baselines",
+    "feature_network": "feature-network.safetensors",
+    "grid": "grid.png",
+    "report": "report.html",
+    "experts": "experts",
+}
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[RunFolder, RunConfig, RunRecord]:
@@ -24,25 +41,7 @@ def run(tmp_path: Path) -> tuple[RunFolder, RunConfig, RunRecord]:
     return folder, config, record
 
 
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        ("config_json", "config.json"),
-        ("class_shards", "class-shards"),
-        ("checkpoints", "checkpoints"),
-        ("condensed", "condensed"),
-        ("metrics", "metrics.jsonl"),
-        ("events", "events.jsonl"),
-        ("evaluation", "evaluation.json"),
-        ("partial_evaluation", "evaluation-partial.json"),
-        ("networks", "networks"),
-        ("baselines", "baselines"),
-        ("feature_network", "feature-network.safetensors"),
-        ("grid", "grid.png"),
-        ("report", "report.html"),
-        ("experts", "experts"),
-    ],
-)
+@pytest.mark.parametrize(("name", "path"), NAMES.items())
 def test_names_are_those_of_old_commits(name: str, path: str) -> None:
     assert getattr(RunFolder("/runs/a"), name) == f"/runs/a/{path}"
     assert getattr(RunFolder("s3://bucket/a"), name) == f"s3://bucket/a/{path}"
@@ -50,8 +49,7 @@ def test_names_are_those_of_old_commits(name: str, path: str) -> None:
 
 def test_every_path_has_a_name_in_this_test() -> None:
     properties = {name for name, value in vars(RunFolder).items() if isinstance(value, property)}
-    parameters = test_names_are_those_of_old_commits.pytestmark[0].args[1]  # type: ignore[attr-defined]
-    assert properties == {name for name, _ in parameters}
+    assert properties == set(NAMES)
 
 
 def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +99,7 @@ def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
 def test_another_runs_settings_are_refused(run: tuple[RunFolder, RunConfig, RunRecord]) -> None:
     folder, config, record = run
     folder.require_same_run(record, config)
-    free = small_config("resources.actors=1", "pretrain.epochs=3", "data.disk_cache_gib=1", "tune.trials=3")
+    free = small_config("resources.actors=1", "pretrain.epochs=3", "data.disk_cache_gib=1", "tune.rungs=2")
     folder.require_same_run(record, free)
     with pytest.raises(
         UserError, match=r"another configuration, differing in seed, condense\.iterations; choose another --out"
