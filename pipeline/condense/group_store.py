@@ -12,8 +12,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from typing_extensions import TypedDict
-
 from m3d import CondenseState
 from pipeline import storage
 from pipeline.config.run_config import Resources
@@ -22,13 +20,12 @@ from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST
 from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
 from pipeline.formats.condensed_reader import ShardEntry, parse_shard
 from pipeline.formats.run_folder import RunFolder
-from pipeline.storage.documents import EXTENSIBLE, read_document, write_document
+from pipeline.storage.documents import Document, read_document, write_document
 
 
-class GroupRecord(TypedDict):
+class GroupRecord(Document):
     """checkpoints/group-00000.json."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     rows: int
     sha256: str
     identity: str

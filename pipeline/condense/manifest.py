@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.data.prepared_dataset import PreparedDataset, key_of
 from pipeline.formats.condensed_reader import ClassEntry
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_folder import RunFolder
@@ -76,7 +76,7 @@ def identity(record: RunRecord) -> str:
     parts = {
         "config": {key: record["config"].get(key) for key in METHOD},
         "data": {key: data.get(key) for key in ("validation_fraction", "split_seed")},
-        "shards": resolved["class_shards"].rsplit("/", 1)[-1],
+        "shards": key_of(resolved["class_shards"]),
         "groups": resolved["placement"]["groups"],
         "threads": resolved["placement"]["threads"],
     }

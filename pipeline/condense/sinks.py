@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 
+from typing import cast
+
 from m3d.backend.execution import Execution
 from pipeline.condense.events import Done, ExecutionChanged, Failed, Lost, Progress, Ready, Stopped, Tick
 from pipeline.formats.run_folder import RunFolder
@@ -172,7 +174,7 @@ class RecordWriter:
             self._write(event.execution)
 
     def _write(self, execution: Execution) -> None:
-        self._record["resolved"]["execution"] = ExecutionEntry(**execution.as_dict())
+        self._record["resolved"]["execution"] = cast(ExecutionEntry, execution.as_dict())
         self._folder.write_record(self._record)
 
 

@@ -1,1 +1,1 @@
-"""Sources in, class shards out, and their reader."""
+"""Prepares class shards from sources of images, and reads them."""

@@ -4,17 +4,17 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.formats.arrow_schema import _tensor_array, class_schema
+from pipeline.formats.arrow_schema import class_schema, tensor_array
 
 BATCH_BYTES = 16 * 2**20
-"""Pixels of a record batch of a class shard: what a writer holds of it in memory."""
+"""Bytes of pixels in a record batch of a class shard; a writer keeps at most one batch in memory."""
 
 
 class ClassShard:
     """The Arrow file of one class's images, written batch by batch, so that memory does not grow with the class."""
 
     def __init__(self, path: str, shape: tuple[int, int, int]) -> None:
-        """Args: where it goes, and the shape [C, H, W] of its images."""
+        """Args: path of the file, and shape [C, H, W] of its images."""
         self._target = storage.AtomicWriter(path)
         self._schema = class_schema(shape)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._target, "w"), self._schema)
@@ -25,7 +25,7 @@ class ClassShard:
         self.rows = 0
 
     def add(self, image: np.ndarray, path: str) -> None:
-        """Appends an image, uint8 [C, H, W], and where it comes from."""
+        """Appends an image, uint8 [C, H, W], and its place in the source."""
         self._images.append(image)
         self._paths.append(path)
         self.rows += 1
@@ -40,11 +40,11 @@ class ClassShard:
         return self._target.commit()
 
     def discard(self) -> None:
-        """Forgets the file unless it is committed."""
+        """Drops the file unless it is committed."""
         self._target.discard()
 
     def _flush(self) -> None:
         images = np.stack(self._images) if self._images else np.zeros((0, *self._shape), np.uint8)
-        columns = [_tensor_array(images, self._schema), pa.array(self._paths, pa.string())]
+        columns = [tensor_array(images, self._schema), pa.array(self._paths, pa.string())]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         self._images, self._paths = [], []

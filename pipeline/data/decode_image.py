@@ -1,4 +1,4 @@
-"""One image to uint8 pixels of the wanted size: the one resize that every source goes through."""
+"""Decodes one image to uint8 pixels of the wanted size; the images of every source are resized here."""
 
 import io
 
@@ -13,7 +13,7 @@ class BadImageError(Exception):
 
 
 def channels_of(content: bytes | np.ndarray) -> int:
-    """1 for a grey image, otherwise 3."""
+    """Returns 1 for a grey image, otherwise 3. Raises BadImageError like ``pixels``."""
     if isinstance(content, np.ndarray):
         return 1 if content.ndim == 2 or content.shape[2] == 1 else 3
     mode = _open(content).mode
@@ -21,13 +21,13 @@ def channels_of(content: bytes | np.ndarray) -> int:
 
 
 def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
-    """The image at ``size`` x ``size`` pixels: the shorter side resized, the middle cut out.
+    """Returns the image at ``size`` x ``size`` pixels: its shorter side is resized and the centre is cropped.
 
-    Resizing is bilinear with antialiasing (Pillow). A JPEG much larger than the target is decoded at a
-    reduced scale, at least twice the target.
+    Resizing is bilinear with antialiasing (Pillow). A JPEG that is much larger than the target is decoded at a reduced
+    scale, at least twice the target.
 
     Args:
-        content: an encoded image, or uint8 [H, W] or [H, W, C].
+        content: encoded image, or uint8 pixels [H, W] or [H, W, C].
         size: side of the result in pixels.
         channels: 1 or 3.
 
@@ -35,7 +35,7 @@ def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
         uint8, shape [channels, size, size].
 
     Raises:
-        BadImageError: the image is corrupt, truncated or of a kind that Pillow does not know.
+        BadImageError: the image is corrupt, truncated or in a format that Pillow does not know.
     """
     image = _open(content)
     mode = "L" if channels == 1 else "RGB"
@@ -58,13 +58,14 @@ def _open(content: bytes | np.ndarray) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
+        # Manifests store the messages of skipped images; other words would be other bytes.
         raise BadImageError("it is no image that Pillow knows") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError(str(error)) from None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in a mode that converts without loss of meaning: Pillow clips 16-bit grey instead of scaling it."""
+    """The image in a mode that Pillow converts correctly: it would clip 16-bit grey instead of scaling it."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
@@ -77,6 +78,6 @@ def _fit(image: Image.Image, size: int) -> Image.Image:
     short = min(width, height)
     wide, high = round(width * size / short), round(height * size / short)
     left, top = (wide - size) // 2, (high - size) // 2
-    # Resizing only what is kept gives the same pixels as cutting afterwards.
+    # Resizing only the crop gives the same pixels as cropping afterwards.
     box = (left * width / wide, top * height / high, (left + size) * width / wide, (top + size) * height / high)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

@@ -1,4 +1,4 @@
-"""The prepare stage: class shards of a source, decoded once, by Ray tasks."""
+"""The prepare stage: Ray tasks decode a source once and write its class shards."""
 
 import os
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ from pipeline.storage.documents import read_document
 
 
 def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
-    """Raises UserError where a class has fewer training images than ``needed``, naming the smallest.
+    """Raises UserError if a class has fewer training images than ``needed``, and names the smallest.
 
     Args:
         counts: training images by class name.
-        needed: by every class, after a part was held out for validation.
-        validation_fraction: that part.
-        why: where the number comes from.
+        needed: images that every class needs besides those held out for validation.
+        validation_fraction: fraction of each class that is held out.
+        why: what the number follows from, for the message.
     """
     kept = {name: count - round(count * validation_fraction) for name, count in counts.items()}
     name, count = min(kept.items(), key=lambda item: item[1])
@@ -45,29 +45,29 @@ def require_per_class(counts: Mapping[str, int], needed: int, validation_fractio
 
 TASKS_PER_CPU = 2
 LEFT_BEHIND_S = 86_400.0
-"""Age of a half-written shard from which on its writer counts as dead: one that lives may be silent for long."""
+"""Age from which a half-written shard counts as left behind by a killed process; a living one may be silent for long."""
 
 
 def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -> PreparedDataset:
-    """Makes the class shards that a run needs, unless they are there; returns them opened.
+    """Writes the class shards that a run needs, unless they exist, and returns them opened.
 
     Args:
-        config: of the run; only ``data`` matters for the pixels.
-        folder: of the run; the shards are below it unless ``data.cache`` names another place.
-        condensing: refuse, before anything is decoded, classes with fewer images than condensing needs.
+        config: configuration of the run; the pixels depend on ``data`` alone.
+        folder: folder of the run; the shards are below it unless ``data.cache`` names another place.
+        condensing: refuse classes with fewer images than condensing needs, before anything is decoded.
 
     Raises:
-        UserError: what ``plan_shards`` and ``make_shards`` say of the source.
+        UserError: from ``plan_shards`` and ``make_shards``, if the source cannot be used.
     """
     if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
-        open_source(config.data)  # the nodes will be this machine: what is wrong with the path can be said at once
+        open_source(config.data)  # the nodes will be this machine: report a wrong path at once
     session.start(config.resources)
-    cache = storage.absolute(config.data.cache or folder.class_shards)
+    shards = storage.absolute(config.data.cache or folder.class_shards)
     data = absolute_path(config.data)
-    plan: ShardPlan = result(_plan.remote(data, cache), "prepare")
+    plan: ShardPlan = result(_plan.remote(data, shards), "prepare")
     if condensing:
         require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
-        nodes.placement(config, len(plan.names))  # refuses what no node can hold before anything is decoded
+        nodes.placement(config, len(plan.names))  # refuses groups that fit on no node
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
         manifest = read_document(PreparedManifest, path)
@@ -88,7 +88,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
 
 
 def require_images(config: RunConfig, counts: dict[str, int]) -> None:
-    """Raises UserError where a class has too few training images for the starting images or the baselines."""
+    """Raises UserError if a class has too few training images for the starting images or the baselines."""
     condense = config.condense
     why = f"images_per_class {condense.images_per_class}"
     if condense.start == "mix":
@@ -98,18 +98,18 @@ def require_images(config: RunConfig, counts: dict[str, int]) -> None:
 
 
 def absolute_path(data: Data) -> Data:
-    """The settings with a path that means the same in every process."""
+    """Returns the settings with a path that means the same in every process."""
     return data if data.path is None else replace(data, path=storage.absolute(data.path))
 
 
 @ray.remote(num_cpus=1, max_retries=2)
-def _plan(data: Data, cache: str) -> ShardPlan:
-    return plan_shards(data, cache)
+def _plan(data: Data, folder: str) -> ShardPlan:
+    return plan_shards(data, folder)
 
 
 @ray.remote(num_cpus=1, max_retries=2)
 def _make(plan: ShardPlan, labels: list[int], threads: int) -> tuple[int, int]:
-    """Images decoded, and requests to the storage that were sent again."""
+    """Number of decoded images, and of repeated requests to the storage."""
     before = s3.retries()
     return make_shards(plan, labels, threads), s3.retries() - before
 
@@ -119,12 +119,12 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in nodes.nodes())))
     parts = chunks(plan, labels, cpus * TASKS_PER_CPU, len(nodes.nodes()))
-    # Fewer classes than CPUs: the tasks decode with several threads each.
+    # With fewer classes than CPUs, every task decodes with several threads.
     largest = max(int(node.cpus) for node in nodes.nodes())
     threads = max(1, min(cpus // max(1, len(parts)), largest))
     task = _make.options(num_cpus=threads)
-    total = sum(sum(held) for held in plan.counts.values())
-    done = total - sum(held[label] for held in plan.counts.values() for label in labels)
+    total = sum(sum(counts) for counts in plan.counts.values())
+    done = total - sum(counts[label] for counts in plan.counts.values() for label in labels)
     with Display("prepare", total) as display:
         display.start_at(done)
 

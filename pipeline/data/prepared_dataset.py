@@ -1,11 +1,11 @@
-"""Class shards on the reading side: memory-mapped images of single classes, and the validation split.
+"""Reads class shards: memory-mapped images of single classes, and the validation split.
 
-Shards in a bucket are copied to the local disk first, those of the classes that are asked for and no others.
+Shards in a bucket are copied to the local disk first, but only those of the classes that are used.
 """
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +20,14 @@ from pipeline.data.disk_cache import forget, open_shard
 from pipeline.data.shard_manifest import PreparedClass, PreparedManifest, PreparedSplit
 from pipeline.errors import UserError
 from pipeline.formats.arrow_schema import MANIFEST
-from pipeline.storage.documents import SEAL, read_document
+from pipeline.storage.documents import read_document
 
 
 class PreparedDataset:
-    """A folder of class shards. Only what is asked for is read, by memory map."""
+    """A folder of class shards. Opening it reads the manifest; images are read by memory map when they are asked for."""
 
     def __init__(self, folder: str, data: Data) -> None:
-        """Args: the folder with its manifest, and the settings of the validation split."""
+        """Args: folder of the class shards, and settings with the validation split."""
         self.folder, self.data = folder, data
         path = storage.join(folder, MANIFEST)
         try:
@@ -39,18 +39,18 @@ class PreparedDataset:
 
     @property
     def key(self) -> str:
-        """Name of the folder: a checksum of the source and of all that the pixels depend on."""
-        return self.folder.rsplit("/", 1)[-1]
+        """Name of the folder: a checksum of the source and of everything else that the pixels depend on."""
+        return key_of(self.folder)
 
     @property
     def classes(self) -> list[PreparedClass]:
-        """label, name and wnid of every class, in label order."""
+        """Label, name, WordNet id and shards of every class, in label order."""
         return self.manifest["classes"]
 
     @property
     def seal(self) -> str:
-        """The checksum of the manifest, and by it of all shards."""
-        return dict[str, Any](self.manifest).get(SEAL, "")
+        """Checksum of the manifest, and thereby of all shards."""
+        return self.manifest["checksum"]
 
     @property
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -58,7 +58,7 @@ class PreparedDataset:
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
 
     def train(self, label: int) -> Tensor:
-        """Training images of a class, uint8 [n, C, H, W], without those held out for validation."""
+        """Returns the training images of a class, uint8 [n, C, H, W], without those held out for validation."""
         images = self.images("train", label)
         held_out = self._validation_rows(label, len(images))
         if not len(held_out):
@@ -67,17 +67,19 @@ class PreparedDataset:
         return images[torch.from_numpy(kept)]
 
     def test_set(self, on: Literal["test", "validation"] = "test", labels: Sequence[int] | None = None) -> TestSet:
-        """All test images, or with ``on="validation"`` those held out of training.
+        """Returns all test images, or those held out of training.
 
-        With ``labels`` those of some classes, which are then numbered 0, 1, ... in the order given.
+        Args:
+            on: "test", or "validation" for the images held out of training.
+            labels: classes to include, which are renumbered 0, 1, ... in this order. Defaults to all classes.
         """
         chosen = [entry["label"] for entry in self.classes] if labels is None else labels
-        parts = [self._held(on, label) for label in chosen]
+        parts = [self._scored_images(on, label) for label in chosen]
         numbers = torch.cat([torch.full((len(part),), i, dtype=torch.int64) for i, part in enumerate(parts)])
         mean, std = self.moments
         return TestSet(images=torch.cat(parts), labels=numbers, mean=mean, std=std, classes=len(parts))
 
-    def _held(self, on: Literal["test", "validation"], label: int) -> Tensor:
+    def _scored_images(self, on: Literal["test", "validation"], label: int) -> Tensor:
         if on == "test":
             return self.images("test", label)
         images = self.images("train", label)
@@ -89,14 +91,18 @@ class PreparedDataset:
         return np.sort(random.permutation(count)[:held_out])
 
     def images(self, split: Literal["train", "test"], label: int) -> Tensor:
-        """All images of a class's shard, its checksum compared. Raises UserError where it is damaged."""
+        """Returns all images of a class's shard, uint8 [n, C, H, W]. Raises UserError if its checksum is wrong."""
         parts = self._batches(split, label)
         return _shared(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def train_parts(self, label: int, *, must_map: bool = False) -> ImageParts:
-        """Like ``train``, but nothing is copied into memory: the images stay where the shard is mapped.
+        """Returns the images of ``train`` without copying them into memory: they stay where the shard is mapped.
 
-        A shard in a bucket without room for a local copy is in memory all the same, unless it must be mapped.
+        A shard in a bucket whose copy does not fit on the local disk is loaded into memory, unless it must be mapped.
+
+        Args:
+            label: label of the class.
+            must_map: raise UserError rather than load the shard into memory.
         """
         parts = [_shared(part) for part in self._batches("train", label, must_map=must_map)]
         count = sum(map(len, parts))
@@ -105,7 +111,7 @@ class PreparedDataset:
         return ImageParts(parts, kept)
 
     def train_bytes(self, labels: Iterable[int]) -> int:
-        """Bytes of the training images of those classes."""
+        """Returns the bytes of the training images of those classes."""
         rows = sum(self.classes[label]["train"]["rows"] for label in labels)
         return rows * int(np.prod(self.manifest["shape"]))
 
@@ -115,7 +121,7 @@ class PreparedDataset:
         path = storage.join(self.folder, entry["file"])
         advice = f"delete {self.folder} and run the same command again"
         try:
-            file = pa.ipc.open_file(self._sound(path, entry, advice, must_map))
+            file = pa.ipc.open_file(self._verified(path, entry, advice, must_map))
             parts = [file.get_batch(i).column("image").to_numpy_ndarray() for i in range(file.num_record_batches)]
         except (OSError, pa.ArrowException, KeyError, IndexError) as error:
             raise UserError(f"{path}: cannot be read ({error}); {advice}") from None
@@ -124,19 +130,24 @@ class PreparedDataset:
             raise UserError(f"{path}: has {rows} images, the manifest says {entry['rows']}; {advice}")
         return parts
 
-    def _sound(self, path: str, entry: PreparedSplit, advice: str, must_map: bool) -> pa.NativeFile:
-        """An input whose checksum is the manifest's."""
+    def _verified(self, path: str, entry: PreparedSplit, advice: str, must_map: bool) -> pa.NativeFile:
+        """An input whose checksum is that of the manifest."""
         for _ in range(2):
             source = open_shard(path, entry["sha256"], self.data, must_map=must_map)
             if storage.sha256(source.read_buffer()) == entry["sha256"]:
                 return source
-            if not forget(path, entry["sha256"], self.data):  # a copy may be damaged where the shard is not
+            if not forget(path, entry["sha256"], self.data):  # a copy may be damaged although the shard is not
                 break
         raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
 
 
+def key_of(folder: str) -> str:
+    """Returns the key in the path of a folder of class shards."""
+    return folder.rsplit("/", 1)[-1]
+
+
 def _shared(array: np.ndarray) -> Tensor:
-    # torch warns that it knows no read-only tensors; nothing here writes to one.
+    # torch warns about read-only arrays, which it cannot represent; nothing here writes to one.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)

@@ -1,4 +1,4 @@
-"""Making class shards: decoding, which image goes to which split, and a record beside every file. No Ray here."""
+"""Writes class shards: decodes images, cuts the test split, and writes a record beside every shard. No Ray here."""
 
 import tempfile
 from collections.abc import Collection, Iterator
@@ -20,56 +20,56 @@ from pipeline.storage.files import in_threads
 
 
 def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> int:
-    """Decodes some classes and writes their shards; returns the number of images decoded.
+    """Decodes some classes and writes their shards; returns the number of decoded images.
 
-    Memory holds a record batch of every class and a few images a thread, however large the classes are.
+    A record batch per class and a few images per thread are in memory, however large the classes are.
 
     Args:
-        plan: what to make.
-        labels: classes to make.
-        threads: that decode.
+        plan: the plan.
+        labels: classes to write.
+        threads: number of threads that decode.
 
     Raises:
-        UserError: an image is bad and ``data.on_bad_image`` is fail.
+        UserError: an image cannot be decoded and ``data.on_bad_image`` is fail.
     """
-    source = open_source(plan.data, _known(plan))
-    back = {plan.source_labels[label]: label for label in labels}
-    held: dict[tuple[str, int], _Shard] = {}
+    source = open_source(plan.data, _listing(plan))
+    label_of = {plan.source_labels[label]: label for label in labels}
+    shards: dict[tuple[str, int], _Shard] = {}
 
     def shard_of(split: str, label: int) -> _Shard:
-        if (split, label) not in held:
-            held[split, label] = _Shard(plan, split, label)
-        return held[split, label]
+        if (split, label) not in shards:
+            shards[split, label] = _Shard(plan, split, label)
+        return shards[split, label]
 
     try:
         for split in ["train"] if plan.cut else plan.splits:
-            seen = dict.fromkeys(back.values(), 0)
-            tests = {label: _test_rows(plan, label) for label in back.values()} if plan.cut else {}
-            for item, decoded in _decoded(source.read(split, list(back)), plan, threads):
-                label = back[item.label]
-                place = seen[label] if item.rank is None else item.rank
-                goes_to = "test" if plan.cut and place in tests[label] else split
+            seen = dict.fromkeys(label_of.values(), 0)
+            tests = {label: _test_rows(plan, label) for label in label_of.values()} if plan.cut else {}
+            for item, decoded in _decoded(source.read(split, list(label_of)), plan, threads):
+                label = label_of[item.label]
+                position = seen[label] if item.rank is None else item.rank
+                target = "test" if plan.cut and position in tests[label] else split
                 seen[label] += 1
-                shard_of(goes_to, label).take(item, decoded)
+                shard_of(target, label).add(item, decoded)
         for split in plan.splits:
             for label in labels:
                 shard_of(split, label).finish()
     finally:
-        for shard in held.values():
+        for shard in shards.values():
             shard.discard()
-    return sum(shard.rows for shard in held.values())
+    return sum(shard.rows for shard in shards.values())
 
 
 class _Shard:
-    """One class's images of one split, on their way to a file and its record."""
+    """Images of one class and one split, on their way to a shard and its record."""
 
     def __init__(self, plan: ShardPlan, split: str, label: int) -> None:
         size = plan.data.image_size
         self._plan, self._name = plan, f"{split}-{label:05d}"
         self._file = ClassShard(storage.join(plan.folder, f"{self._name}.arrow"), (plan.channels, size, size))
         self._bad: list[tuple[int, str]] = []
-        self._apart: _Apart | None = None
-        self._taken = 0
+        self._unordered: _UnorderedImages | None = None
+        self._count = 0
         self.sum: np.ndarray = np.zeros(plan.channels)
         self.square: np.ndarray = np.zeros(plan.channels)
 
@@ -77,24 +77,24 @@ class _Shard:
     def rows(self) -> int:
         return self._file.rows
 
-    def take(self, item: Item, decoded: np.ndarray | BadImageError) -> None:
-        self._taken += 1
+    def add(self, item: Item, decoded: np.ndarray | BadImageError) -> None:
+        self._count += 1
         if isinstance(decoded, BadImageError):
-            self._refuse(item, decoded)
+            self._skip(item, decoded)
             return
         if item.rank is None:
             self._file.add(decoded, item.path)
         else:
-            self._apart = self._apart or _Apart()
-            self._apart.add(item.rank, decoded, item.path)
-        # Whole numbers below 2**53 in float64: exact, so the moments do not depend on the order of the sum.
+            self._unordered = self._unordered or _UnorderedImages()
+            self._unordered.add(item.rank, decoded, item.path)
+        # Integers below 2**53 are exact in float64, so the moments do not depend on the order of the sum.
         values = decoded.reshape(len(decoded), -1).astype(np.float64)
         self.sum += values.sum(1)
         self.square += np.einsum("cp,cp->c", values, values)
 
     def finish(self) -> None:
-        if self._apart is not None:
-            for image, path in self._apart.in_order():
+        if self._unordered is not None:
+            for image, path in self._unordered.in_order():
                 self._file.add(image, path)
         checksum = self._file.commit()
         record = {
@@ -109,20 +109,20 @@ class _Shard:
 
     def discard(self) -> None:
         self._file.discard()
-        if self._apart is not None:
-            self._apart.close()
+        if self._unordered is not None:
+            self._unordered.close()
 
-    def _refuse(self, item: Item, error: BadImageError) -> None:
+    def _skip(self, item: Item, error: BadImageError) -> None:
         if self._plan.data.on_bad_image == "fail":
             raise UserError(
-                f"{item.where or item.path}: cannot be decoded ({error}); repair or remove it, or leave out such images with "
+                f"{item.where or item.path}: cannot be decoded ({error}); repair or remove it, or skip such images with "
                 "--set data.on_bad_image=skip"
             )
-        self._bad.append((self._taken if item.rank is None else item.rank, f"{item.path}: {error}"))
+        self._bad.append((self._count if item.rank is None else item.rank, f"{item.path}: {error}"))
 
 
-class _Apart:
-    """Images that come in another order than they are stored in: kept in a temporary file until all are there."""
+class _UnorderedImages:
+    """Images that arrive in another order than they are stored in: a temporary file keeps them until all have arrived."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
@@ -138,8 +138,8 @@ class _Apart:
             raise storage.unwritable_temporary(error) from None
 
     def in_order(self) -> Iterator[tuple[np.ndarray, str]]:
-        for _, (at, path) in sorted(self._places.items()):
-            self._file.seek(at)
+        for _, (offset, path) in sorted(self._places.items()):
+            self._file.seek(offset)
             yield np.frombuffer(self._file.read(int(np.prod(self._shape))), np.uint8).reshape(self._shape), path
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class _Apart:
 
 
 def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[tuple[Item, np.ndarray | BadImageError]]:
-    """The images in their order, decoded ahead by so many threads, a few a thread."""
+    """The images in their order, decoded ahead by threads."""
 
     def decode(item: Item) -> np.ndarray | BadImageError:
         try:
@@ -158,16 +158,16 @@ def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[t
     return in_threads(items, decode, threads)
 
 
-def _known(plan: ShardPlan) -> SourceListing:
-    def listing(split: str, label: int) -> list[list[str | int]]:
+def _listing(plan: ShardPlan) -> SourceListing:
+    def images(split: str, label: int) -> list[list[str | int]]:
         path = listing_path(plan.folder, split, label)
         return read_document(ListingDocument, path)["images"]
 
-    return SourceListing(class_names=plan.source_names, listing=listing)
+    return SourceListing(class_names=plan.source_names, images=images)
 
 
 def _test_rows(plan: ShardPlan, label: int) -> set[int]:
-    """Which of a class's images, by their order in the source, are cut for test: seeded, per class."""
+    """Positions in their class, in the order of the source, of the images that are cut for the test split: seeded per class."""
     total = plan.counts["train"][label] + plan.counts["test"][label]
     random = np.random.default_rng(derive(plan.data.split_seed, f"test/{plan.names[label]}"))
     return set(random.permutation(total)[: plan.counts["test"][label]].tolist())

@@ -8,12 +8,10 @@ the selection (Sener and Savarese, 2018). Both use the features of a network tha
 class_mean: the mean image of the class, repeated so that an epoch has as many images as with the other sets.
 """
 
-import json
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from typing_extensions import TypedDict
 
 from m3d import standardise
 from m3d.backend.precision import encoding, resolve
@@ -25,7 +23,7 @@ from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.evaluate import feature_network
 from pipeline.formats.run_folder import RunFolder
-from pipeline.storage.documents import EXTENSIBLE, read_document, sealed
+from pipeline.storage.documents import Document, read_document, write_compact_document
 
 SELECTED = ("herding", "k_center")
 """Sets whose images are selected by the features of a trained network."""
@@ -33,10 +31,9 @@ BLOCK_PIXELS = 256 * 32 * 32
 """Pixels of images that go through the feature network at once."""
 
 
-class Selection(TypedDict):
+class Selection(Document):
     """baselines/NAME.json."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     network: str
     """Fingerprint of the feature network."""
     images_per_class: int
@@ -78,7 +75,7 @@ def selected_rows(
         "set": name,
         "rows": [selected.tolist() for selected in rows],
     }
-    storage.write_bytes(path, (json.dumps(sealed(selection)) + "\n").encode())
+    write_compact_document(path, selection, end="\n")
     return rows
 
 

@@ -21,9 +21,8 @@ from pipeline.evaluate.rows import EvaluationRow, RowRequest, request_of
 from pipeline.evaluate.scoring import IncompleteRow, Scoring, complete_rows
 from pipeline.evaluate.tables import add_columns, described_protocol, span
 from pipeline.evaluate.training_sets import TrainingSet
-from pipeline.formats import peer_files
+from pipeline.formats import peers
 from pipeline.formats.condensed_reader import CondensedManifest, condensed_folder, load_condensed, read_manifest
-from pipeline.formats.peer_moments import published_moments
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
 from pipeline.runtime import session
@@ -58,7 +57,7 @@ def compare(
     """Trains networks on every set and prints one table of accuracies and differences to the first set.
 
     Args:
-        names: two or more folders of runs or condensed sets, and files as ``peer_files`` names them.
+        names: two or more folders of runs or condensed sets, and files as ``peers`` names them.
         config: ``evaluate`` has the protocol, architectures and seeds.
         dataset: class shards with the test images.
         folder: a folder for comparison.json, in which an interrupted comparison is resumed. Defaults to none.
@@ -95,7 +94,7 @@ def load_candidate(name: str, config: RunConfig, dataset: PreparedDataset) -> Ca
     channels, height, width = dataset.manifest["shape"]
     shape = (channels, height, width)
     class_names = [entry["name"] for entry in dataset.classes]
-    if peer_files.is_peer(name):
+    if peers.is_peer(name):
         return _peer_candidate(name, config, dataset, shape)
     folder = condensed_folder(name)
     manifest, condensed = read_manifest(folder), load_condensed(folder)
@@ -111,10 +110,10 @@ def load_candidate(name: str, config: RunConfig, dataset: PreparedDataset) -> Ca
 
 def _peer_candidate(name: str, config: RunConfig, dataset: PreparedDataset, shape: tuple[int, int, int]) -> Candidate:
     """The set in a file of another project, which does not record its split."""
-    file = peer_files.parse(name)
-    normalised = file.layout in peer_files.NORMALISED
-    moments = published_moments(file.layout, config.data) if normalised else dataset.moments
-    peer = peer_files.read(file, shape=shape, classes=len(dataset.classes), moments=moments)
+    file = peers.parse(name)
+    normalised = file.layout in peers.NORMALISED
+    moments = peers.published_moments(file.layout, config.data) if normalised else dataset.moments
+    peer = peers.read(file, shape=shape, classes=len(dataset.classes), moments=moments)
     images = TrainingSet(images=peer.images, labels=peer.labels, mean=peer.mean, std=peer.std)
     unknown_split = "it may have been made from images that it is scored on" if _split_keys(config, dataset) else ""
     note = "; ".join(filter(None, (peer.note, unknown_split)))

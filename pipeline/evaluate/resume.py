@@ -6,29 +6,26 @@
 A damaged file costs the work that it stores, never the evaluation.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from torch import Tensor
-from typing_extensions import TypedDict
 
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.evaluate.results import NetworkScore
 from pipeline.formats.run_folder import RunFolder
-from pipeline.storage.documents import EXTENSIBLE, read_document, sealed
+from pipeline.storage.documents import Document, read_document, write_compact_document
 from pipeline.storage.tensors import read_tensors, write_tensors
 
 EVERY_S = 60.0
 """Seconds between two checkpoints of a network; a network that is trained faster has none."""
 
 
-class PartialDocument(TypedDict):
+class PartialDocument(Document):
     """evaluation-partial.json: scores by the key of the row and by seed."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     networks: dict[str, dict[int, NetworkScore]]
 
 
@@ -66,7 +63,7 @@ class PartialEvaluation:
         networks = {
             key: {str(seed): asdict(score) for seed, score in scores.items()} for key, scores in self._scores.items()
         }
-        storage.write_bytes(self.folder.partial_evaluation, json.dumps(sealed({"networks": networks})).encode())
+        write_compact_document(self.folder.partial_evaluation, {"networks": networks})
 
 
 class NetworkCheckpoints:

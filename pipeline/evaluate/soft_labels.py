@@ -30,7 +30,7 @@ def teacher_of(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -
     Raises:
         UserError: ``pretrain`` has not stored a network that was trained on these images.
     """
-    manifest = reader.read_experts(folder.path, config.pretrain.architecture)
+    manifest = reader.read_experts(folder, config.pretrain.architecture)
     if manifest is None or not reader.same_images(manifest, dataset):
         raise without_teacher(config, folder)
     return reader.teacher_checksum(manifest)
@@ -42,7 +42,7 @@ def labels_of(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, im
     Raises:
         UserError: ``pretrain`` has not stored a network that was trained on these images.
     """
-    teacher = reader.feature_network(folder.path, config.pretrain.architecture, dataset)
+    teacher = reader.feature_network(folder, config.pretrain.architecture, dataset)
     if teacher is None:
         raise without_teacher(config, folder)
     return probabilities(teacher, images)

@@ -98,7 +98,7 @@ def _score(networks: _Networks, seed: int, precision: str) -> float:
     torch.set_num_threads(networks.threads)
     device = device_of_actor()
     test = PreparedDataset(networks.shards, networks.config.data).test_set(networks.config.evaluate.on)
-    network = trained_network(networks.folder.path, networks.manifest, seed).to(device)
+    network = trained_network(networks.folder, networks.manifest, seed).to(device)
     return accuracy(network, test, precision=resolve(precision, device))
 
 

@@ -1,1 +1,1 @@
-"""What stages leave each other, readable without Ray."""
+"""Formats of the files that stages leave each other. No Ray here."""

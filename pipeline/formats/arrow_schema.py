@@ -1,7 +1,7 @@
 """The Arrow contract: columns and metadata of class shards and of condensed shards.
 
-Both are Arrow IPC files, uncompressed, so that they can be memory-mapped. A folder of them counts only
-with its manifest.json, which is written last and holds rows and checksum of every shard.
+Both are uncompressed Arrow IPC files, so that they can be memory-mapped. A folder of shards is valid only with its
+manifest.json, which is written last and holds the number of rows and the checksum of every shard.
 """
 
 import json
@@ -18,12 +18,12 @@ AXES = ["C", "H", "W"]
 
 
 def class_schema(shape: tuple[int, int, int]) -> pa.Schema:
-    """Real images of one class: ``image`` uint8 [C, H, W] and ``path``, the image's place in its source."""
+    """Returns the schema of real images of one class: ``image`` uint8 [C, H, W], and ``path``, the image's place in its source."""
     return pa.schema([("image", _tensor(pa.uint8(), shape)), ("path", pa.string())])
 
 
 def condensed_schema(shape: tuple[int, int, int], metadata: Mapping[str, Any]) -> pa.Schema:
-    """Stored synthetic images: ``image`` float32 [C, H, W] in [0, 1], with label, names and index in the class."""
+    """Returns the schema of stored synthetic images: ``image`` float32 [C, H, W] in [0, 1], label, names and index in the class."""
     columns = [
         ("image", _tensor(pa.float32(), shape)),
         ("label", pa.int64()),
@@ -38,7 +38,8 @@ def _tensor(kind: pa.DataType, shape: tuple[int, int, int]) -> pa.FixedShapeTens
     return pa.fixed_shape_tensor(kind, shape, dim_names=AXES)
 
 
-def _tensor_array(images: np.ndarray, schema: pa.Schema) -> pa.Array:
+def tensor_array(images: np.ndarray, schema: pa.Schema) -> pa.Array:
+    """Returns images [n, C, H, W] as the column ``image`` of a schema."""
     kind = schema.field("image").type
     flat = pa.array(np.ascontiguousarray(images).reshape(-1))
     rows = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(images.shape[1:])))

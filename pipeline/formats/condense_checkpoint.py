@@ -7,12 +7,12 @@ from pipeline.storage.tensors import read_tensors, write_tensors
 
 
 def write_checkpoint(path: str, state: CondenseState, identity: str) -> None:
-    """Writes a state, visible at once; its tensors must be on the CPU and no longer change.
+    """Writes a state, visible at once. Its tensors must be on the CPU and no longer change.
 
     Args:
         path: local path or URL.
-        state: as ``snapshot`` copies it.
-        identity: checksum of all that the pixels depend on.
+        state: a copy made by ``snapshot``.
+        identity: checksum of everything that the pixels depend on.
     """
     tensors = {"pixels": state.pixels_KSCHW, "momentum": state.momentum_KSCHW, "broken": state.broken_K}
     metadata = {"iteration": str(state.iteration), "identity": identity}
@@ -20,7 +20,7 @@ def write_checkpoint(path: str, state: CondenseState, identity: str) -> None:
 
 
 def read_checkpoint(path: str, identity: str) -> CondenseState | None:
-    """The state in a file, on the CPU, or None if there is none of this identity or it is damaged."""
+    """Returns the state in a file, on the CPU, or None if there is no state of this identity or the file is damaged."""
     file = read_tensors(path, checked="iteration")
     if file is None or file.metadata.get("identity") != identity:
         return None
@@ -32,11 +32,11 @@ def read_checkpoint(path: str, identity: str) -> CondenseState | None:
             broken_K=file.tensors["broken"],
         )
     except (KeyError, ValueError):
-        return None  # a damaged checkpoint costs its work, never the run
+        return None  # a damaged checkpoint costs the work that it stored, never the run
 
 
 def snapshot(state: CondenseState) -> CondenseState:
-    """A copy on the CPU, to be written while the original moves on."""
+    """Returns a copy on the CPU, to be written while the original changes."""
     return CondenseState(
         pixels_KSCHW=state.pixels_KSCHW.detach().to("cpu", copy=True).contiguous(),
         momentum_KSCHW=state.momentum_KSCHW.detach().to("cpu", copy=True).contiguous(),
@@ -46,7 +46,7 @@ def snapshot(state: CondenseState) -> CondenseState:
 
 
 def placed(state: CondenseState, device: torch.device) -> CondenseState:
-    """The state on a device."""
+    """Returns the state on a device."""
     return CondenseState(
         pixels_KSCHW=state.pixels_KSCHW.to(device),
         momentum_KSCHW=state.momentum_KSCHW.to(device),

@@ -1,7 +1,7 @@
-"""Reads condensed sets, without Ray: the manifest, its shards with their checksums, and a torch Dataset."""
+"""Reads condensed sets: the manifest, its shards with their checksums, and a torch Dataset. No Ray here."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,37 +9,33 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from typing_extensions import TypedDict
 
 from m3d import Condensed
 from pipeline import storage
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
-from pipeline.storage.documents import EXTENSIBLE, parsed
+from pipeline.storage.documents import Document, parsed
 
 
-class ClassEntry(TypedDict):
+class ClassEntry(Document):
     """A class of a condensed set."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     label: int
     name: str
     wnid: str
 
 
-class ShardEntry(TypedDict):
-    """A file with what it must hold."""
+class ShardEntry(Document):
+    """A shard as the manifest describes it."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     file: str
     rows: int
     sha256: str
 
 
-class CondensedManifest(TypedDict):
+class CondensedManifest(Document):
     """condensed/manifest.json."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     format_version: int
     shards: list[ShardEntry]
     classes: list[ClassEntry]
@@ -53,52 +49,49 @@ class CondensedManifest(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class CondensedShard:
-    """One shard's content."""
+    """Content of one shard."""
 
     images: np.ndarray
     """float32 in [0, 1], shape [n, C, H, W]."""
     labels: np.ndarray
+    """int64 [n]."""
     names: list[str]
+    """Class name of each image."""
     ipc_index: np.ndarray
+    """Index of each image in its class, int32 [n]."""
     metadata: dict[str, Any]
+    """JSON object in the schema's metadata: moments, factor, class order, configuration and versions."""
 
 
 class CondensedDataset(Dataset[tuple[Tensor, int]]):
     """A condensed set as training images: map-style, in memory, in class order.
 
-    ``images`` float32 [n, C, H, W] and ``labels`` int64 [n] hold it whole; ``class_names``, ``mean`` and
-    ``std`` say what they are; ``stored`` is the set before decoding.
+    ``images`` float32 [n, C, H, W] and ``labels`` int64 [n] hold the complete set; ``class_names``, ``mean`` and ``std``
+    describe it; ``stored`` is the set before decoding.
     """
 
     def __init__(self, stored: Condensed, class_names: list[str], *, decode: bool, normalise: bool) -> None:
         self.stored, self.class_names, self.mean, self.std = stored, class_names, stored.mean, stored.std
-        kept = (
-            stored
-            if decode
-            else Condensed(
-                images_KSCHW=stored.images_KSCHW, class_ids=stored.class_ids, factor=1, mean=stored.mean, std=stored.std
-            )
-        )
-        self.images, self.labels = kept.views(normalise=normalise)
+        self.images, self.labels = (stored if decode else replace(stored, factor=1)).views(normalise=normalise)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The image [C, H, W] and its label."""
+        """Returns the image [C, H, W] and its label."""
         return self.images[index], int(self.labels[index])
 
 
 def load_condensed(path: str, *, decode: bool = True, normalise: bool = True) -> CondensedDataset:
-    """A condensed set as a torch Dataset; needs no Ray.
+    """Returns a condensed set as a torch Dataset; needs no Ray.
 
     Args:
-        path: a run's folder, or the folder that holds manifest.json and the shards.
-        decode: every tile of the stored images as a full-size image (factor**2 each); otherwise stored images.
-        normalise: (image - mean) / std, what networks were matched and evaluated on; otherwise [0, 1].
+        path: a run's folder, or the folder with manifest.json and the shards; local or a URL.
+        decode: return every tile of a stored image as a full-size image (factor**2 each), rather than the stored images.
+        normalise: return (image - mean) / std, on which networks were matched and evaluated, rather than pixels in [0, 1].
 
     Raises:
-        UserError: no manifest, or a shard that is missing or whose checksum is off.
+        UserError: there is no manifest, or a shard is missing or has another checksum.
     """
     folder = condensed_folder(path)
     manifest = read_manifest(folder)
@@ -127,7 +120,7 @@ def load_condensed(path: str, *, decode: bool = True, normalise: bool = True) ->
 
 
 def condensed_folder(path: str) -> str:
-    """The folder of the shards: ``path`` itself, or ``path/condensed`` of a run."""
+    """Returns the folder of the shards: ``path`` itself, or ``path/condensed`` of a run. Raises UserError if neither holds a set."""
     path = storage.absolute(path)
     inner = storage.join(path, "condensed")
     if storage.exists(storage.join(path, MANIFEST)):
@@ -142,7 +135,7 @@ def condensed_folder(path: str) -> str:
 
 
 def read_manifest(folder: str) -> CondensedManifest:
-    """The manifest of a condensed set. Raises UserError where it is damaged or of a newer format."""
+    """Returns the manifest of a condensed set. Raises UserError if it is damaged or has a newer format."""
     path = storage.join(folder, MANIFEST)
     value = storage.read_json(path)
     version = value.get("format_version") if isinstance(value, dict) else None
@@ -150,7 +143,7 @@ def read_manifest(folder: str) -> CondensedManifest:
         raise UserError(f"{path}: has format {version}, this version reads {FORMAT_VERSION}; update m3d-condense")
     manifest = parsed(CondensedManifest, value, path)
     channels = manifest["shape"][0]
-    sound = {
+    plausible = {
         "classes": [entry["label"] for entry in manifest["classes"]] == list(range(len(manifest["classes"]))),
         "shards": len(manifest["shards"]) > 0 and all("/" not in entry["file"] for entry in manifest["shards"]),
         "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
@@ -159,14 +152,14 @@ def read_manifest(folder: str) -> CondensedManifest:
         "mean": len(manifest["mean"]) == channels,
         "std": len(manifest["std"]) == channels and all(value > 0 for value in manifest["std"]),
     }
-    wrong = [key for key, holds in sound.items() if not holds]
+    wrong = [key for key, holds in plausible.items() if not holds]
     if wrong:
         raise UserError(f"{path}: is damaged: {listed(wrong)} cannot be right; restore it or condense again")
     return manifest
 
 
 def read_shard(path: str, entry: ShardEntry) -> CondensedShard:
-    """One shard, checked against its entry of the manifest (``rows`` and ``sha256``)."""
+    """Returns one shard after comparing ``rows`` and ``sha256`` with its entry of the manifest. Raises UserError if they differ."""
     try:
         data = storage.read_bytes(path)
     except FileNotFoundError:
@@ -182,7 +175,7 @@ def read_shard(path: str, entry: ShardEntry) -> CondensedShard:
 
 
 def shard_of(table: pa.Table, path: str) -> CondensedShard:
-    """The content of a condensed shard's table. Raises UserError where it has other columns than it must."""
+    """Returns the content of a condensed shard's table. Raises UserError if its columns are not those of the schema."""
     kinds = {"label": pa.int64(), "wnid": pa.string(), "class_name": pa.string(), "ipc_index": pa.int32()}
     image = table.schema.field("image").type if "image" in table.column_names else pa.null()
     tensor = isinstance(image, pa.FixedShapeTensorType) and image.value_type == pa.float32() and len(image.shape) == 3
@@ -209,10 +202,10 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
 
 
 def parse_shard(data: bytes | memoryview, path: str) -> pa.Table:
-    """The table of an Arrow file. Raises UserError where it is none."""
+    """Returns the table of an Arrow file. Raises UserError if the bytes are not a complete Arrow file."""
     try:
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a whole Arrow file ({error})") from None
+        raise UserError(f"{path}: is not a complete Arrow file ({error})") from None
     return table

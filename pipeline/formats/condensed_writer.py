@@ -1,4 +1,4 @@
-"""Writes shards: condensed ones as whole buffers, class shards batch by batch. Neither is visible before it is whole."""
+"""Makes condensed shards: one Arrow file per group of classes, in memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.formats.arrow_schema import _tensor_array, condensed_schema
+from pipeline.formats.arrow_schema import condensed_schema, tensor_array
 
 
 def condensed_shard(
     images: np.ndarray, classes: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]
 ) -> memoryview:
-    """An Arrow file of one group's stored images, class by class.
+    """Returns an Arrow file of one group's stored images, class by class.
 
     Args:
         images: float32 in [0, 1], shape [classes, stored, C, H, W].
         classes: label, wnid and name of each class.
-        metadata: what a reader needs besides: moments, factor, class order, configuration, versions.
+        metadata: moments, factor, class order, configuration and versions, which a reader needs besides.
     """
     count, stored = images.shape[:2]
     flat = np.ascontiguousarray(images.reshape(count * stored, *images.shape[2:]))
@@ -27,7 +27,7 @@ def condensed_shard(
         return pa.array([entry[key] for entry in classes for _ in range(stored)], kind)
 
     columns = [
-        _tensor_array(flat, schema),
+        tensor_array(flat, schema),
         repeated("label", pa.int64()),
         repeated("wnid", pa.string()),
         repeated("name", pa.string()),

@@ -1,4 +1,4 @@
-"""Which versions and which commit something was made with."""
+"""Versions and commit that a result was computed with."""
 
 import platform
 import subprocess
@@ -6,28 +6,29 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("m3d-condense", "torch", "torchvision", "ray", "pyarrow", "numpy")
+"""Packages whose versions are recorded."""
 
 
 def joined(before: str | None, now: str | None) -> str | None:
-    """The commits that had a part in something, in their order, with commas between them."""
+    """Returns the commits that contributed to a result, in their order, separated by commas; each is listed once."""
     if not before or not now:
         return before or now
     return before if now in before.split(", ") else f"{before}, {now}"
 
 
 def versions() -> dict[str, str]:
-    """Of this project and of what the numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Returns the versions of Python, of this project and of the packages that the numbers depend on."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, with ``-dirty`` where files differ from it; None outside of one."""
+    """Returns the commit of the running checkout, with ``-dirty`` if files differ from it, or None outside of a checkout."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

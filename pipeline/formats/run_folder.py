@@ -1,14 +1,18 @@
-"""The folder of a run: where each of its files is, and what its record says.
+"""The folder of a run: the paths of its files, and its record.
 
-OUT/config.json             the configuration and everything resolved from it
-OUT/class-shards/           the prepared images, unless data.cache names another place
-OUT/checkpoints/            one checkpoint per group of classes, then its finished shard
-OUT/condensed/              the committed condensed set, its manifest written last
-OUT/metrics.jsonl           losses; OUT/events.jsonl what happened to actors and groups; OUT/tensorboard/
-OUT/evaluation.json         accuracies; OUT/evaluation-partial.json and OUT/networks/ those under way
-OUT/baselines/              what herding and k-center selected, and OUT/feature-network.safetensors
-OUT/experts/ARCHITECTURE/   networks that ``pretrain`` trained
-OUT/report.html, grid.png   the report
+OUT/config.json               the configuration and everything resolved from it
+OUT/class-shards/             the prepared images, unless data.cache names another place
+OUT/checkpoints/              one checkpoint per group of classes, then its finished shard
+OUT/condensed/                the committed condensed set, its manifest written last
+OUT/metrics.jsonl             losses and throughput
+OUT/events.jsonl              what happened to actors, groups and workers
+OUT/evaluation.json           accuracies
+OUT/evaluation-partial.json   scores of networks whose row is incomplete
+OUT/networks/                 networks that the evaluation is training
+OUT/baselines/                images that herding and k-center selected
+OUT/feature-network.safetensors   the network in whose features the baselines select
+OUT/experts/ARCHITECTURE/     networks that ``pretrain`` trained
+OUT/report.html, grid.png     the report
 """
 
 from dataclasses import dataclass
@@ -26,36 +30,36 @@ from pipeline.storage.documents import read_document, write_document
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run. The folder of a condensed set alone has an evaluation of its own and counts as one, too."""
+    """Paths and record of one run. The folder of a condensed set without a run works alike: it can be evaluated."""
 
     path: str
     """Absolute path, or a URL."""
 
     @classmethod
     def at(cls, path: str | Path) -> "RunFolder":
-        """The folder that a user names, local or by URL."""
+        """Returns the folder at a path or URL that a user named."""
         return cls(storage.absolute(str(path)))
 
     def __str__(self) -> str:
         return self.path
 
     def file(self, *names: str) -> str:
-        """The path of something in the folder."""
+        """Returns the path of a file or folder in this folder."""
         return storage.join(self.path, *names)
 
     @property
     def config_json(self) -> str:
-        """The record of the run."""
+        """Record of the run."""
         return self.file("config.json")
 
     @property
     def class_shards(self) -> str:
-        """Where class shards are unless ``data.cache`` names another place."""
+        """Folder of the class shards, unless ``data.cache`` names another place."""
         return self.file("class-shards")
 
     @property
     def checkpoints(self) -> str:
-        """Folder of the groups' checkpoints and finished shards."""
+        """Folder of the checkpoints and finished shards of the groups."""
         return self.file("checkpoints")
 
     @property
@@ -85,22 +89,22 @@ class RunFolder:
 
     @property
     def partial_evaluation(self) -> str:
-        """Networks that are scored while their row is incomplete."""
+        """Scores of networks whose row is incomplete."""
         return self.file("evaluation-partial.json")
 
     @property
     def networks(self) -> str:
-        """Folder of networks that are being trained for the evaluation."""
+        """Folder of networks that the evaluation is training."""
         return self.file("networks")
 
     @property
     def baselines(self) -> str:
-        """Folder of what herding and k-center selected."""
+        """Folder of the images that herding and k-center selected."""
         return self.file("baselines")
 
     @property
     def feature_network(self) -> str:
-        """The network in whose features the baselines select."""
+        """Network in whose features the baselines select."""
         return self.file("feature-network.safetensors")
 
     @property
@@ -110,12 +114,12 @@ class RunFolder:
 
     @property
     def report(self) -> str:
-        """The report's page."""
+        """Page of the report."""
         return self.file("report.html")
 
     @property
     def experts(self) -> str:
-        """Folder of pretrained networks, a folder per architecture."""
+        """Folder of pretrained networks, with a folder per architecture."""
         return self.file("experts")
 
     def exists(self) -> bool:
@@ -123,7 +127,7 @@ class RunFolder:
         return storage.exists(self.path)
 
     def read_record(self) -> RunRecord | None:
-        """The content of config.json, or None if there is none. Raises UserError if it is damaged or the folder is a file."""
+        """Returns the content of config.json, or None if there is none. Raises UserError if it is damaged or the folder is a file."""
         try:
             return read_document(RunRecord, self.config_json)
         except FileNotFoundError:
@@ -136,7 +140,7 @@ class RunFolder:
         write_document(self.config_json, record)
 
     def read_config(self) -> RunConfig:
-        """The configuration that the run was made with. Raises UserError if the folder holds no run."""
+        """Returns the configuration of the run. Raises UserError if the folder holds no run."""
         record = self.read_record()
         if record is None:
             what = "holds no run (no config.json)" if self.exists() else "does not exist"
@@ -144,11 +148,11 @@ class RunFolder:
         return from_dict(record, origin=self.config_json)
 
     def require_same_run(self, record: RunRecord, config: RunConfig) -> None:
-        """Raises UserError if the folder's run has other settings, and names them."""
+        """Raises UserError if the run has other settings than ``config``, and names their keys."""
         refuse_another(self.path, differing_settings(record, config, self.config_json))
 
     def read_manifest(self) -> CondensedManifest:
-        """The manifest of the run's condensed set. Raises UserError if it is damaged, FileNotFoundError if there is none."""
+        """Returns the manifest of the condensed set. Raises UserError if it is damaged, FileNotFoundError if there is none."""
         return read_manifest(self.condensed)
 
     def is_committed(self) -> bool:

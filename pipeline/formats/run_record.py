@@ -1,21 +1,19 @@
-"""OUT/config.json: the configuration of a run with everything that was resolved from it, and its identity."""
+"""OUT/config.json: the configuration of a run, everything that was resolved from it, and which settings may change."""
 
 from typing import Any, Literal, NotRequired
 
 from pydantic import PositiveInt
-from typing_extensions import TypedDict
 
 from pipeline.config.parsing import differing_keys, from_dict, to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed
 from pipeline.formats.provenance import commit, joined
-from pipeline.storage.documents import EXTENSIBLE
+from pipeline.storage.documents import Document
 
 
-class StoredPlacement(TypedDict):
-    """What config.json keeps of the placement."""
+class StoredPlacement(Document):
+    """Placement of a run: its groups of classes, and the resources of an actor."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     groups: list[list[int]]
     threads: int
     cpus_per_actor: float
@@ -23,20 +21,18 @@ class StoredPlacement(TypedDict):
     actors: NotRequired[int]
 
 
-class ExecutionEntry(TypedDict):
-    """How the step of a run is computed."""
+class ExecutionEntry(Document):
+    """How the steps of a run are computed."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     precision: Literal["float32", "tf32", "bfloat16"]
     compiled: bool
     real_block: PositiveInt
     synthetic_block: PositiveInt
 
 
-class Resolved(TypedDict):
-    """What was resolved from a configuration."""
+class Resolved(Document):
+    """Values that were resolved from a configuration."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     class_shards: str
     classes: list[str]
     learning_rate: float
@@ -45,10 +41,9 @@ class Resolved(TypedDict):
     device: str | None
 
 
-class RunRecord(TypedDict):
+class RunRecord(Document):
     """OUT/config.json."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     config: dict[str, Any]
     resolved: Resolved
     versions: dict[str, str]
@@ -56,27 +51,27 @@ class RunRecord(TypedDict):
 
 
 def refuse_another(out: str, differing: list[str]) -> None:
-    """Raises UserError naming the keys in which the folder's run is another one."""
+    """Raises UserError if the folder's run differs in some keys, and names them."""
     if differing:
         raise UserError(
             f"{out}: holds a run of another configuration, differing in {listed(differing)}; "
-            "choose another --out, or give the same settings to go on with it"
+            "choose another --out, or give the same settings to resume it"
         )
 
 
 FREE = ("resources.", "storage", "tune", "pretrain.", "data.cache", "data.disk_cache", "data.download")
-"""Keys that a run may change when it goes on: they move work, or train other networks, and change none of its bytes."""
+"""Beginnings of keys that may change when a run is resumed: they move work or train other networks, but change no byte of it."""
 
 
 def add_commit(record: RunRecord) -> bool:
-    """Names the commit that goes on with a run beside those before it; whether that changes the record."""
+    """Appends the current commit to the record. Returns True if the record changed."""
     before = record.get("commit")
     record["commit"] = joined(before, commit())
     return record["commit"] != before
 
 
 def differing_settings(record: RunRecord, config: RunConfig, origin: str) -> list[str]:
-    """Keys in which a configuration is not that of a run's record, those aside that a run may change."""
-    # A setting that is younger than the record has its default there.
+    """Returns the keys in which a configuration differs from a run's record, except those that may change."""
+    # A setting that is newer than the record has its default value.
     stored = from_dict(record["config"], origin=origin)
     return [key for key in differing_keys(to_dict(stored), to_dict(config)) if not f"{key}.".startswith(FREE)]

@@ -1,1 +1,1 @@
-"""Networks trained on the whole training set, on Ray Train."""
+"""Trains networks on the complete training set, on Ray Train."""

@@ -1,19 +1,18 @@
-"""Networks trained on the whole training set, as they are stored: trajectories of snapshots. No Ray here.
+"""Reads networks that were trained on the complete training set: trajectories of snapshots. No Ray here.
 
-    OUT/experts/ARCHITECTURE/trajectory-00000/epoch-00005.safetensors   weights after so many epochs
+    OUT/experts/ARCHITECTURE/trajectory-00000/epoch-00005.safetensors   weights after that many epochs
     OUT/experts/ARCHITECTURE/trajectory-00000.json                      record of a finished trajectory
-    OUT/experts/ARCHITECTURE/checkpoint.safetensors                     weights and momentum of the one under way
-    OUT/experts/ARCHITECTURE/settings.json                              what all of them follow from, written first
-    OUT/experts/ARCHITECTURE/manifest.json                              the trajectories with their checksums, last
+    OUT/experts/ARCHITECTURE/checkpoint.safetensors                     weights and momentum of the current trajectory
+    OUT/experts/ARCHITECTURE/settings.json                              settings of all trajectories, written first
+    OUT/experts/ARCHITECTURE/manifest.json                              trajectories with their checksums, written last
 
 ``pipeline.pretrain.store`` writes them.
 """
 
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 from safetensors.torch import load
-from typing_extensions import TypedDict
 
 from m3d.encoders import Network, build
 from m3d.seeding import generator
@@ -21,24 +20,39 @@ from pipeline import storage
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
-from pipeline.storage.documents import EXTENSIBLE, SEAL, read_document
+from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import SEAL, Document, read_document
 
-FOLDER = "experts"
+
+class SplitSettings(Document, total=False):
+    """Settings that decide which images are held out for validation."""
+
+    validation_fraction: float
+    split_seed: int
 
 
-class SnapshotEntry(TypedDict):
-    """A stored snapshot; ``file`` is below the folder of the architecture."""
+class ExpertSettings(Document, total=False):
+    """Everything that the weights of a seed depend on; records of older versions may lack a key."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
+    pretrain: dict[str, Any]
+    """Training rule and precision."""
+    data: SplitSettings
+    class_shards: str
+    """Key of the class shards."""
+
+
+class SnapshotEntry(Document):
+    """A stored snapshot."""
+
     epoch: int
     file: str
+    """Path below the folder of the architecture."""
     sha256: str
 
 
-class TrajectoryRecord(TypedDict):
+class TrajectoryRecord(Document):
     """trajectory-00000.json: one finished training."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
     seed: int
     identity: str
     snapshots: list[SnapshotEntry]
@@ -48,44 +62,50 @@ class TrajectoryRecord(TypedDict):
     checksum: str
 
 
-class ExpertsManifest(TypedDict):
-    """experts/ARCHITECTURE/manifest.json."""
+class ExpertsDescription(Document):
+    """Content of experts/ARCHITECTURE/manifest.json besides the trajectories."""
 
-    __pydantic_config__ = EXTENSIBLE  # pyright: ignore[reportGeneralTypeIssues]
-    format_version: int
-    identity: str
     architecture: str
     shape: tuple[int, int, int]
     classes: list[str]
     mean: list[float]
     std: list[float]
+    settings: NotRequired[ExpertSettings]
+    versions: NotRequired[dict[str, str]]
+    commit: NotRequired[str | None]
+
+
+class ExpertsManifest(ExpertsDescription):
+    """experts/ARCHITECTURE/manifest.json."""
+
+    format_version: int
+    identity: str
     trajectories: list[TrajectoryRecord]
     checksum: str
 
 
-def folder_of(out: str, architecture: str) -> str:
-    """Where the networks of an architecture are stored, below the run's folder."""
-    return storage.join(out, FOLDER, architecture)
+def experts_folder(folder: RunFolder, architecture: str) -> str:
+    """Returns the folder of an architecture's networks."""
+    return storage.join(folder.experts, architecture)
 
 
-def read_experts(out: str, architecture: str) -> ExpertsManifest | None:
-    """The manifest of an architecture's networks, or None where none are finished. Raises UserError if damaged."""
-    path = storage.join(folder_of(out, architecture), MANIFEST)
+def read_experts(folder: RunFolder, architecture: str) -> ExpertsManifest | None:
+    """Returns the manifest of an architecture's networks, or None if none are finished. Raises UserError if it is damaged."""
     try:
-        return read_document(ExpertsManifest, path)
+        return read_document(ExpertsManifest, storage.join(experts_folder(folder, architecture), MANIFEST))
     except FileNotFoundError:
         return None
 
 
-def load_snapshot(out: str, architecture: str, entry: SnapshotEntry) -> dict[str, torch.Tensor]:
-    """The weights of a snapshot that the manifest names, its checksum compared.
+def load_snapshot(folder: RunFolder, architecture: str, entry: SnapshotEntry) -> dict[str, torch.Tensor]:
+    """Returns the weights of a snapshot that the manifest names.
 
     Raises:
-        UserError: it is gone or damaged.
+        UserError: the file is gone or its checksum is wrong.
     """
-    folder = folder_of(out, architecture)
-    path = storage.join(folder, entry["file"])
-    advice = f"delete {folder} and run `python -m pipeline pretrain` again"
+    experts = experts_folder(folder, architecture)
+    path = storage.join(experts, entry["file"])
+    advice = f"delete {experts} and run `python -m pipeline pretrain` again"
     try:
         data = storage.read_bytes(path)
     except FileNotFoundError:
@@ -95,19 +115,25 @@ def load_snapshot(out: str, architecture: str, entry: SnapshotEntry) -> dict[str
     return load(data)
 
 
-def trained_network(out: str, manifest: ExpertsManifest, seed: int = 0, epoch: int | None = None) -> Network:
-    """The network of a seed after some epochs (the last ones if None), in evaluation mode, on the CPU.
+def trained_network(folder: RunFolder, manifest: ExpertsManifest, seed: int = 0, epoch: int | None = None) -> Network:
+    """Returns the network of a seed after some epochs, in evaluation mode, on the CPU.
+
+    Args:
+        folder: folder of the run.
+        manifest: manifest of the architecture's networks.
+        seed: seed of the trajectory.
+        epoch: number of epochs. Defaults to the last stored one.
 
     Raises:
-        UserError: no such seed or snapshot, or its file is damaged.
+        UserError: there is no such trajectory or snapshot, or its file is damaged.
     """
-    held = {record["seed"]: record for record in manifest["trajectories"]}
-    if seed not in held:
-        raise UserError(f"{out}: holds no trajectory {seed}; it has {listed(map(str, held))}")
-    entries = {entry["epoch"]: entry for entry in held[seed]["snapshots"]}
+    records = {record["seed"]: record for record in manifest["trajectories"]}
+    if seed not in records:
+        raise UserError(f"{folder}: holds no trajectory {seed}; it has {listed(map(str, records))}")
+    entries = {entry["epoch"]: entry for entry in records[seed]["snapshots"]}
     wanted = max(entries) if epoch is None else epoch
     if wanted not in entries:
-        raise UserError(f"{out}: has no snapshot after {wanted} epochs; it has {listed(map(str, entries))}")
+        raise UserError(f"{folder}: has no snapshot after {wanted} epochs; it has {listed(map(str, entries))}")
     channels, size, _ = manifest["shape"]
     network = build(
         manifest["architecture"],
@@ -116,48 +142,51 @@ def trained_network(out: str, manifest: ExpertsManifest, seed: int = 0, epoch: i
         classes=len(manifest["classes"]),
         generator=generator(0, "pretrain/weights"),
     )
-    network.load_state_dict(load_snapshot(out, manifest["architecture"], entries[wanted]))
+    network.load_state_dict(load_snapshot(folder, manifest["architecture"], entries[wanted]))
     return network.eval()
 
 
-def feature_network(folder: str, architecture: str, cache: PreparedDataset) -> Network | None:
-    """A network trained on these very images, for features; the last snapshot of seed 0, in evaluation mode.
+def feature_network(folder: RunFolder, architecture: str, dataset: PreparedDataset) -> Network | None:
+    """Returns a network that was trained on exactly these images: the last snapshot of seed 0.
 
     Args:
-        folder: of the run, below which ``pretrain`` stores its networks.
-        architecture: its name.
-        cache: the class shards and the validation split that it must have been trained on.
+        folder: folder of the run, in which ``pretrain`` stored its networks.
+        architecture: name of the architecture.
+        dataset: class shards and validation split that the network must have been trained on.
 
     Returns:
-        The network on the CPU, or None where none is stored that was trained on these images.
+        The network in evaluation mode on the CPU, or None if no stored network was trained on these images.
 
     Raises:
         UserError: the manifest or the snapshot is damaged.
     """
     manifest = read_experts(folder, architecture)
-    if manifest is None or not same_images(manifest, cache):
+    if manifest is None or not same_images(manifest, dataset):
         return None
     return trained_network(folder, manifest)
 
 
-def same_images(manifest: ExpertsManifest, cache: PreparedDataset) -> bool:
-    """Whether the networks were trained on the images that the cache's split leaves for training."""
-    settings: dict[str, Any] = manifest.get("settings", {})
-    data = {key: getattr(cache.data, key) for key in ("validation_fraction", "split_seed")}
-    if not data["validation_fraction"]:  # nothing is held out, whatever the seed
-        data.pop("split_seed")
-    held = settings.get("data", {})
-    return settings.get("class_shards") == cache.folder.rsplit("/", 1)[-1] and all(
-        held.get(key) == value for key, value in data.items()
-    )
+def split_settings(dataset: PreparedDataset) -> SplitSettings:
+    """Returns the settings of a dataset's validation split."""
+    return {"validation_fraction": dataset.data.validation_fraction, "split_seed": dataset.data.split_seed}
+
+
+def same_images(manifest: ExpertsManifest, dataset: PreparedDataset) -> bool:
+    """Whether the networks were trained on exactly the images that the dataset's split leaves for training."""
+    settings = manifest.get("settings", ExpertSettings())
+    stored, wanted = settings.get("data", SplitSettings()), split_settings(dataset)
+    same_split = stored.get("validation_fraction") == wanted.get("validation_fraction")
+    if wanted.get("validation_fraction"):  # without images held out, the seed does not matter
+        same_split = same_split and stored.get("split_seed") == wanted.get("split_seed")
+    return settings.get("class_shards") == dataset.key and same_split
 
 
 def teacher_checksum(manifest: ExpertsManifest) -> str:
-    """The checksum of the network that labels are taken from: the last epoch of seed 0. More trajectories leave it as it is."""
+    """Returns the checksum of the network that provides soft labels: the last epoch of seed 0, however many seeds there are."""
     first = next(record for record in manifest["trajectories"] if record["seed"] == 0)
     return max(first["snapshots"], key=lambda entry: entry["epoch"])["sha256"]
 
 
 def seal_of(manifest: ExpertsManifest) -> str:
-    """The manifest's checksum: what a row of an evaluation belongs to."""
+    """Returns the manifest's checksum, which the rows of an evaluation record."""
     return manifest[SEAL]

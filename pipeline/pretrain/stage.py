@@ -1,12 +1,13 @@
-"""The pretrain stage: networks trained on the whole training set by Ray Train, their snapshots, and their accuracy.
+"""The pretrain stage: Ray Train trains networks on the complete training set, and their snapshots are stored.
 
-Checkpoints are the project's own (``pipeline.pretrain.store``: whole objects of a known identity, local or by URL); Ray
-Train places the workers, joins them, and starts them again when one dies.
+Ray Train places the workers, connects them, and starts them again when one dies. Checkpoints are the project's own
+(``pipeline.pretrain.store``: complete objects of a known identity, local or by URL).
 """
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -24,56 +25,57 @@ from pipeline.errors import FailedError, UserError, first_line
 from pipeline.formats.provenance import commit, joined, versions
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, say
+from pipeline.pretrain.events import Event, Refused
 from pipeline.pretrain.monitor import PretrainMonitor
 from pipeline.pretrain.reader import ExpertsManifest, read_experts
 from pipeline.pretrain.scaling import Shares, shares_of, steps_per_epoch, training_images
-from pipeline.pretrain.store import ExpertStore, about, identity_of, refuse_others, settings_of
+from pipeline.pretrain.store import ExpertStore, describe, identity_of, settings_of
 from pipeline.pretrain.training import ExpertTask, RefusedError, Worker, train_trajectories
 from pipeline.runtime import nodes, session
 from pipeline.runtime.devices import device_of_actor
 from pipeline.storage import arrow_files
 
 POLL_S = 0.5
-"""Seconds between two looks of Ray Train at its workers, each of which a report waits for; its own default is 2."""
+"""Seconds between two polls of Ray Train, for which every report waits; its own default is 2."""
 START_S = 300.0
-"""Seconds that workers have to start before they are started again; Ray Train's own minute is short on a busy machine."""
+"""Seconds after which workers that have not started are started again; Ray Train's own minute is short on a busy machine."""
 COLLECTIVE_S = 1800
-"""Seconds that a worker waits for the others."""
+"""Seconds for which a worker waits for the others."""
 
 
 def pretrain(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> tuple[ExpertsManifest, Shares]:
-    """Trains what is missing of the trajectories; goes on where an earlier call ended.
+    """Trains the missing trajectories; resumes where an earlier call ended.
 
     Args:
-        config: of the run; ``pretrain`` says how.
-        folder: of the run.
-        dataset: its class shards.
+        config: configuration of the run; ``pretrain`` has the settings of the training.
+        folder: folder of the run.
+        dataset: class shards of the run.
 
     Returns:
-        The manifest of the stored networks, and what the workers take of the cluster.
+        The manifest of the stored networks, and the shares of the workers.
 
     Raises:
-        UserError: workers that do not fit, networks of other settings in the folder, or a loss that is not finite.
+        UserError: the workers do not fit, the folder holds networks of other settings, or a loss is not finite.
         FailedError: workers died more often than ``resources.attempts`` allows.
     """
     session.start(config.resources)
-    out, cache = folder.path, dataset
-    settings = settings_of(config, cache)
+    settings = settings_of(config, dataset)
     architecture, wanted = config.pretrain.architecture, config.pretrain.trajectories
-    manifest = read_experts(out, architecture)
-    refuse_others(out, manifest, settings, architecture)
+    manifest = read_experts(folder, architecture)
+    store = ExpertStore(folder, architecture, identity_of(settings))
+    store.refuse_others(manifest, settings)
     shares = shares_of(config.pretrain, nodes.nodes())
-    if shares.workers > min(config.pretrain.batch, training_images(cache)):
+    smallest_batch = min(config.pretrain.batch, training_images(dataset))
+    if shares.workers > smallest_batch:
         raise UserError(
-            f"pretrain.workers: {shares.workers} share batches of {min(config.pretrain.batch, training_images(cache))} images; use "
-            "fewer, or a larger pretrain.batch"
+            f"pretrain.workers: {shares.workers} share batches of {smallest_batch} images; use fewer, or a larger pretrain.batch"
         )
-    store = ExpertStore(out, architecture, identity_of(settings))
     if manifest is None or any(store.finished(seed) is None for seed in range(wanted)):
-        store.claim(settings, joined(store.commit or (manifest or {}).get("commit"), commit()))
-        _train(config, out, cache, store, shares)
-        said = {**about(config, cache, settings), "versions": versions(), "commit": store.commit}
-        manifest = store.publish(wanted, said)
+        store.claim(settings, joined(store.commit or (manifest.get("commit") if manifest else None), commit()))
+        _train(config, folder, dataset, store, shares)
+        description = describe(config, dataset, settings)
+        description["versions"], description["commit"] = versions(), store.commit
+        manifest = store.publish(wanted, description)
         say(f"pretrain: {len(manifest['trajectories'])} trajectories of {architecture} in {store.folder}")
     else:
         say(f"pretrain: finished before, in {store.folder}")
@@ -82,57 +84,61 @@ def pretrain(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> 
 
 @ray.remote(num_cpus=0)
 class _Events:
-    """Carries events from the first worker to the driver, which does not see Ray Train's own reports."""
+    """Carries events from the workers to the driver, which does not see Ray Train's own reports."""
 
     def __init__(self) -> None:
-        self.held: list[dict[str, Any]] = []
+        self._waiting: list[Event] = []
 
-    def put(self, event: dict[str, Any]) -> None:
-        self.held.append(event)
+    def put(self, event: Event) -> None:
+        self._waiting.append(event)
 
-    def take(self) -> list[dict[str, Any]]:
-        taken, self.held = self.held, []
+    def take(self) -> list[Event]:
+        taken, self._waiting = self._waiting, []
         return taken
 
 
-def _train(config: RunConfig, out: str, cache: PreparedDataset, store: ExpertStore, shares: Shares) -> None:
+def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store: ExpertStore, shares: Shares) -> None:
     pretrain = config.pretrain
     each = f"{shares.cpus:g} CPUs" + (f" and {shares.gpus:g} GPUs" if shares.gpus else "")
     say(
         f"pretrain: {pretrain.trajectories} x {pretrain.architecture}, {pretrain.epochs} epochs, "
         f"on {shares.workers} {'worker' if shares.workers == 1 else 'workers'} with {each}"
     )
-    task = ExpertTask(config=config, out=out, cache=cache.folder, identity=store.identity, threads=shares.threads)
+    task = ExpertTask(
+        config=config, folder=folder, class_shards=dataset.folder, identity=store.identity, threads=shares.threads
+    )
     events = _Events.remote()
-    trainer = _trainer(task, shares, config, store, events)
-    with Display("pretrain", pretrain.trajectories * pretrain.epochs * steps_per_epoch(cache, pretrain)) as display:
-        watch = PretrainMonitor(display, out, pretrain, steps_per_epoch(cache, pretrain))
+    trainer = _trainer(task, shares, store, events)
+    steps = steps_per_epoch(dataset, pretrain)
+    with Display("pretrain", pretrain.trajectories * pretrain.epochs * steps) as display:
+        monitor = PretrainMonitor(display, folder, pretrain, steps)
         fitting = _InBackground(trainer.fit)
         while not fitting.over(1.0):
-            watch(_taken(events))
-        watch(_taken(events))
-        if watch.refused:
-            store.disclaim()  # its own advice is to change a setting
-            raise UserError(watch.refused)
+            monitor(_taken(events))
+        monitor(_taken(events))
+        if monitor.refused:
+            store.disclaim()  # the message advises to change a setting
+            raise UserError(monitor.refused)
         try:
             fitting.result()
         except ray.train.TrainingFailedError as error:
             raise _sentence(error, config.resources.attempts) from error
 
 
-def _taken(events: Any) -> list[dict[str, Any]]:
-    """The events since the last time; none where they cannot be had, since a display is not worth a training."""
+def _taken(events: Any) -> Sequence[Event]:
+    """The events since the last call; none if the actor is gone, since a training is worth more than its display."""
     try:
         return ray.get(events.take.remote(), timeout=30)
     except RayError:
         return []
 
 
-def _trainer(task: ExpertTask, shares: Shares, config: RunConfig, store: ExpertStore, events: Any) -> TorchTrainer:
+def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, events: Any) -> TorchTrainer:
+    resources = task.config.resources
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # what a worker prints would appear twice
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(max(START_S, config.resources.wait_s)))
-    again = config.resources.attempts - 1
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # the output of a worker would appear twice
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(max(START_S, resources.wait_s)))
+    retries = resources.attempts - 1
     filesystem, folder = arrow_files.file_system(storage.join(store.folder, "ray"))
     return TorchTrainer(
         _loop,
@@ -147,16 +153,16 @@ def _trainer(task: ExpertTask, shares: Shares, config: RunConfig, store: ExpertS
             name=f"pretrain-{store.identity[:12]}",
             storage_path=folder,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=again, controller_failure_limit=again),
+            failure_config=ray.train.FailureConfig(max_failures=retries, controller_failure_limit=retries),
             worker_runtime_env=session.worker_environment() or None,
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
 
 
-def _loop(given: dict[str, Any]) -> None:
-    """What every worker runs."""
-    context, task, events = ray.train.get_context(), given["task"], given["events"]
+def _loop(config: dict[str, Any]) -> None:
+    """Runs in every worker."""
+    context, task, events = ray.train.get_context(), config["task"], config["events"]
     part = Part(rank=context.get_world_rank(), world=context.get_world_size())
     # Logical GPUs of a test have no device. Ray Train shows every worker all GPUs of its node.
     device = get_device() if device_of_actor().type == "cuda" else torch.device("cpu")
@@ -164,20 +170,20 @@ def _loop(given: dict[str, Any]) -> None:
         part=part,
         device=device,
         wrap=partial(prepare_model, move_to_device=False) if part.world > 1 else None,
-        tell=lambda event: events.put.remote(event),
-        report=ray.train.report,
+        emit=lambda event: events.put.remote(event),
+        report=lambda done: ray.train.report(asdict(done)),
     )
     try:
         train_trajectories(task, worker)
-    except RefusedError as error:  # every worker comes to it alike, and would after another start: nothing is retried
+    except RefusedError as error:  # every worker finds the same mistake, and would after another start: do not retry
         if part.rank == 0:
-            ray.get(events.put.remote({"event": "refused", "why": str(error)}))
+            ray.get(events.put.remote(Refused(why=str(error))))
 
 
 class _InBackground:
-    """A call on a thread of its own, so that this one can show progress and take an interrupt.
+    """A call on another thread, so that the calling thread can show progress and receive an interrupt.
 
-    Ray Train's ``fit`` would otherwise put a signal handler of its own in place, which swallows Ctrl-C.
+    On the main thread, Ray Train's ``fit`` would install a signal handler of its own, which swallows Ctrl-C.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -192,25 +198,25 @@ class _InBackground:
             self._error = error
 
     def over(self, timeout_s: float) -> bool:
-        """Whether it has ended, waiting so long at most."""
+        """Whether the call has ended; waits at most this long for its end."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def result(self) -> Any:
-        """Its value; raises what it raised."""
+        """Returns the value of the call, or raises its exception."""
         if self._error is not None:
             raise self._error
         return self._value
 
 
 def _sentence(error: Exception, attempts: int) -> Exception:
-    """The worker's own UserError where there is one, else a line that says what to do."""
+    """The UserError of a worker if there is one, else a one-line error that says what to do."""
     causes = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
     causes = [getattr(cause, "_base_exc", cause) for cause in causes]
-    told = next((cause for cause in causes if isinstance(cause, UserError)), None)
-    if told is not None:
-        return told
+    user_error = next((cause for cause in causes if isinstance(cause, UserError)), None)
+    if user_error is not None:
+        return user_error
     return FailedError(
         f"pretrain: workers failed {attempts} times, at last with {type(causes[0]).__name__}: {first_line(causes[0])}; "
-        "the same command goes on from the last checkpoint"
+        "repeat the command to resume from the last checkpoint"
     )

@@ -1,11 +1,11 @@
-"""Trains the trajectories of ``pretrain`` one after another: a plain function that every worker runs. No Ray here."""
+"""Trains the trajectories of ``pretrain`` one after another, in a plain function that every worker runs. No Ray here."""
 
 import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -18,66 +18,72 @@ from m3d.config import ConfigError, Encoder
 from m3d.training.row_images import RowImages
 from m3d.training.snapshot import weights_of
 from m3d.training.whole_set import Part, WholeSetTrainer
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import Pretrain, RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
+from pipeline.formats.run_folder import RunFolder
+from pipeline.pretrain.events import EpochDone, Event, Progress, TrajectoryDone, TrajectoryStarted, WorkerStarted
 from pipeline.pretrain.store import Checkpoint, ExpertStore
 
-TELL_EVERY_S = 1.0
+T = TypeVar("T")
+PROGRESS_EVERY_S = 1.0
 """Seconds between two progress events."""
 
 
 class RefusedError(UserError):
-    """A mistake that every worker comes to alike, and would come to again."""
+    """A mistake that every worker finds, and would find again after another start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertTask:
-    """Everything that a worker must know; the images it reads from their shards."""
+    """Everything that a worker needs besides the images, which it reads from the class shards."""
 
     config: RunConfig
-    out: str
-    cache: str
+    folder: RunFolder
+    class_shards: str
     """Folder of the class shards."""
     identity: str
+    """Checksum of everything that the weights depend on."""
     threads: int
+    """Threads of torch in a worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """This process among those that train together."""
+    """This process among those that train together, and how it reaches the others and the driver."""
 
     part: Part = field(default_factory=Part)
+    """Rank of this worker and number of workers. Defaults to a single worker."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] | None = None
-    """Averages gradients over the workers."""
-    tell: Callable[[dict[str, Any]], None] = lambda event: None
-    """Takes events, for a display; may lose some."""
-    report: Callable[[dict[str, Any]], None] = lambda metrics: None
+    """Wraps the network so that gradients are averaged over the workers. Defaults to no wrapper, for a single worker."""
+    emit: Callable[[Event], None] = lambda event: None
+    """Sends an event to the driver; some may be lost."""
+    report: Callable[[EpochDone], None] = lambda done: None
     """Called on all workers after each checkpoint; waits for all of them."""
 
 
 def train_trajectories(task: ExpertTask, worker: Worker) -> None:
-    """Trains every trajectory that is not finished, from its checkpoint on.
+    """Trains every trajectory that is not finished, from its checkpoint if there is one.
 
     Raises:
-        RefusedError: settings that the images do not allow, or a loss that is not finite.
-        UserError: something of this worker alone, such as its compiler.
+        RefusedError: the settings do not suit the images, or a loss is not finite.
+        UserError: something is wrong on this worker alone, such as its compiler.
     """
     torch.set_num_threads(task.threads)
     pretrain = task.config.pretrain
-    experts = ExpertStore(task.out, pretrain.architecture, task.identity)
-    worker.tell({"event": "worker", "rank": worker.part.rank, "host": socket.gethostname(), "pid": os.getpid()})
-    trainer = _trainer(task, worker, _agreed(experts.precision_under_way, worker.part) or pretrain.precision)
+    store = ExpertStore(task.folder, pretrain.architecture, task.identity)
+    worker.emit(WorkerStarted(rank=worker.part.rank, host=socket.gethostname(), pid=os.getpid()))
+    trainer = _trainer(task, worker, _agreed(store.checkpoint_precision, worker.part) or pretrain.precision)
     for seed in range(pretrain.trajectories):
-        if _agreed(lambda seed=seed: experts.finished(seed), worker.part) is None:
-            _train(seed, trainer, experts, task, worker)
+        if _agreed(lambda seed=seed: store.finished(seed), worker.part) is None:
+            _train(seed, trainer, store, pretrain, worker)
 
 
 def _trainer(task: ExpertTask, worker: Worker, precision: str) -> WholeSetTrainer:
-    cache, pretrain = PreparedDataset(task.cache, task.config.data), task.config.pretrain
-    mean, std = cache.moments
-    classes = [cache.train(entry["label"]) for entry in cache.classes]
+    dataset, pretrain = PreparedDataset(task.class_shards, task.config.data), task.config.pretrain
+    mean, std = dataset.moments
+    classes = [dataset.train(entry["label"]) for entry in dataset.classes]
     images = RowImages(classes, mean=mean, std=std, device=worker.device)
     compiled = _compiled(task, worker, images)
     try:
@@ -97,45 +103,52 @@ def _trainer(task: ExpertTask, worker: Worker, precision: str) -> WholeSetTraine
 def _compiled(task: ExpertTask, worker: Worker, images: RowImages) -> bool:
     pretrain = task.config.pretrain
     if worker.device.type == "cuda" and pretrain.compile == "auto":
-        return False  # a CUDA graph's gradients would have to be copied out before they are averaged
+        return False  # gradients of a CUDA graph would have to be copied out before they are averaged
     images_seen = pretrain.trajectories * pretrain.epochs * len(images) // worker.part.world
     work = 3 * images_seen * forward_flops(Encoder(name=pretrain.architecture), images.shape[0], images.shape[1])
     try:
         return compiles(pretrain.compile, work, worker.device, task.threads, key="pretrain.compile")[0]
-    except ConfigError as error:  # of this machine: the others may have a compiler
+    except ConfigError as error:  # about this machine: the others may have a compiler
         raise UserError(str(error)) from None
 
 
-def _train(seed: int, trainer: WholeSetTrainer, experts: ExpertStore, task: ExpertTask, worker: Worker) -> None:
-    pretrain, first = task.config.pretrain, worker.part.rank == 0
-    held = _agreed(lambda: experts.load_checkpoint(seed), worker.part)
-    if held is None:
-        trainer.start(seed)
-        entry = [experts.save_snapshot(seed, 0, weights_of(trainer.tensors()))] if first else []
-        held = Checkpoint(seed=seed, epoch=0, tensors={}, losses=[], snapshots=entry)
-    else:
-        trainer.restore(seed, held.tensors)
-    held = replace(held, precision=trainer.precision)
-    _tell(worker, {"event": "begin", "seed": seed, "epoch": held.epoch, "steps": trainer.steps})
-    while held.epoch < pretrain.epochs:
-        loss = _epoch(trainer, held.epoch, _teller(worker, seed, held.epoch, trainer.steps))
+def _train(seed: int, trainer: WholeSetTrainer, store: ExpertStore, pretrain: Pretrain, worker: Worker) -> None:
+    first = worker.part.rank == 0
+    checkpoint = _start(seed, trainer, store, worker)
+    _emit(worker, TrajectoryStarted(seed=seed, epoch=checkpoint.epoch, steps=trainer.steps))
+    while checkpoint.epoch < pretrain.epochs:
+        loss = _epoch(trainer, checkpoint.epoch, _after_step(worker, seed, checkpoint.epoch, trainer.steps))
         if not torch.isfinite(torch.tensor(loss)):
             raise RefusedError(
-                f"pretrain: the loss of epoch {held.epoch + 1} (seed {seed}) is not finite; lower pretrain.learning_rate"
+                f"pretrain: the loss of epoch {checkpoint.epoch + 1} (seed {seed}) is not finite; lower pretrain.learning_rate"
             )
-        held = replace(held, epoch=held.epoch + 1, losses=[*held.losses, loss])
-        _tell(worker, {"event": "epoch", "seed": seed, "epoch": held.epoch, "loss": loss})
-        last = held.epoch == pretrain.epochs
-        if first and (last or held.epoch % pretrain.snapshot_every == 0):
-            entry = experts.save_snapshot(seed, held.epoch, weights_of(trainer.tensors()))
-            held = replace(held, snapshots=[*held.snapshots, entry])
-        if last or held.epoch % pretrain.report_every == 0:
+        done = EpochDone(seed=seed, epoch=checkpoint.epoch + 1, loss=loss)
+        _emit(worker, done)
+        checkpoint = replace(checkpoint, epoch=done.epoch, losses=[*checkpoint.losses, loss])
+        last = done.epoch == pretrain.epochs
+        if first and (last or done.epoch % pretrain.snapshot_every == 0):
+            entry = store.save_snapshot(seed, done.epoch, weights_of(trainer.tensors()))
+            checkpoint = replace(checkpoint, snapshots=[*checkpoint.snapshots, entry])
+        if last or done.epoch % pretrain.report_every == 0:
             if first and last:
-                experts.finish(held, compiled=trainer.compiled)
+                store.finish(checkpoint, compiled=trainer.compiled)
             elif first:
-                experts.save_checkpoint(replace(held, tensors=trainer.tensors()))
-            worker.report({"seed": seed, "epoch": held.epoch, "loss": loss})
-    _tell(worker, {"event": "done", "seed": seed, "epoch": held.epoch})
+                store.save_checkpoint(replace(checkpoint, tensors=trainer.tensors()))
+            worker.report(done)
+    _emit(worker, TrajectoryDone(seed=seed, epoch=checkpoint.epoch))
+
+
+def _start(seed: int, trainer: WholeSetTrainer, store: ExpertStore, worker: Worker) -> Checkpoint:
+    """Starts the trainer from the seed's checkpoint, or from new weights, and returns the state that it starts from."""
+    checkpoint = _agreed(lambda: store.load_checkpoint(seed), worker.part)
+    if checkpoint is not None:
+        trainer.restore(seed, checkpoint.tensors)
+    else:
+        trainer.start(seed)
+        first = worker.part.rank == 0
+        entries = [store.save_snapshot(seed, 0, weights_of(trainer.tensors()))] if first else []
+        checkpoint = Checkpoint(seed=seed, epoch=0, tensors={}, losses=[], snapshots=entries)
+    return replace(checkpoint, precision=trainer.precision)
 
 
 def _epoch(trainer: WholeSetTrainer, epoch: int, after_step: Callable[[int], None] | None) -> float:
@@ -147,28 +160,29 @@ def _epoch(trainer: WholeSetTrainer, epoch: int, after_step: Callable[[int], Non
         raise UserError(f"the compiler failed ({compiler.reason(error)}); use pretrain.compile=off") from None
 
 
-def _agreed(read: Callable[[], Any], part: Part) -> Any:
-    """What the first worker reads, for all: a late write of a dead one must not let them begin apart."""
+def _agreed(read: Callable[[], T], part: Part) -> T:
+    """The value that the first worker reads, for all workers: a late write of a dead one must not let them start apart."""
     value = [read() if part.rank == 0 else None]
     if part.world > 1:
         dist.broadcast_object_list(value, src=0)
-    return value[0]
+    return cast(T, value[0])
 
 
-def _tell(worker: Worker, event: dict[str, Any]) -> None:
+def _emit(worker: Worker, event: Event) -> None:
     if worker.part.rank == 0:
-        worker.tell(event)
+        worker.emit(event)
 
 
-def _teller(worker: Worker, seed: int, epoch: int, steps: int) -> Callable[[int], None] | None:
+def _after_step(worker: Worker, seed: int, epoch: int, steps: int) -> Callable[[int], None] | None:
+    """A function that the first worker calls after every step; it emits progress from time to time."""
     if worker.part.rank != 0:
         return None
-    told = time.monotonic()
+    emitted = time.monotonic()
 
     def after(step: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= TELL_EVERY_S:
-            told = time.monotonic()
-            worker.tell({"event": "progress", "seed": seed, "epoch": epoch, "step": step, "steps": steps})
+        nonlocal emitted
+        if time.monotonic() - emitted >= PROGRESS_EVERY_S:
+            emitted = time.monotonic()
+            worker.emit(Progress(seed=seed, epoch=epoch, step=step, steps=steps))
 
     return after

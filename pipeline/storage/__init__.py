@@ -1,6 +1,7 @@
-"""One way to list, read and write, for local paths, s3:// and other URLs that fsspec knows.
+"""Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that fsspec knows.
 
-``from pipeline import storage`` gives all of it: ``storage.read_bytes``, ``storage.join``, ``storage.AtomicWriter``.
+``from pipeline import storage`` provides all of it: ``storage.read_bytes``, ``storage.join``, ``storage.AtomicWriter``.
+Importing it is cheap: fsspec and s3fs are imported when the first path needs them.
 """
 
 from pipeline.storage.atomic_writer import AtomicWriter

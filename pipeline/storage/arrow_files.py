@@ -1,6 +1,6 @@
-"""What Arrow reads and writes through: memory-mapped files, and file systems of local folders and URLs. No Ray here."""
+"""Inputs and file systems for Arrow: memory-mapped local files, and file systems of folders and URLs. No Ray here."""
 
-from typing import Any
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.fs
@@ -10,14 +10,14 @@ from pipeline.storage import s3
 
 
 def source(path: str) -> pa.NativeFile:
-    """An Arrow input: memory-mapped for a local file, otherwise the object's bytes."""
+    """Returns an Arrow input: a memory map of a local file, or a buffer with the bytes of an object."""
     if storage.is_local(path):
         return pa.memory_map(path, "r")
     return pa.BufferReader(storage.read_bytes(path))
 
 
 def file_system(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system of a path with Arrow's interface, and the path within it."""
+    """Returns the file system of a path with Arrow's interface, and the path within it."""
     fs, root = storage.opened(path)
     if storage.is_local(path):
         return pyarrow.fs.LocalFileSystem(), root
@@ -27,9 +27,9 @@ def file_system(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 class _S3Files(pyarrow.fs.PyFileSystem):
-    """S3 as Arrow's own kind. A session does not pickle, so it is opened anew wherever it is sent."""
+    """S3 with Arrow's interface. A session cannot be pickled, so every process that receives it opens its own."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[[], pyarrow.fs.PyFileSystem], tuple[()]]:
         return _s3_files, ()
 
 

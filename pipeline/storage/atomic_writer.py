@@ -13,16 +13,17 @@ from pipeline.storage.objects import _do, opened, sweep, unwritable, unwritable_
 from pipeline.storage.paths import is_local, is_s3
 
 UPLOAD_LEFT_S = 24 * 3600.0
-"""Age from which a file that waits to be sent counts as left by a process that was killed."""
+"""Age from which a file that waits to be uploaded counts as left behind by a killed process."""
 
 
 class AtomicWriter:
     """A large object that is written piece by piece and becomes visible at once, by ``commit``.
 
-    Locally the pieces go to a file beside the place, else to a temporary file that is sent when it is whole.
+    The pieces of a local file go to a hidden file beside it; those of another object go to a temporary file, which is
+    uploaded when it is complete.
 
     Raises:
-        UserError: from every method, for no room, no permission or a read-only file system.
+        UserError: from every method, if there is no space or no permission, or the file system is read-only.
     """
 
     closed = False
@@ -31,7 +32,7 @@ class AtomicWriter:
         _, self._root = opened(path)
         self._path, self._hash = path, hashlib.sha256()
         local = is_local(path)
-        self._place = Path(self._root) if local else None
+        self._target = Path(self._root) if local else None
         folder = Path(self._root).parent if local else Path(tempfile.gettempdir(), f"m3d-uploads-{os.getuid()}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ class AtomicWriter:
             raise self._unwritable(error) from None
 
     def write(self, data: bytes) -> int:
-        """Appends."""
+        """Appends a piece; returns its length in bytes."""
         self._hash.update(data)
         try:
             return self._file.write(data)
@@ -51,16 +52,16 @@ class AtomicWriter:
             raise self._unwritable(error) from None
 
     def commit(self) -> str:
-        """Makes the object visible; returns its checksum, like ``sha256``."""
+        """Makes the object visible; returns its checksum, as ``sha256`` computes it."""
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            if self._place is not None:
-                os.replace(self._beside, self._place)
+            if self._target is not None:
+                os.replace(self._beside, self._target)
             else:
-                parts = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
-                _do(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **parts))
+                options = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
+                _do(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **options))
         except OSError as error:
             raise self._unwritable(error) from None
         finally:
@@ -68,12 +69,12 @@ class AtomicWriter:
         return self._hash.hexdigest()
 
     def _unwritable(self, error: OSError) -> UserError:
-        if self._place is None and error.errno is not None:  # of this machine's disk; a store's errors have no number
+        if self._target is None and error.errno is not None:  # this machine's disk; errors of a store have no number
             return unwritable_temporary(error)
         return unwritable(self._path, error)
 
     def discard(self) -> None:
-        """Forgets what is not committed; may be called at any time."""
+        """Drops everything that is not committed; may be called at any time."""
         with contextlib.suppress(OSError):
             self._file.close()
         self._beside.unlink(missing_ok=True)

@@ -1,23 +1,31 @@
-"""The JSON documents that stages leave each other, and their check: a damaged one is refused, never half believed."""
+"""JSON documents that stages leave each other. A checksum guards each: a damaged document is refused, never half believed."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from pipeline.errors import UserError
-from pipeline.storage.objects import read_json, write_json
+from pipeline.storage.objects import read_json, write_bytes, write_json
 
 T = TypeVar("T")
 SEAL = "checksum"
+"""Key of the checksum in a document."""
 
 EXTENSIBLE = ConfigDict(extra="allow", strict=False, allow_inf_nan=False)
+"""Unknown keys are kept, numbers may be written as other kinds of numbers, and infinities are refused."""
+
+
+@with_config(EXTENSIBLE)
+class Document(TypedDict):
+    """Base of the types of JSON objects: a subclass names the keys that must be there, and other keys are kept."""
 
 
 def read_document(kind: type[T], path: str) -> T:
-    """The sealed document in a file, as ``parsed`` checks it. Raises FileNotFoundError, and UserError like ``parsed``."""
+    """Returns the sealed document in a file, as ``parsed`` checks it. Raises FileNotFoundError, and UserError like ``parsed``."""
     return parsed(kind, read_json(path), path)
 
 
@@ -26,28 +34,39 @@ def write_document(path: str, value: Mapping[str, Any]) -> None:
     write_json(path, sealed(value))
 
 
+def write_compact_document(path: str, value: Mapping[str, Any], *, end: str = "") -> None:
+    """Writes a document with its checksum on one line, visible at once; for documents that programs alone read.
+
+    Args:
+        path: local path or URL.
+        value: the document.
+        end: text after the JSON, such as a newline.
+    """
+    write_bytes(path, (json.dumps(sealed(value)) + end).encode())
+
+
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with a checksum of its content under ``checksum``: a changed digit does not go unnoticed."""
+    """Returns the document with a checksum of its content under ``checksum``, which reveals every changed digit."""
     content = {key: item for key, item in value.items() if key != SEAL}
     return {**content, SEAL: _checksum(content)}
 
 
 def parsed(kind: type[T], value: Any, path: str) -> T:
-    """A sealed document, its checksum and types compared; keys that it does not know are kept.
+    """Returns a sealed document after checking its checksum and types; keys that the type does not name are kept.
 
     Raises:
-        UserError: the checksum is off, or a key is missing or of another type; named with the path.
+        UserError: the checksum is wrong, or a key is missing or of another type. The message names the path.
     """
     if not isinstance(value, dict) or value.get(SEAL) != _checksum({k: v for k, v in value.items() if k != SEAL}):
         raise UserError(
-            f"{path}: is damaged or was changed by hand (its content does not fit its {SEAL!r}); restore it, or delete "
+            f"{path}: is damaged or was changed by hand (its content does not match its {SEAL!r}); restore it, or delete "
             "it and run the same command again"
         )
     return checked(kind, value, path)
 
 
 def checked(kind: type[T], value: Any, path: str) -> T:
-    """A document without a checksum, its types compared. Raises UserError like ``parsed``."""
+    """Returns a document without a checksum after checking its types. Raises UserError like ``parsed``."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

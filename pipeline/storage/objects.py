@@ -1,6 +1,6 @@
-"""One way to list, read and write, for local paths, s3:// and other URLs that fsspec knows.
+"""Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that fsspec knows.
 
-A write is of a whole object and becomes visible at once: local files are written beside their place,
+A write replaces the complete object and becomes visible at once. A local file is written to a hidden file beside it,
 flushed and renamed; an object store publishes an object when it is complete.
 """
 
@@ -23,17 +23,17 @@ CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder."""
+    """Whether a file or folder exists."""
     return bool(_do(path, lambda fs, root: fs.exists(root)))
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder."""
+    """Whether a folder exists."""
     return bool(_do(path, lambda fs, root: fs.isdir(root)))
 
 
 def require_reachable(path: str) -> None:
-    """Raises UserError where a bucket does not exist, refuses the credentials or does not answer; other paths pass."""
+    """Raises UserError if the path's bucket does not exist, refuses the credentials or does not answer; other paths pass."""
     if is_s3(path):
         bucket = s3.bucket_of(path)
         key = path.partition("://")[2].partition("/")[2]
@@ -41,25 +41,25 @@ def require_reachable(path: str) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole object. Raises FileNotFoundError."""
-    single = {"max_concurrency": 1} if is_s3(path) else {}  # one request instead of one for the size and one for it
+    """Returns the complete object. Raises FileNotFoundError."""
+    single = {"max_concurrency": 1} if is_s3(path) else {}  # one request; s3fs would ask for the size first
     return _do(path, lambda fs, root: fs.cat_file(root, **single))
 
 
 def read_range(path: str, start: int, end: int) -> bytes:
-    """The bytes from ``start`` up to, not including, ``end``. Raises FileNotFoundError."""
+    """Returns the bytes from ``start`` up to, not including, ``end``. Raises FileNotFoundError."""
     if end <= start:
-        return b""  # HTTP has no range of nothing, and a store would send everything
+        return b""  # HTTP has no empty range, and a store would send the complete object
     return _do(path, lambda fs, root: fs.cat_file(root, start=start, end=end))
 
 
 def size_of(path: str) -> int:
-    """Bytes of an object. Raises FileNotFoundError."""
+    """Returns the size of an object in bytes. Raises FileNotFoundError."""
     return int(_do(path, lambda fs, root: fs.size(root)))
 
 
 def read_json(path: str) -> Any:
-    """The parsed object. Raises FileNotFoundError, and UserError where it is no JSON."""
+    """Returns the parsed JSON of an object. Raises FileNotFoundError, and UserError if it is not valid JSON."""
     try:
         return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
@@ -69,24 +69,24 @@ def read_json(path: str) -> Any:
 
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
-    """Writes the whole object, visible at once.
+    """Writes the complete object, visible at once.
 
     Raises:
-        UserError: no room, no permission, or a read-only file system.
+        UserError: there is no space or no permission, or the file system is read-only.
     """
     try:
         if is_local(path):
             _write_local(Path(opened(path)[1]), data)
         else:
-            sent = bytes(data)
-            parts = {"chunksize": s3.PART_BYTES} if is_s3(path) else {}
-            _do(path, lambda fs, root: fs.pipe_file(root, sent, **parts))
+            content = bytes(data)
+            options = {"chunksize": s3.PART_BYTES} if is_s3(path) else {}
+            _do(path, lambda fs, root: fs.pipe_file(root, content, **options))
     except OSError as error:
         raise unwritable(path, error) from None
 
 
 def create(path: str, data: bytes) -> bool:
-    """Writes an object of S3 where there is none, and says whether it did; a store without conditions just writes."""
+    """Writes an object of S3 unless it exists; returns whether it did. A store without conditional writes always writes."""
     try:
         _do(path, lambda fs, root: fs.pipe_file(root, data, mode="create"))
     except FileExistsError:
@@ -99,7 +99,7 @@ def create(path: str, data: bytes) -> bool:
 
 
 def version_of(path: str) -> str | None:
-    """What names the present content of an object of S3; None where there is no object."""
+    """Returns the ETag of an object of S3, which changes with its content, or None if there is no object."""
     try:
         return str(_do(path, lambda fs, root: fs.info(root)["ETag"]))
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def version_of(path: str) -> str | None:
 
 
 def replace_version(path: str, data: bytes, version: str) -> bool:
-    """Writes an object of S3 if it still has that version, and says whether it did."""
+    """Writes an object of S3 if it still has that version; returns whether it did."""
 
     def put(fs: Any, root: str) -> bool:
         bucket, key, _ = fs.split_path(root)
@@ -128,7 +128,7 @@ def write_json(path: str, value: Any) -> None:
 
 
 def append_line(path: str, line: str) -> None:
-    """Appends to a log file; an object store cannot append, see ``object_log``."""
+    """Appends a line to a local log file; an object store cannot append, see ``observability.jsonl_log``."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
@@ -138,33 +138,33 @@ def append_line(path: str, line: str) -> None:
 
 
 def files_below(path: str, suffix: str = "") -> list[str]:
-    """Names of the files directly in a folder, sorted; none where there is no folder."""
+    """Returns the names of the files directly in a folder, sorted; none if there is no folder."""
     return sorted(name for name, kind in _entries(path) if kind == "file" and name.endswith(suffix))
 
 
 def folders_below(path: str) -> list[str]:
-    """Names of the folders directly in a folder, sorted; none where there is no folder."""
+    """Returns the names of the folders directly in a folder, sorted; none if there is no folder."""
     return sorted(name for name, kind in _entries(path) if kind == "directory")
 
 
 def tree(path: str) -> list[tuple[str, int, str]]:
-    """Relative name, size and tag of the content of every object below a prefix of an object store."""
-    found = _do(path, lambda fs, root: (root, fs.find(root, detail=True)))
-    start = len(found[0].strip("/")) + 1
+    """Returns relative name, size and ETag of every object below a prefix of an object store."""
+    root, entries = _do(path, lambda fs, root: (root, fs.find(root, detail=True)))
+    start = len(root.strip("/")) + 1
     return [
         (name.lstrip("/")[start:], int(entry["size"]), str(entry.get("ETag", "")).strip('"'))
-        for name, entry in found[1].items()
+        for name, entry in entries.items()
     ]
 
 
 def remove(path: str) -> None:
-    """Removes a file; nothing happens where there is none."""
+    """Removes a file, if there is one."""
     with contextlib.suppress(FileNotFoundError):
         _do(path, lambda fs, root: fs.rm_file(root))
 
 
 def sweep(folder: str, age_s: float = 60.0) -> None:
-    """Removes what killed writers left beside their files: nothing that was written to in the last ``age_s`` seconds."""
+    """Removes temporary files that killed writers left in a folder, unless they were written to in the last ``age_s`` seconds."""
     if not is_local(folder):
         return
     for path in Path(folder).glob(".*.tmp"):
@@ -174,7 +174,7 @@ def sweep(folder: str, age_s: float = 60.0) -> None:
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """Hexadecimal checksum."""
+    """Returns the hexadecimal SHA-256 checksum."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -182,14 +182,14 @@ def _entries(path: str) -> list[tuple[str, str]]:
     if is_local(path):
         kinds = {True: "directory", False: "file"}
         folder = Path(absolute(path))
-        return [(one.name, kinds[one.is_dir()]) for one in os.scandir(folder)] if folder.is_dir() else []
+        return [(entry.name, kinds[entry.is_dir()]) for entry in os.scandir(folder)] if folder.is_dir() else []
 
     def listed(fs: Any, root: str) -> list[tuple[str, str]]:
         if not is_s3(path) and not fs.isdir(root):
             return []
-        # S3 lists a marker object of a folder, if someone made one, as a file without a name.
-        found = [(entry["name"].rstrip("/"), entry["type"]) for entry in fs.ls(root, detail=True)]
-        return [(name.rsplit("/", 1)[-1], kind) for name, kind in found if name != root.rstrip("/")]
+        # S3 lists the marker object of a folder, if it has one, as a file without a name.
+        entries = [(entry["name"].rstrip("/"), entry["type"]) for entry in fs.ls(root, detail=True)]
+        return [(name.rsplit("/", 1)[-1], kind) for name, kind in entries if name != root.rstrip("/")]
 
     try:
         return _do(path, listed)
@@ -203,7 +203,7 @@ def _do(path: str, operation: Callable[[Any, str], Any]) -> Any:
 
 
 def opened(path: str) -> tuple[Any, str]:
-    """The file system of a path, as fsspec knows it, and the path within it."""
+    """Returns fsspec's file system of a path, and the path within it."""
     if is_s3(path):
         return s3.file_system(), path.partition("://")[2]
     import fsspec  # not at the top: the command line reads paths without it
@@ -214,19 +214,19 @@ def opened(path: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(path, **options)
     except (ValueError, ImportError) as error:
         raise UserError(
-            f"{path}: is of a kind that cannot be opened ({error}); give a local path or s3://bucket/prefix"
+            f"{path}: has a scheme that cannot be opened ({error}); give a local path or s3://bucket/prefix"
         ) from None
 
 
 def unwritable(path: str, error: OSError) -> UserError:
-    """The sentence for a path that cannot be written."""
-    return UserError(f"{path}: cannot be written ({error.strerror or error}); free some room or choose another --out")
+    """Returns the error for a path that cannot be written."""
+    return UserError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another --out")
 
 
 def unwritable_temporary(error: OSError) -> UserError:
-    """The sentence for a temporary folder that cannot be written."""
+    """Returns the error for a temporary folder that cannot be written."""
     return UserError(
-        f"{tempfile.gettempdir()}: cannot be written ({error.strerror or error}); free some room, or choose another folder with TMPDIR"
+        f"{tempfile.gettempdir()}: cannot be written ({error.strerror or error}); free some space, or choose another folder with TMPDIR"
     )
 
 

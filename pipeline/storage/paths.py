@@ -9,12 +9,12 @@ def is_local(path: str) -> bool:
 
 
 def join(base: str, *parts: str) -> str:
-    """A path below ``base``."""
+    """Returns a path below ``base``."""
     return "/".join([base.rstrip("/"), *parts])
 
 
 def absolute(path: str) -> str:
-    """The path as every process sees it: local paths made absolute, URLs as they are."""
+    """Returns the path as every process sees it: a local path made absolute, a URL without a slash at its end."""
     if not is_local(path):
         return path.rstrip("/")
     return str(Path(path.removeprefix("file://")).expanduser().absolute())

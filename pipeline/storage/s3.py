@@ -1,7 +1,7 @@
-"""S3: its settings, one file system per process, a count of repeated requests, and sentences for what goes wrong.
+"""S3: its settings, one file system per process, a count of repeated requests, and one-line errors.
 
-The settings reach every process in an environment variable, ``M3D_STORAGE``: workers of an own Ray inherit it, those
-of a cluster get it with the job. It never holds credentials; they come from each machine's own AWS chain.
+The settings reach every process in an environment variable, ``M3D_STORAGE``: workers of a local Ray inherit it, workers
+of a cluster receive it with the job. It never contains credentials; those come from the AWS chain of each machine.
 """
 
 import json
@@ -20,54 +20,54 @@ from pipeline.errors import FailedError, UserError, first_line
 T = TypeVar("T")
 VARIABLE = "M3D_STORAGE"
 PART_BYTES = 16 * 2**20
-"""Size of the parts of a large object; objects of two parts and more are sent in parts."""
+"""Bytes of a part of a multipart upload; objects of two or more parts are uploaded that way."""
 REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "MethodNotAllowed", "405"}
 ELSEWHERE = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 
 
 def use(settings: Storage) -> None:
-    """Makes the settings those of this process and of the processes that it starts."""
+    """Activates the settings for this process and for the processes that it starts."""
     os.environ[VARIABLE] = json.dumps(asdict(_resolved(settings)))
 
 
 def environment() -> dict[str, str]:
-    """What processes on other machines need in their environment to reach the same storage; often nothing."""
+    """Returns the environment that processes on other machines need to reach the same storage; often empty."""
     return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ and in_force() != Storage() else {}
 
 
 def in_force() -> Storage:
-    """The settings of this process."""
-    given = os.environ.get(VARIABLE)
-    return Storage(**json.loads(given)) if given else _resolved(Storage())
+    """Returns the active settings of this process."""
+    text = os.environ.get(VARIABLE)
+    return Storage(**json.loads(text)) if text else _resolved(Storage())
 
 
 def file_system() -> Any:
-    """The file system of this process. Listings are never cached: other processes write."""
+    """Returns the file system of this process. Listings are never cached, since other processes write."""
     return _file_system(in_force(), os.getpid())
 
 
 def retries() -> int:
-    """Requests that this process had to send again, since it began."""
+    """Returns how many requests this process has repeated since it started."""
     return _count.total
 
 
 def add_retries(count: int) -> None:
-    """Adds what another process counted."""
+    """Adds the repeated requests that another process counted."""
     _count.add(count)
 
 
 def call(path: str, operation: Callable[[], T]) -> T:
-    """The operation's result; an answer that breaks off half-way is asked for again.
+    """Returns the operation's result; repeats the operation if the connection broke while an answer was read.
 
     Args:
-        path: of the object, for messages.
+        path: path of the object, for messages.
         operation: may be called several times.
 
     Raises:
-        FileNotFoundError: no such object.
-        UserError: no such bucket, refused credentials, no permission, or an endpoint that does not answer.
-        FailedError: the store failed as often as ``storage.attempts`` allows.
+        FileNotFoundError: there is no such object.
+        UserError: there is no such bucket, the credentials or the access are refused, or the endpoint does not answer.
+        FailedError: all attempts failed; ``storage.attempts`` sets their number.
     """
     attempts, attempt = in_force().attempts, 1
     while True:
@@ -76,7 +76,7 @@ def call(path: str, operation: Callable[[], T]) -> T:
         except (FileNotFoundError, FileExistsError) as error:
             if code_of(error) == "NoSuchBucket":
                 raise problem(path, error) from None
-            # The answer that ended an upload in parts was lost, and the store has forgotten the upload: it is made anew.
+            # The answer to the end of a multipart upload was lost, and the store no longer knows the upload: repeat it.
             if code_of(error) != "NoSuchUpload" or attempt >= attempts:
                 raise
         except (UserError, FailedError):
@@ -90,16 +90,16 @@ def call(path: str, operation: Callable[[], T]) -> T:
 
 
 def code_of(error: BaseException) -> str:
-    """The code of S3's answer, such as NoSuchBucket, or an empty string where there was none."""
-    for one in (error, error.__cause__):
-        answer = getattr(one, "response", None)
+    """Returns the code of S3's answer, such as NoSuchBucket, or an empty string if there was no answer."""
+    for cause in (error, error.__cause__):
+        answer = getattr(cause, "response", None)
         if isinstance(answer, dict):
             return str(answer.get("Error", {}).get("Code", ""))
     return ""
 
 
 def problem(path: str, error: BaseException) -> Exception:
-    """The sentence for an error of an S3 request: of codes and names alone, never of what a header or key held."""
+    """Returns the one-line error for a failed request. It contains codes and names, never the content of headers or keys."""
     code, kind = code_of(error), type(error).__name__
     settings = in_force()
     where = settings.endpoint or "Amazon S3"
@@ -127,15 +127,15 @@ def problem(path: str, error: BaseException) -> Exception:
             f"{path}: no S3 service answers at {where} ({kind}); check storage.endpoint or AWS_ENDPOINT_URL"
         )
     if code == "InvalidBucketName" or kind == "ParamValidationError":
-        return UserError(f"{path}: {bucket_of(path)!r} is no name of a bucket; write s3://BUCKET/PREFIX")
-    told = code or f"{kind}: {first_line(error)}"
+        return UserError(f"{path}: {bucket_of(path)!r} is not a valid bucket name; write s3://BUCKET/PREFIX")
+    reason = code or f"{kind}: {first_line(error)}"
     return FailedError(
-        f"{path}: {where} did not do as asked, {settings.attempts} times at most ({told}); run the same command again"
+        f"{path}: {where} failed after at most {settings.attempts} attempts ({reason}); run the same command again"
     )
 
 
 def bucket_of(path: str) -> str:
-    """The bucket of a path."""
+    """Returns the name of a path's bucket."""
     return path.partition("://")[2].partition("/")[0]
 
 
@@ -148,7 +148,7 @@ class _Count:
             self.total += count
 
     def answered(self, attempts: int = 1, **_: Any) -> None:
-        """Called by botocore with every answer; the first attempt is attempt 1."""
+        """Counts a repeated request. botocore calls it with every answer; the first attempt is attempt 1."""
         if attempts > 1:
             self.add(1)
 
@@ -165,7 +165,7 @@ def _resolved(settings: Storage) -> Storage:
 
 
 def _broke_off(error: Exception) -> bool:
-    """Whether the connection broke while an answer was read: botocore has repeated what had no answer yet."""
+    """Whether the connection broke while an answer was read; botocore itself repeats requests that had no answer."""
     from aiohttp import ClientError as BrokenConnection
     from botocore.exceptions import IncompleteReadError, ResponseStreamingError
 
@@ -180,24 +180,24 @@ def _file_system(settings: Storage, process: int) -> Any:
 
     session = AioSession(profile=settings.profile)
     session.register("needs-retry.s3", _count.answered)
-    config: dict[str, Any] = {
-        # The newer modes have a budget over all requests of a process, which one outage uses up for what follows.
-        "retries": {"mode": "legacy", "total_max_attempts": settings.attempts},
-        "connect_timeout": min(10.0, settings.timeout_s),
-        "read_timeout": settings.timeout_s,
-        "max_pool_connections": 64,
-    }
-    if settings.endpoint:
-        # Services other than Amazon's do not all know the newer checksums; these are sent where S3 demands them.
-        config |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-    made = S3FileSystem(
+    # Not every service besides Amazon's knows the newer checksums; send them only if the operation requires one.
+    checksums = ("request_checksum_calculation", "response_checksum_validation") if settings.endpoint else ()
+    fs = S3FileSystem(
         anon=settings.anonymous,
         endpoint_url=settings.endpoint,
         session=session,
         client_kwargs={"region_name": settings.region} if settings.region else {},
-        config_kwargs=config,
+        config_kwargs={
+            # The newer modes have one budget for all requests of a process: an outage would use up that of later requests.
+            "retries": {"mode": "legacy", "total_max_attempts": settings.attempts},
+            "connect_timeout": min(10.0, settings.timeout_s),
+            "read_timeout": settings.timeout_s,
+            "max_pool_connections": 64,
+            **dict.fromkeys(checksums, "when_required"),
+        },
         use_listings_cache=False,
         skip_instance_cache=True,
     )
-    made.retries = 1  # botocore repeats requests, ``call`` what broke off: a third layer would multiply the waiting
-    return made
+    # botocore repeats requests and ``call`` repeats broken answers; a third layer would multiply the waiting.
+    fs.retries = 1
+    return fs

@@ -33,7 +33,7 @@ def write_tensors(path: str, tensors: Mapping[str, Tensor], metadata: Mapping[st
         checked: name of the text that the checksum covers besides the tensors; none if empty.
 
     Raises:
-        UserError: no room, no permission, or a read-only file system.
+        UserError: there is no space or no permission, or the file system is read-only.
     """
     content = dict(tensors)
     sealed = {**metadata, CHECKSUM: checksum(content, metadata[checked] if checked else "")}
@@ -59,12 +59,12 @@ def read_tensors(path: str, *, checked: str = "") -> TensorFile | None:
 
 
 def metadata_of(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file. Raises ValueError or KeyError if the header is damaged."""
+    """Returns the metadata of a safetensors file. Raises ValueError or KeyError if the header is damaged."""
     size = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + size])["__metadata__"]
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """Hexadecimal checksum of a text and of the tensors' bytes, in the order of their names."""
+    """Returns the hexadecimal checksum of a text and of the tensors' bytes, in the order of their names."""
     content = [tensors[name].contiguous().numpy().tobytes() for name in sorted(tensors)]
     return sha256(b"".join([text.encode(), *content]))

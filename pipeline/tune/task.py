@@ -10,6 +10,7 @@ from m3d.training.protocols import training_of
 from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
+from pipeline.data.prepared_dataset import key_of
 from pipeline.errors import UserError
 from pipeline.tune.trial_store import TrialFolder
 
@@ -53,7 +54,7 @@ class TrialTask:
             **{name: config[name] for name in ("seed", "kernel", "augment", "encoder", "condense")},
             "evaluate": {name: value for name, value in config["evaluate"].items() if name != "labels"},  # always hard
             "data": data,
-            "shards": self.cache.rsplit("/", 1)[-1],
+            "shards": key_of(self.cache),
             "labels": self.labels,
             "rungs": self.rungs,
             "values": dict(values),

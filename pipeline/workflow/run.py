@@ -11,7 +11,7 @@ from pipeline.config.parsing import from_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture
 from pipeline.data.prepare import prepare
-from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.data.prepared_dataset import PreparedDataset, key_of
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.results import is_evaluated
@@ -22,7 +22,7 @@ from pipeline.evaluate.tables import table
 from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import condensed_folder, read_manifest
-from pipeline.formats.peer_files import is_peer
+from pipeline.formats.peers import is_peer
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import console, say
@@ -41,7 +41,7 @@ def run_all(config: RunConfig, out: str) -> None:
     if _condensed(config, folder) and _evaluated(config, folder) and is_reported(folder.path):
         say(f"{folder}: this run is finished; nothing to do")
         return
-    if config.evaluate.labels == "soft" and read_experts(folder.path, config.pretrain.architecture) is None:
+    if config.evaluate.labels == "soft" and read_experts(folder, config.pretrain.architecture) is None:
         raise without_teacher(config, folder)  # before hours of condensing
     with _leased(folder):
         _condense(config, folder)
@@ -228,7 +228,7 @@ def _class_shards(config: RunConfig, folder: RunFolder, *, condensing: bool = Fa
     if storage.exists(storage.join(shards, MANIFEST)):
         return PreparedDataset(shards, config.data)
     made = prepare(config, folder, condensing=condensing)
-    if made.key != shards.rsplit("/", 1)[-1]:
+    if made.key != key_of(shards):
         raise UserError(
             f"{folder}: the source changed since this run began, and its class shards are gone; choose another --out"
         )
@@ -239,7 +239,7 @@ def _evaluated(config: RunConfig, folder: RunFolder) -> bool:
     condensed = folder.read_manifest()
     origins: Origins = {"condensed_set": condensed[SEAL]}
     if config.evaluate.labels == "soft":
-        manifest = read_experts(folder.path, config.pretrain.architecture)
+        manifest = read_experts(folder, config.pretrain.architecture)
         if manifest is not None:  # one that was deleted since makes no finished row unfinished
             origins["teacher"] = teacher_checksum(manifest)
     return is_evaluated(config, folder, origins, len(condensed["classes"]))

@@ -14,8 +14,7 @@ from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import CondensedManifest, CondensedShard, read_manifest, read_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
-from pipeline.pretrain.reader import FOLDER as EXPERTS
-from pipeline.pretrain.reader import ExpertsManifest, folder_of, load_snapshot, read_experts
+from pipeline.pretrain.reader import ExpertsManifest, experts_folder, load_snapshot, read_experts
 from pipeline.storage.settings import activate
 
 
@@ -36,7 +35,7 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
         return storage.exists(storage.join(folder, MANIFEST)) or bool(storage.files_below(folder, ".arrow"))
 
     folder = path if not is_run and holds_a_set(path) else inner
-    networks = [name for name in storage.folders_below(storage.join(path, EXPERTS)) if _begun(path, name)]
+    networks = [name for name in storage.folders_below(RunFolder(path).experts) if _begun(path, name)]
     if not is_run and not networks and not holds_a_set(folder):
         what = (
             "holds neither a run (config.json) nor a condensed set (manifest.json) nor networks (experts)"
@@ -130,21 +129,21 @@ def _snapshots(path: str, architectures: Sequence[str], wrong: list[str]) -> int
         manifest = _attempt(lambda architecture=architecture: _networks(path, architecture), wrong)
         for record in manifest["trajectories"] if manifest else []:
             for entry in record["snapshots"]:
-                _attempt(lambda name=architecture, entry=entry: load_snapshot(path, name, entry), wrong)
+                _attempt(lambda name=architecture, entry=entry: load_snapshot(RunFolder(path), name, entry), wrong)
                 named += 1
     return named
 
 
 def _begun(path: str, architecture: str) -> bool:
     """Whether there is more than a refused training leaves."""
-    return bool(storage.files_below(folder_of(path, architecture), ".json"))
+    return bool(storage.files_below(experts_folder(RunFolder(path), architecture), ".json"))
 
 
 def _networks(path: str, architecture: str) -> ExpertsManifest:
-    manifest = read_experts(path, architecture)
+    manifest = read_experts(RunFolder(path), architecture)
     if manifest is None:
         raise UserError(
-            f"{folder_of(path, architecture)}: has no {MANIFEST}: the networks were never finished; `pretrain` goes on with them"
+            f"{experts_folder(RunFolder(path), architecture)}: has no {MANIFEST}: the networks were never finished; `pretrain` goes on with them"
         )
     return manifest
 

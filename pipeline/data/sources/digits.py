@@ -11,9 +11,9 @@ from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fin
 
 
 class Digits:
-    """UCI's optical recognition of handwritten digits, as scikit-learn ships them; no test split of its own."""
+    """UCI's optical recognition of handwritten digits, as scikit-learn distributes them; they have no test split."""
 
-    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
+    def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
         pass
 
     def index(self) -> SourceIndex:
@@ -30,5 +30,5 @@ class Digits:
         digits: Any = load_digits()
         for i, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             if int(label) in labels:
-                # The pixels count ink on a 4 x 4 patch: 0 to 16.
+                # A pixel counts the ink on a patch of 4 x 4: 0 to 16.
                 yield Item(label=int(label), path=f"digits[{i}]", content=np.round(pixels * 255 / 16).astype(np.uint8))

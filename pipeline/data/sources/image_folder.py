@@ -14,35 +14,35 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
 
 
 class ImageFolder:
-    """One folder per class and split; classes in the order of their names, images by relative path."""
+    """One folder per class and split; classes in the order of their names, images in the order of their relative paths."""
 
-    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
+    def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
         self.root = root_of(data, "a folder of class folders")
-        self._known = known
-        self._listed: dict[tuple[str, str], list[File]] = {}
+        self._listing = listing
+        self._files_of: dict[tuple[str, str], list[File]] = {}
 
     def index(self) -> SourceIndex:
-        held = {split: self._all(split) for split in self._folders}
-        names = tuple(sorted(name for name, files in held["train"].items() if files))
+        files = {split: self._all(split) for split in self._folders}
+        names = tuple(sorted(name for name, own in files["train"].items() if own))
         if not names:
             raise UserError(
                 f"{self._folders['train']}: holds no images in class folders; "
                 f"expected CLASS/*.{{{','.join(e[1:] for e in EXTENSIONS[:3])},...}}"
             )
-        described = [
+        states = [
             f"{split}/{name}/{file.name}:{file.state}"
-            for split, files in held.items()
+            for split, by_class in files.items()
             for name in names
-            for file in files.get(name, ())
+            for file in by_class.get(name, ())
         ]
         return SourceIndex(
             class_names=names,
-            counts={split: tuple(len(files.get(name, ())) for name in names) for split, files in held.items()},
-            fingerprint=fingerprint("image_folder", *described),
+            counts={split: tuple(len(by_class.get(name, ())) for name in names) for split, by_class in files.items()},
+            fingerprint=fingerprint("image_folder", *states),
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
-        names = self._known.class_names if self._known else self.index().class_names
+        names = self._listing.class_names if self._listing else self.index().class_names
         for label, name in enumerate(names):
             if label not in labels:
                 continue
@@ -56,7 +56,7 @@ class ImageFolder:
 
     @cached_property
     def _folders(self) -> dict[str, str]:
-        # A split holds class folders; a folder of images that is called "train" is a class.
+        # The folder of a split contains class folders; a folder of images that is called "train" is a class.
         named = [name for name in storage.folders_below(self.root) if split_of(name)]
         inner = [name for name in named if storage.folders_below(storage.join(self.root, name))]
         trains = [name for name in inner if split_of(name) == "train"]
@@ -74,8 +74,8 @@ class ImageFolder:
         return dict(in_threads(names, lambda name: self._files(split, name), threads))
 
     def _files(self, split: str, name: str) -> list[File]:
-        if (split, name) not in self._listed:
+        if (split, name) not in self._files_of:
             folder = storage.join(self._folders[split], name)
-            there = not storage.is_local(folder) or storage.is_folder(folder)
-            self._listed[split, name] = files_in(folder, EXTENSIONS) if there else []
-        return self._listed[split, name]
+            exists = not storage.is_local(folder) or storage.is_folder(folder)
+            self._files_of[split, name] = files_in(folder, EXTENSIONS) if exists else []
+        return self._files_of[split, name]

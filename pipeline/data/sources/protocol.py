@@ -7,8 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.config.run_config import Data
+
 Listing = dict[str, tuple[list[list[str | int]], ...]]
-"""By split and class, what a source needs to find each image again: plain values."""
+"""By split and class, the plain values that a source needs to find each image again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,54 +18,67 @@ class Item:
     """One image of a source."""
 
     label: int
+    """Label of its class in the source."""
     path: str
-    """Its place in the source, for messages and for the class shard."""
+    """Place of the image in the source, for messages and for the class shard."""
     content: bytes | np.ndarray
-    """An encoded image, or uint8 pixels [H, W] or [H, W, C]."""
+    """Encoded image, or uint8 pixels [H, W] or [H, W, C]."""
     where: str = ""
-    """Where a person finds it; ``path`` when not given."""
+    """Place at which a user finds the image. Defaults to ``path``."""
     rank: int | None = None
-    """Its place in the order of its class, where images come in another order; None where they come in order."""
+    """Position of the image in its class, if images arrive in another order; None if they arrive in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceIndex:
-    """What is known of a source before any image is decoded."""
+    """Everything that is known of a source before an image is decoded."""
 
     class_names: tuple[str, ...]
-    """In label order."""
+    """Names of the classes in label order, as the source spells them."""
     counts: dict[str, tuple[int, ...]]
-    """Images per class, by split: ``train``, and ``test`` where the source has one."""
+    """Images per class, by split: ``train``, and ``test`` if the source has one."""
     fingerprint: str
-    """Changes when the source does."""
+    """Checksum that changes when the source does."""
     by_class: bool = True
-    """Whether a class's images can be read without going through those of others."""
+    """Whether a class can be read without reading the others."""
     listing: Listing | None = None
-    """What is kept for the workers, so that they need not go through the source again."""
+    """Places of all images, stored for the workers so that they need not scan the source again. None if not needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceListing:
-    """What was found out when a run was planned, so that a worker need not look again."""
+    """What planning found out about a source, so that a worker need not look again."""
 
     class_names: tuple[str, ...]
-    """As of SourceIndex."""
-    listing: Callable[[str, int], list[list[str | int]]]
-    """Of a split and a label of the source, as of SourceIndex."""
+    """As in SourceIndex."""
+    images: Callable[[str, int], list[list[str | int]]]
+    """Returns the entries of a split and a label of the source, as in SourceIndex."""
 
 
 class Source(Protocol):
-    """A labelled image data set. Sources are made anew in every worker and must be cheap to make."""
+    """A labelled image data set. Every worker makes its own, so making one must be cheap."""
+
+    def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
+        """Checks the settings without reading an image.
+
+        Args:
+            data: settings of the source.
+            listing: what planning found out, or None while planning; most sources do not need it.
+
+        Raises:
+            UserError: a setting is missing or does not suit this kind of source.
+        """
+        ...
 
     def index(self) -> SourceIndex:
-        """Classes, counts and fingerprint. Raises UserError where there are no images."""
+        """Returns classes, counts and fingerprint. Raises UserError if there are no images."""
         ...
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
-        """The images of those classes in the source's own order, one at a time."""
+        """Yields the images of those classes in the source's own order, one at a time."""
         ...
 
 
 def fingerprint(*parts: object) -> str:
-    """A checksum of what identifies a source, 16 hexadecimal digits."""
+    """Returns a checksum of everything that identifies a source, 16 hexadecimal digits."""
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -4,23 +4,24 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError, nearest
-from pipeline.storage.paths import is_local
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
+Split = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
+"""Pixels uint8 [n, H, W] or [n, H, W, C], labels [n], and names of the classes."""
 
 
 class TorchvisionSet:
-    """Pixels and labels of a data set that torchvision reads whole; a few hundred megabytes at most."""
+    """Pixels and labels of a data set that torchvision loads completely; a few hundred megabytes at most."""
 
-    def __init__(self, data: Data, known: SourceListing | None = None) -> None:
-        if data.path is not None and not is_local(data.path):
+    def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
+        if data.path is not None and not storage.is_local(data.path):
             raise UserError(
                 f"data.path: given {data.path!r}; torchvision reads local folders only: copy it there, or store the data as parquet"
             )
@@ -36,12 +37,13 @@ class TorchvisionSet:
         self.name, self.root, self.download = data.name, data.path, data.download
 
     def index(self) -> SourceIndex:
-        counted = {split: Counter(self._load(split)[1].tolist()) for split in ("train", "test")}
-        names = self._load("train")[2]
+        splits = {split: self._load(split) for split in ("train", "test")}
+        counts = {split: Counter(labels.tolist()) for split, (_, labels, _) in splits.items()}
+        names = splits["train"][2]
         return SourceIndex(
             class_names=names,
-            counts={split: tuple(found[i] for i in range(len(names))) for split, found in counted.items()},
-            fingerprint=fingerprint("torchvision", self.name, *(_digest(self._load(split)) for split in counted)),
+            counts={split: tuple(count[i] for i in range(len(names))) for split, count in counts.items()},
+            fingerprint=fingerprint("torchvision", self.name, *map(_digest, splits.values())),
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
@@ -49,31 +51,32 @@ class TorchvisionSet:
         for i in np.flatnonzero(np.isin(targets, list(labels))):
             yield Item(label=int(targets[i]), path=f"{self.name}/{split}[{i}]", content=pixels[i])
 
-    def _load(self, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    def _load(self, split: str) -> Split:
         return _load(self.name, self.root, self.download, split)
 
 
-def _digest(held: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> str:
-    content = hashlib.sha256(held[0].tobytes())
-    content.update(held[1].tobytes())
+def _digest(split: Split) -> str:
+    pixels, labels, _ = split
+    content = hashlib.sha256(pixels.tobytes())
+    content.update(labels.tobytes())
     return content.hexdigest()
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, root: str, download: bool, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _load(name: str, root: str, download: bool, split: str) -> Split:
     from torchvision import datasets
 
-    arguments: dict[str, Any] = {"split": split} if name == "SVHN" else {"train": split == "train"}
+    selection = {"split": split} if name == "SVHN" else {"train": split == "train"}
     try:
-        held = getattr(datasets, name)(root, download=download, **arguments)
+        dataset = getattr(datasets, name)(root, download=download, **selection)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         advice = "see the message" if download else "data.download=true fetches it"
         raise UserError(
             f"{root}: {name} was not found or is damaged there ({str(error).splitlines()[0]}); {advice}"
         ) from None
-    pixels = np.asarray(held.data)
+    pixels = np.asarray(dataset.data)
     if name == "SVHN":
         pixels = pixels.transpose(0, 2, 3, 1)
-    targets = np.asarray(held.labels if name == "SVHN" else held.targets)
-    names = tuple(map(str, getattr(held, "classes", range(10))))
+    targets = np.asarray(dataset.labels if name == "SVHN" else dataset.targets)
+    names = tuple(map(str, getattr(dataset, "classes", range(10))))
     return pixels, targets, names

@@ -1,4 +1,4 @@
-"""Copies of class shards on the local disk: only those asked for, under a budget, and never trusted blindly."""
+"""Copies of class shards on the local disk: only of the classes that are used, within a budget, and never trusted blindly."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 
 @pytest.fixture
 def shared(folder: Path, bucket: str, tmp_path: Path) -> tuple[str, Data]:
-    """Class shards of three classes in a bucket, and settings whose copies go below the test's folder."""
+    """Class shards of three classes in a bucket, and settings that put copies below the test's folder."""
     data = Data(source="image_folder", path=str(folder), image_size=12, disk_cache=str(tmp_path / "copies"))
     plan = plan_shards(data, f"{bucket}/cache")
     make_shards(plan, range(3))
@@ -34,11 +34,11 @@ def copies(data: Data) -> set[str]:
     return {path.stem for path in disk_cache.folder_of(data).glob("*")}
 
 
-def test_only_the_classes_asked_for_are_copied_and_mapped(shared: tuple[str, Data]) -> None:
-    cache = PreparedDataset(*shared)
-    images = cache.train(1)
+def test_only_used_classes_are_copied_and_mapped(shared: tuple[str, Data]) -> None:
+    dataset = PreparedDataset(*shared)
+    images = dataset.train(1)
     assert images.shape == (12, 3, 12, 12)
-    checksum = cache.classes[1]["train"]["sha256"]
+    checksum = dataset.classes[1]["train"]["sha256"]
     assert copies(shared[1]) == {checksum}
     assert isinstance(disk_cache.open_shard(f"{shared[0]}/train-00001.arrow", checksum, shared[1]), pa.MemoryMappedFile)
 
@@ -52,27 +52,27 @@ def test_a_copy_is_used_again(shared: tuple[str, Data]) -> None:
     assert torch.equal(PreparedDataset(*shared).train(1), first)
 
 
-def test_the_oldest_go_first_when_the_budget_is_used_up(shared: tuple[str, Data]) -> None:
+def test_the_least_recently_used_copies_are_removed_when_the_budget_is_exhausted(shared: tuple[str, Data]) -> None:
     folder, data = shared
     size = storage.size_of(f"{folder}/train-00000.arrow")
     small = replace(data, disk_cache_gib=2.5 * size / 2**30)
-    cache = PreparedDataset(folder, small)
+    dataset = PreparedDataset(folder, small)
     for age, label in ((30, 0), (20, 1), (10, 2)):
-        cache.train(label)
-        place = disk_cache.folder_of(small) / f"{cache.classes[label]['train']['sha256']}.arrow"
-        then = place.stat().st_mtime - age
-        os.utime(place, (then, then))
-    assert copies(small) == {cache.classes[label]["train"]["sha256"] for label in (1, 2)}
+        dataset.train(label)
+        copy = disk_cache.folder_of(small) / f"{dataset.classes[label]['train']['sha256']}.arrow"
+        then = copy.stat().st_mtime - age
+        os.utime(copy, (then, then))
+    assert copies(small) == {dataset.classes[label]["train"]["sha256"] for label in (1, 2)}
 
 
-@pytest.mark.parametrize("why", ["no budget", "no room", "no folder"])
-def test_without_room_there_are_no_copies(
+@pytest.mark.parametrize("why", ["no budget", "no space", "no folder"])
+def test_without_space_there_are_no_copies(
     shared: tuple[str, Data], why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder, data = shared
     if why == "no budget":
         data = replace(data, disk_cache_gib=0.0)
-    if why == "no room":
+    if why == "no space":
         monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
     if why == "no folder":
         (tmp_path / "copies").write_text("a file")
@@ -96,8 +96,8 @@ def test_a_damaged_shard_is_refused(shared: tuple[str, Data]) -> None:
 
 def test_parts_are_the_same_images(shared: tuple[str, Data]) -> None:
     data = replace(shared[1], validation_fraction=0.25)
-    cache = PreparedDataset(shared[0], data)
-    parts = cache.train_parts(2)
+    dataset = PreparedDataset(shared[0], data)
+    parts = dataset.train_parts(2)
     assert len(parts) == 9
-    assert torch.equal(parts.take(torch.arange(9)), cache.train(2))
-    assert cache.train_bytes([0, 2]) == 2 * 12 * 3 * 12 * 12
+    assert torch.equal(parts.take(torch.arange(9)), dataset.train(2))
+    assert dataset.train_bytes([0, 2]) == 2 * 12 * 3 * 12 * 12

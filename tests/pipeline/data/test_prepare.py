@@ -1,4 +1,4 @@
-"""The prepare stage on a cluster: what it leaves, what it reuses, and how it fails."""
+"""The prepare stage on a cluster: the files it leaves, what it reuses, and how it fails."""
 
 import os
 from pathlib import Path
@@ -24,18 +24,18 @@ def config_of(folder: Path, **settings: Any) -> RunConfig:
 
 
 def written(folder: str) -> dict[str, int]:
-    """When each file was written."""
+    """Time at which each file was written."""
     return {name: os.stat(Path(folder, name)).st_mtime_ns for name in sorted(os.listdir(folder))}
 
 
 def test_shards_are_below_the_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
-    assert Path(made).parent == tmp_path / "run" / "class-shards"
+    shards = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
+    assert Path(shards).parent == tmp_path / "run" / "class-shards"
     files = [
         f"{split}-{label:05d}{end}" for split in ("test", "train") for label in range(3) for end in (".arrow", ".json")
     ]
-    assert sorted(os.listdir(made)) == sorted([*files, "manifest.json"])
-    images = PreparedDataset(made, Data()).train(2)
+    assert sorted(os.listdir(shards)) == sorted([*files, "manifest.json"])
+    images = PreparedDataset(shards, Data()).train(2)
     expected = np.stack([picture(number_of("train", 2, i)).transpose(2, 0, 1) for i in range(12)])
     np.testing.assert_array_equal(images.numpy(), expected)
     assert "36 train and 12 test images of 3 classes, 3x12x12" in capsys.readouterr().out
@@ -50,13 +50,13 @@ def test_the_second_time_nothing_is_decoded(folder: Path, tmp_path: Path, capsys
     assert "reused from" in capsys.readouterr().out
 
 
-def test_what_is_there_is_not_made_again(folder: Path, tmp_path: Path) -> None:
-    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
-    before = written(made)
+def test_existing_shards_are_not_written_again(folder: Path, tmp_path: Path) -> None:
+    shards = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
+    before = written(shards)
     for name in ("manifest.json", "train-00001.json"):
-        Path(made, name).unlink()
-    assert prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder == made
-    after = written(made)
+        Path(shards, name).unlink()
+    assert prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder == shards
+    after = written(shards)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"manifest.json"} | {f"{s}-00001{e}" for s in ("train", "test") for e in (".arrow", ".json")}
 
@@ -71,7 +71,7 @@ def test_data_cache_is_shared_between_runs(folder: Path, tmp_path: Path) -> None
     assert not (tmp_path / "run1").exists()
 
 
-def test_a_bad_image_is_the_persons_and_leaves_whole_files(folder: Path, tmp_path: Path) -> None:
+def test_a_bad_image_is_a_user_error_and_leaves_complete_files(folder: Path, tmp_path: Path) -> None:
     bad = folder / "train" / "cat" / "004.png"
     bad.write_bytes(bad.read_bytes()[:-50])
     with pytest.raises(UserError) as caught:
@@ -85,25 +85,25 @@ def test_a_bad_image_is_the_persons_and_leaves_whole_files(folder: Path, tmp_pat
             pa.ipc.open_file(path).read_all().validate(full=True)
 
 
-def test_after_a_repair_the_rest_is_made(folder: Path, tmp_path: Path) -> None:
+def test_after_a_repair_the_missing_shards_are_written(folder: Path, tmp_path: Path) -> None:
     bad = folder / "test" / "cat" / "001.png"
-    whole = bad.read_bytes()
-    bad.write_bytes(bytes(len(whole)))
+    complete = bad.read_bytes()
+    bad.write_bytes(bytes(len(complete)))
     with pytest.raises(UserError):
         prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
-    bad.write_bytes(whole)
-    made = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
-    assert len(PreparedDataset(made, Data()).test_set().labels) == 12
+    bad.write_bytes(complete)
+    shards = prepare(config_of(folder), RunFolder.at(tmp_path / "run")).folder
+    assert len(PreparedDataset(shards, Data()).test_set().labels) == 12
 
 
-def test_skipped_images_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_images_are_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "train" / "bee" / "003.png").write_bytes(b"")
     prepare(config_of(folder, on_bad_image="skip"), RunFolder.at(tmp_path / "run"))
-    said = capsys.readouterr().out
-    assert "1 images could not be decoded and were skipped: train/bee/003.png" in said
+    output = capsys.readouterr().out
+    assert "1 images could not be decoded and were skipped: train/bee/003.png" in output
 
 
-def test_a_cut_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cut_of_the_test_split_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / "images", {"": 10})
     prepare(config_of(folder), RunFolder.at(tmp_path / "run"))
     assert "20% of every class was cut from train" in capsys.readouterr().out
@@ -113,13 +113,13 @@ def test_a_relative_path_means_the_same_to_the_workers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = prepare(config_of(Path("images")), RunFolder.at("run")).folder
-    assert Path(made).is_absolute()
-    assert len(PreparedDataset(made, Data()).classes) == 3
+    shards = prepare(config_of(Path("images")), RunFolder.at("run")).folder
+    assert Path(shards).is_absolute()
+    assert len(PreparedDataset(shards, Data()).classes) == 3
 
 
 @pytest.mark.parametrize("enough", [True, False])
-def test_too_few_images_are_told_before_decoding(folder: Path, tmp_path: Path, enough: bool) -> None:
+def test_too_few_images_are_reported_before_decoding(folder: Path, tmp_path: Path, enough: bool) -> None:
     config = config_of(folder, validation_fraction=0.0 if enough else 0.8)
     if enough:
         prepare(config, RunFolder.at(tmp_path / "run"), condensing=True)

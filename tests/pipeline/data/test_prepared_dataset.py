@@ -24,7 +24,7 @@ def shards(folder: Path, tmp_path: Path) -> str:
     return plan.folder
 
 
-def cache_of(shards: str, fraction: float = 0.0, seed: int = 0) -> PreparedDataset:
+def dataset_of(shards: str, fraction: float = 0.0, seed: int = 0) -> PreparedDataset:
     """The class shards with a validation split."""
     return PreparedDataset(shards, Data(validation_fraction=fraction, split_seed=seed))
 
@@ -35,60 +35,60 @@ def rows(images: torch.Tensor) -> set[bytes]:
 
 
 def test_images_of_a_class(shards: str) -> None:
-    images = cache_of(shards).train(1)
+    images = dataset_of(shards).train(1)
     assert (images.dtype, tuple(images.shape)) == (torch.uint8, (12, 3, 12, 12))
     expected = np.stack([picture(number_of("train", 1, i)).transpose(2, 0, 1) for i in range(12)])
     np.testing.assert_array_equal(images.numpy(), expected)
 
 
 def test_images_are_memory_mapped(shards: str) -> None:
-    images = cache_of(shards).train(0)
+    images = dataset_of(shards).train(0)
     maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/train-00000.arrow" in line]
     ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in maps]
     assert any(begin <= images.data_ptr() < end for begin, end in ranges)
 
 
 def test_classes_and_moments(shards: str) -> None:
-    cache = cache_of(shards)
-    assert [(entry["label"], entry["name"]) for entry in cache.classes] == [(0, "ant"), (1, "bee"), (2, "cat")]
-    mean, std = cache.moments
-    images = torch.cat([cache.train(label) for label in range(3)]).double() / 255
+    dataset = dataset_of(shards)
+    assert [(entry["label"], entry["name"]) for entry in dataset.classes] == [(0, "ant"), (1, "bee"), (2, "cat")]
+    mean, std = dataset.moments
+    images = torch.cat([dataset.train(label) for label in range(3)]).double() / 255
     torch.testing.assert_close(torch.tensor(mean).double(), images.mean((0, 2, 3)), rtol=1e-5, atol=0)
     torch.testing.assert_close(torch.tensor(std).double(), images.std((0, 2, 3), correction=0), rtol=1e-5, atol=0)
 
 
 def test_test_set(shards: str) -> None:
-    held = cache_of(shards).test_set()
-    assert held.classes == 3
-    assert held.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert (held.mean, held.std) == cache_of(shards).moments
-    np.testing.assert_array_equal(held.images[5].numpy(), picture(number_of("test", 1, 1)).transpose(2, 0, 1))
+    test = dataset_of(shards).test_set()
+    assert test.classes == 3
+    assert test.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert (test.mean, test.std) == dataset_of(shards).moments
+    np.testing.assert_array_equal(test.images[5].numpy(), picture(number_of("test", 1, 1)).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [(0.0, 0), (0.25, 3), (0.5, 6), (0.03, 0)])
 def test_validation_is_disjoint_from_train_and_complete(shards: str, fraction: float, held_out: int) -> None:
-    cache = cache_of(shards, fraction)
-    validation = cache.test_set("validation")
+    dataset = dataset_of(shards, fraction)
+    validation = dataset.test_set("validation")
     assert len(validation.labels) == 3 * held_out
     for label in range(3):
-        train, held = cache.train(label), validation.images[validation.labels == label]
-        assert (len(train), len(held)) == (12 - held_out, held_out)
-        assert not rows(train) & rows(held)
-        assert rows(train) | rows(held) == rows(cache_of(shards).train(label))
+        train, own = dataset.train(label), validation.images[validation.labels == label]
+        assert (len(train), len(own)) == (12 - held_out, held_out)
+        assert not rows(train) & rows(own)
+        assert rows(train) | rows(own) == rows(dataset_of(shards).train(label))
 
 
 def test_validation_is_seeded_and_differs_between_classes(shards: str) -> None:
-    first, same, other = (cache_of(shards, 0.5, seed).test_set("validation").images for seed in (0, 0, 1))
+    first, same, other = (dataset_of(shards, 0.5, seed).test_set("validation").images for seed in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
-    whole = cache_of(shards)
+    whole = dataset_of(shards)
     kept = [[rows(whole.train(k)[i : i + 1]) <= rows(first) for i in range(12)] for k in range(3)]
     assert len({tuple(each) for each in kept}) > 1
 
 
-def test_what_is_held_out_is_not_of_the_test_split(shards: str) -> None:
-    cache = cache_of(shards, 0.5)
-    assert not rows(cache.test_set("validation").images) & rows(cache.test_set().images)
+def test_held_out_images_are_not_in_the_test_split(shards: str) -> None:
+    dataset = dataset_of(shards, 0.5)
+    assert not rows(dataset.test_set("validation").images) & rows(dataset.test_set().images)
 
 
 def test_missing_manifest(shards: str, tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_truncated_shard(shards: str, keep: int) -> None:
     path = Path(shards, "train-00000.arrow")
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"train-00000\.arrow.*same command again"):
-        cache_of(shards).train(0)
-    assert len(cache_of(shards).train(1)) == 12
+        dataset_of(shards).train(0)
+    assert len(dataset_of(shards).train(1)) == 12
 
 
 def test_missing_shard(shards: str) -> None:
     Path(shards, "test-00002.arrow").unlink()
     with pytest.raises(UserError, match=r"test-00002\.arrow.*same command again"):
-        cache_of(shards).test_set()
+        dataset_of(shards).test_set()
 
 
 def test_a_changed_bit(shards: str) -> None:
@@ -125,10 +125,10 @@ def test_a_changed_bit(shards: str) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"train-00000\.arrow.*checksum"):
-        cache_of(shards).train(0)
+        dataset_of(shards).train(0)
 
 
 def test_a_shard_in_place_of_another(shards: str) -> None:
     Path(shards, "test-00000.arrow").replace(Path(shards, "train-00000.arrow"))
     with pytest.raises(UserError, match=r"train-00000\.arrow"):
-        cache_of(shards).train(0)
+        dataset_of(shards).train(0)

@@ -18,7 +18,7 @@ from pipeline.pretrain import reader
 from pipeline.workflow import run
 from pipeline.workflow.run import run_all
 from tests.pipeline.evaluate.test_stage import condensed_run
-from tests.pipeline.pretrain.test_store import trained
+from tests.pipeline.support.pretraining import trained
 from tests.pipeline.support.runs import small_config
 
 SETTINGS = (
@@ -40,9 +40,9 @@ def test_soft_labels_are_the_teachers_predictions_and_have_their_own_rows(tmp_pa
     with pytest.raises(UserError, match=r"evaluate.labels=soft"):
         run_all(soft, str(tmp_path / "new"))  # before anything is condensed
     assert not (tmp_path / "new").exists()
-    manifest = trained(hard, str(tmp_path), dataset)
+    manifest = trained(hard, folder, dataset)
     labelled = set_of_run("condensed", soft, folder, dataset.folder, 0)
-    teacher = reader.trained_network(str(tmp_path), manifest)
+    teacher = reader.trained_network(folder, manifest)
     assert torch.equal(labelled.labels, teacher(labelled.images).softmax(1).detach())
     evaluate(hard, folder, dataset)
     rows = evaluate(soft, folder, dataset)
@@ -56,11 +56,11 @@ def test_soft_labels_are_the_teachers_predictions_and_have_their_own_rows(tmp_pa
     assert evaluate(soft, folder, dataset) == rows
     assert read_rows(folder) == before
     assert run._evaluated(soft, folder)
-    trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), dataset)
+    trained(with_settings(hard, ["pretrain.trajectories=2"]), folder, dataset)
     assert run._evaluated(soft, folder)  # with the same teacher
     (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
     assert run._evaluated(soft, folder)  # which has been deleted since
-    trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), dataset)
+    trained(with_settings(hard, ["pretrain.epochs=4"]), folder, dataset)
     assert not run._evaluated(soft, folder)  # another teacher
     assert run._evaluated(hard, folder)
 

@@ -1,4 +1,4 @@
-"""The pretrain stage on Ray Train: where workers go, what a whole call leaves, and real kills."""
+"""The pretrain stage on Ray Train: rows and snapshots of a complete call, refusals, and real kills."""
 
 import contextlib
 import json
@@ -14,124 +14,30 @@ from typing import Any, cast
 import pytest
 import torch
 
-from pipeline import storage
 from pipeline.config.parsing import with_settings
 from pipeline.config.presets import preset
-from pipeline.config.run_config import Pretrain
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate import whole_set
 from pipeline.evaluate.results import read_rows, write_rows
 from pipeline.evaluate.rows import EvaluationRow
 from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.run_folder import RunFolder
-from pipeline.observability import jsonl_log
-from pipeline.observability.progress import Display
-from pipeline.pretrain.monitor import PretrainMonitor
 from pipeline.pretrain.reader import read_experts
-from pipeline.pretrain.scaling import Shares, shares_of, steps_per_epoch
 from pipeline.pretrain.stage import _sentence, pretrain
-from pipeline.runtime import nodes as ray_nodes
-from pipeline.runtime.placement import Node
-from tests.pipeline.pretrain.test_store import free_port, one_of_two, task_of
+from tests.pipeline.support.pretraining import free_port, one_of_two, task_of
 from tests.pipeline.support.runs import prepared, small_config
 
 SMALL = [
     *("--preset", "digits_ipc1", "--set", "data.image_size=8", "--set", "pretrain.architecture=convnet1"),
     *("--set", "pretrain.precision=float32"),
 ]
+
+
 ENVIRONMENT = {**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, "RAY_AUTH_MODE": "disabled"}
+
+
 TIMEOUT_S = 400
 """Ray Train's start takes 10 s on a quiet machine, and minutes on a busy one."""
-
-
-def node(cpus: float, gpus: float = 0) -> Node:
-    return Node(cpus=cpus, gpus=gpus, memory=8e9)
-
-
-@pytest.mark.parametrize(
-    ("settings", "nodes", "expected"),
-    [
-        ({}, [node(2)], (1, 2, 0)),
-        ({}, [node(8), node(4)], (2, 4, 0)),
-        ({}, [node(0), node(16), node(16)], (2, 16, 0)),
-        ({"workers": 2}, [node(2)], (2, 1, 0)),
-        ({"workers": 3}, [node(8)], (3, 2, 0)),
-        ({"workers": 2, "cpus_per_worker": 0.5}, [node(1)], (2, 0.5, 0)),
-        ({}, [node(16, 2), node(16, 1)], (3, 4, 1)),
-        ({}, [node(64), node(4, 2)], (2, 2, 1)),
-        ({"batch": 2}, [node(16, 4)], (2, 4, 1)),
-        ({"gpus_per_worker": 0}, [node(16, 4)], (1, 16, 0)),
-    ],
-)
-def test_shares(settings: dict[str, Any], nodes: list[Node], expected: tuple[int, float, float]) -> None:
-    found = shares_of(Pretrain(**settings), nodes)
-    assert (found.workers, found.cpus, found.gpus) == expected
-
-
-def test_threads_are_the_whole_cpus() -> None:
-    assert [Shares(workers=1, cpus=cpus, gpus=0).threads for cpus in (0.5, 1, 2.5)] == [1, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("settings", "nodes"),
-    [
-        ({"workers": 3, "cpus_per_worker": 1.0}, [node(2)]),
-        ({"gpus_per_worker": 1}, [node(2)]),
-        ({"workers": 3}, [node(16, 2)]),
-    ],
-)
-def test_workers_that_do_not_fit(settings: dict[str, Any], nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_nodes, "autoscales", lambda: False)
-    with pytest.raises(UserError, match=r"pretrain\.workers: \d workers of .* do not fit"):
-        shares_of(Pretrain(**settings), nodes)
-    monkeypatch.setattr(ray_nodes, "autoscales", lambda: True)
-    shares_of(Pretrain(**settings), nodes)
-
-
-def test_steps_leave_out_what_is_held_out(tmp_path: Path) -> None:
-    whole, part = small_config("pretrain.batch=50"), small_config("pretrain.batch=50", "data.validation_fraction=0.5")
-    cache = prepared(whole, tmp_path)
-    count = sum(len(cache.train(label)) for label in range(4))
-    assert steps_per_epoch(cache, whole.pretrain) == count // 50
-    held = prepared(part, tmp_path)
-    assert steps_per_epoch(held, part.pretrain) == sum(len(held.train(label)) for label in range(4)) // 50
-
-
-def test_the_watch_counts_notes_and_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    events: list[dict[str, Any]] = [
-        {"event": "worker", "rank": 1, "pid": 2, "host": "b"},
-        {"event": "worker", "rank": 0, "pid": 1, "host": "a"},
-        {"event": "begin", "seed": 0, "epoch": 0, "steps": 10},
-        {"event": "progress", "seed": 0, "epoch": 0, "step": 5, "steps": 10},
-        {"event": "epoch", "seed": 0, "epoch": 1, "loss": 2.5},
-    ]
-    display = Display("pretrain", 2 * 3 * 10)
-    watch = PretrainMonitor(display, str(tmp_path), Pretrain(epochs=3, trajectories=2), steps=10)
-    watch(events)
-    assert (display.done, display.status) == (10, "network 1/2, epoch 2/3, loss 2.5000")
-    assert "lost" not in capsys.readouterr().out
-    watch(
-        [{"event": "worker", "rank": 0, "pid": 3, "host": "a"}, {"event": "begin", "seed": 1, "epoch": 2, "steps": 10}]
-    )
-    said = capsys.readouterr().out
-    assert "a worker was lost" in said
-    assert "seed 1 goes on after epoch 2" in said
-    assert (display.done, display.status[:22]) == (50, "network 2/2, epoch 3/3")
-    logged = [json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert logged == ["worker", "worker", "begin", "epoch", "worker", "begin"]
-    watch([{"event": "refused", "why": "a loss"}])
-    assert watch.refused == "a loss"
-
-
-def test_the_log_of_a_training_lies_where_the_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    out = f"memory://{tmp_path.name}"
-    PretrainMonitor(Display("pretrain", 1), out, Pretrain(epochs=1), steps=1)(
-        [{"event": "begin", "seed": 0, "epoch": 0}]
-    )
-    jsonl_log.flush()
-    assert '"begin"' in storage.read_bytes(f"{out}/events.jsonl").decode()
-    assert not list(tmp_path.iterdir())
 
 
 class _Failed(Exception):
@@ -140,11 +46,11 @@ class _Failed(Exception):
 
 
 def test_errors_are_one_line() -> None:
-    told = UserError("lower it")
-    assert _sentence(_Failed(a=ValueError("gloo: closed"), b=told), 3) is told
+    user_error = UserError("lower it")
+    assert _sentence(_Failed(a=ValueError("gloo: closed"), b=user_error), 3) is user_error
     other = _sentence(_Failed(a=ValueError("gloo: closed\nat line 3")), 3)
     assert isinstance(other, FailedError)
-    assert "failed 3 times, at last with ValueError: gloo: closed; the same command goes on" in str(other)
+    assert "failed 3 times, at last with ValueError: gloo: closed; repeat the command to resume" in str(other)
 
 
 def test_a_row_of_more_networks_answers_for_fewer(tmp_path: Path) -> None:
@@ -169,9 +75,9 @@ def test_refused_before_anything_is_started(call: Callable[..., Any], tmp_path: 
         ("pretrain.gpus_per_worker=0.5", "allowed: 0 or 1"),
         ("pretrain.architecture=convnet8", "pretrain.architecture: convnet8 needs images of at least 256 px"),
     ):
-        code, said, _ = call("pretrain", "--preset", "digits_ipc1", "--set", setting, "--out", str(tmp_path / "out"))
-        assert (code, len(said)) == (2, 1)
-        assert word in said[0]
+        code, errors, _ = call("pretrain", "--preset", "digits_ipc1", "--set", setting, "--out", str(tmp_path / "out"))
+        assert (code, len(errors)) == (2, 1)
+        assert word in errors[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -192,18 +98,18 @@ def test_one_worker_and_two_agree(
     rows: list[Any] = []
     for workers in (1, 2):
         config = small_config(*settings, f"pretrain.workers={workers}", "pretrain.precision=float32")
-        cache = prepared(config, tmp_path)
+        dataset = prepared(config, tmp_path)
         out = str(tmp_path / str(workers))
-        trained, shares = pretrain(config, RunFolder.at(out), cache)
-        rows.append(whole_set_row(config, RunFolder.at(out), cache, trained, shares))
+        trained, shares = pretrain(config, RunFolder.at(out), dataset)
+        rows.append(whole_set_row(config, RunFolder.at(out), dataset, trained, shares))
         assert read_rows(RunFolder.at(out)) == rows[-1:]
         assert (rows[-1]["set"], rows[-1]["schedule"], rows[-1]["epoch"]) == ("whole", "pretrain", "last")
-        manifest = read_experts(out, "convnet1")
+        manifest = read_experts(RunFolder.at(out), "convnet1")
         assert manifest is not None
         assert manifest["checksum"] == rows[-1]["experts"]
         capsys.readouterr()
-        trained, shares = pretrain(config, RunFolder.at(out), cache)
-        assert whole_set_row(config, RunFolder.at(out), cache, trained, shares) == rows[-1]
+        trained, shares = pretrain(config, RunFolder.at(out), dataset)
+        assert whole_set_row(config, RunFolder.at(out), dataset, trained, shares) == rows[-1]
         assert "finished before" in capsys.readouterr().out
     one, two = rows
     assert one["mean"] > 80
@@ -212,7 +118,7 @@ def test_one_worker_and_two_agree(
 
 @contextlib.contextmanager
 def driver_of(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command line as a process of its own, which does not outlive the test."""
+    """The command line as a process, which ends with the test."""
     command = [sys.executable, "-m", "pipeline", "pretrain", *SMALL, *arguments]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     try:
@@ -224,11 +130,11 @@ def driver_of(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
 
 def wait_for(condition: Callable[[], Any], driver: "subprocess.Popen[str]", what: str) -> Any:
     ends = time.monotonic() + TIMEOUT_S
-    while not (found := condition()):
+    while not (value := condition()):
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < ends, what
         time.sleep(0.05)
-    return found
+    return value
 
 
 def events(out: Path, kind: str) -> list[dict[str, Any]]:
@@ -242,10 +148,10 @@ def snapshots(out: Path) -> list[bytes]:
 
 
 def undisturbed(folder: Path, settings: list[str]) -> list[bytes]:
-    """The snapshots of two workers that nothing happens to, joined without Ray; its class shards are left below."""
+    """The snapshots of two undisturbed workers, connected without Ray; the class shards stay below the folder."""
     config = with_settings(preset("digits_ipc1"), [word for word in [*SMALL[2:], *settings] if "=" in word])
-    cache = prepared(config, folder)
-    torch.multiprocessing.spawn(one_of_two, (task_of(config, str(folder), cache), free_port()), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    dataset = prepared(config, folder)
+    torch.multiprocessing.spawn(one_of_two, (task_of(config, RunFolder.at(folder), dataset), free_port()), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
     return snapshots(folder)
 
 
@@ -257,15 +163,15 @@ LONG = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_a_worker_is_killed_and_training_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+def test_a_worker_is_killed_and_training_resumes_from_the_checkpoint(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "whole", LONG)
     out, cache = tmp_path / "out", tmp_path / "whole" / "class-shards"
     with driver_of(*LONG, "--set", f"data.cache={cache}", "--out", str(out)) as driver:
         wait_for(lambda: [e for e in events(out, "epoch") if e["epoch"] >= 4], driver, "no fourth epoch")
         (victim,) = [event["pid"] for event in events(out, "worker") if event["rank"] == 1]
         os.kill(victim, signal.SIGKILL)
-        text, said = driver.communicate(timeout=TIMEOUT_S)
-    assert (driver.returncode, said) == (0, "")
+        text, errors = driver.communicate(timeout=TIMEOUT_S)
+    assert (driver.returncode, errors) == (0, "")
     assert "a worker was lost" in text
     first, second = (event["epoch"] for event in events(out, "begin"))
     assert first == 0
@@ -277,7 +183,7 @@ def test_a_worker_is_killed_and_training_goes_on_from_the_checkpoint(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_a_driver_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_driver_is_killed_and_the_same_command_resumes(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "whole", LONG)
     out, cache = tmp_path / "out", tmp_path / "whole" / "class-shards"
     command = [*LONG, "--set", f"data.cache={cache}", "--out", str(out)]
@@ -287,28 +193,26 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None
         driver.communicate(timeout=60)
     assert not (out / "experts" / "convnet1" / "manifest.json").exists()
     with driver_of(*command) as driver:
-        text, said = driver.communicate(timeout=TIMEOUT_S)
-    assert (driver.returncode, said) == (0, "")
+        text, errors = driver.communicate(timeout=TIMEOUT_S)
+    assert (driver.returncode, errors) == (0, "")
     first, second = (event["epoch"] for event in events(out, "begin"))
     assert first == 0
     assert 2 <= second < 24
-    assert f"seed 0 goes on after epoch {second}" in text
+    assert f"seed 0 resumes after epoch {second}" in text
     assert snapshots(out) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_a_loss_that_is_not_finite_is_not_tried_again(
-    ray_cluster: None, call: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_loss_that_is_not_finite_is_not_retried(ray_cluster: None, call: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = ["--set", "pretrain.learning_rate=1e30", "--set", "pretrain.warmup=0", "--set", "pretrain.epochs=2"]
-    code, said, _ = call("pretrain", *SMALL, *settings, "--out", str(out))
-    assert (code, len(said)) == (2, 1)
-    assert "is not finite; lower pretrain.learning_rate" in said[0]
+    code, errors, _ = call("pretrain", *SMALL, *settings, "--out", str(out))
+    assert (code, len(errors)) == (2, 1)
+    assert "is not finite; lower pretrain.learning_rate" in errors[0]
     assert len(events(out, "worker")) == 1
-    code, said, _ = call("pretrain", *SMALL, "--set", "pretrain.epochs=2", "--out", str(out))
-    assert (code, said) == (0, [])  # as the message advises
+    code, errors, _ = call("pretrain", *SMALL, "--set", "pretrain.epochs=2", "--out", str(out))
+    assert (code, errors) == (0, [])  # as the message advises
 
 
 @pytest.mark.slow
@@ -318,7 +222,7 @@ def test_an_interrupt_ends_it_in_one_line(tmp_path: Path) -> None:
     with driver_of("--set", "pretrain.epochs=5000", "--set", "pretrain.report_every=50", "--out", str(out)) as driver:
         wait_for(lambda: events(out, "epoch"), driver, "no epoch")
         driver.send_signal(signal.SIGINT)
-        _, said = driver.communicate(timeout=120)
+        _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130
-    assert said.splitlines() == ["interrupted; repeat the command to resume"]
+    assert errors.splitlines() == ["interrupted; repeat the command to resume"]
     assert not (out / "lease.json").exists()

@@ -1,4 +1,4 @@
-"""A disk that is full, and one that is read-only: real file systems of a few hundred kilobytes."""
+"""Full and read-only disks: real file systems of a few hundred kilobytes."""
 
 import subprocess
 from collections.abc import Iterator
@@ -37,11 +37,11 @@ def shard(out: Path) -> bytes:
     return (out / "checkpoints" / "group-00000.shard.arrow").read_bytes()
 
 
-def test_a_full_disk_is_said_and_nothing_is_lost(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_lost(small_disk: Path, tmp_path: Path) -> None:
     config = small_config("resources.checkpoint_every=5")
-    cache = prepared(config, tmp_path)
-    list(GroupWorker(task_of(config, tmp_path / "whole", cache), CPU).condense(0, EXECUTION))
-    task = task_of(config, small_disk / "run", cache)
+    dataset = prepared(config, tmp_path)
+    list(GroupWorker(task_of(config, tmp_path / "undisturbed", dataset), CPU).condense(0, EXECUTION))
+    task = task_of(config, small_disk / "run", dataset)
     worker = GroupWorker(task, CPU)
     stream = worker.condense(0, EXECUTION)
     next(stream)
@@ -49,15 +49,15 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk: Path, tmp_path: Pat
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={filler}", "bs=4096"], capture_output=True, timeout=30
     )  # until it is full
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some room"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some space"):
         list(stream)
     assert not [path for path in (small_disk / "run").rglob("*") if path.is_file()]  # nothing half-written
     filler.unlink()
     list(GroupWorker(task, CPU).condense(0, EXECUTION))
-    assert shard(small_disk / "run") == shard(tmp_path / "whole")
+    assert shard(small_disk / "run") == shard(tmp_path / "undisturbed")
 
 
-def test_a_read_only_disk_is_said(small_disk: Path) -> None:
+def test_a_read_only_disk_is_reported(small_disk: Path) -> None:
     assert mount("-o", "remount,ro", str(small_disk))
     with (
         pytest.raises(UserError, match=r"cannot be written \(Read-only file system\)"),

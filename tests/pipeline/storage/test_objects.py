@@ -1,4 +1,4 @@
-"""Storage: whole files or none, and sentences for what cannot be written or read."""
+"""Objects are complete or absent, and messages for what cannot be written or read."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def test_json_comes_back_and_ends_with_a_newline(tmp_path: Path) -> None:
     assert storage.read_bytes(path).endswith(b"}\n")
 
 
-def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
+def test_a_write_replaces_the_complete_file(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     storage.write_bytes(path, b"long content")
     storage.write_bytes(path, b"new")
@@ -46,7 +46,7 @@ def test_a_failing_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == []
 
 
-def test_a_failing_write_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "a")
     storage.write_bytes(path, b"old")
     monkeypatch.setattr(os, "replace", no_room)
@@ -66,7 +66,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert os.listdir(tmp_path) == []
 
 
-def test_nothing_is_visible_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_visible_before_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bool, bytes]] = []
     replace = os.replace
 
@@ -75,8 +75,8 @@ def test_nothing_is_visible_before_it_is_whole(tmp_path: Path, monkeypatch: pyte
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", look)
-    storage.write_bytes(str(tmp_path / "a"), b"whole")
-    assert seen == [(False, b"whole")]
+    storage.write_bytes(str(tmp_path / "a"), b"complete")
+    assert seen == [(False, b"complete")]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -97,14 +97,14 @@ def test_a_file_where_a_folder_must_be(tmp_path: Path) -> None:
     [b"", b"{", b"\xff\xfe\x00", b"{}{}", b"[" * 100_000, b"1" * 5000],
     ids=["empty", "open", "no text", "two", "deep", "long number"],
 )
-def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
+def test_invalid_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json: is not valid JSON") as caught:
         storage.read_json(str(tmp_path / "a.json"))
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_reading_what_is_not_there(tmp_path: Path) -> None:
+def test_reading_an_absent_file(tmp_path: Path) -> None:
     for read in (storage.read_json, storage.read_bytes):
         with pytest.raises(FileNotFoundError):
             read(str(tmp_path / "absent"))

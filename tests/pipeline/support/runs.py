@@ -21,7 +21,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.runtime.placement import Placement
 
 EXECUTION = Execution(precision="float32", compiled=False, real_block=64, synthetic_block=64)
-"""How the small runs compute a step where no actor is asked."""
+"""How the small runs compute a step in tests without an actor."""
 
 
 def small_config(*settings: str, **condense: Any) -> RunConfig:
@@ -39,7 +39,7 @@ def small_config(*settings: str, **condense: Any) -> RunConfig:
 
 
 def prepared(config: RunConfig, folder: Path) -> PreparedDataset:
-    """Class shards, made in this process."""
+    """The class shards of a run, written in this process."""
     plan = plan_shards(config.data, str(folder / "class-shards"))
     make_shards(plan, range(len(plan.names)))
     finish(plan)
@@ -47,28 +47,28 @@ def prepared(config: RunConfig, folder: Path) -> PreparedDataset:
 
 
 def placement_of(config: RunConfig, actors: int = 2) -> Placement:
-    """Two classes a group."""
+    """A placement with two classes per group."""
     return Placement(actors=actors, cpus_per_actor=0.5, gpus_per_actor=0, threads=1, groups=((0, 1), (2, 3)))
 
 
-def task_of(config: RunConfig, out: Path, cache: PreparedDataset) -> GroupTask:
-    """What a worker is told."""
+def task_of(config: RunConfig, out: Path, dataset: PreparedDataset) -> GroupTask:
+    """The task of a worker."""
     placement = placement_of(config)
-    record = new_record(config, cache, placement)
+    record = new_record(config, dataset, placement)
     return GroupTask(
         config=config,
         folder=RunFolder.at(out),
-        class_shards=cache.folder,
+        class_shards=dataset.folder,
         groups=placement.groups,
         identity=identity(record),
         threads=1,
-        metadata=shard_metadata(config, cache, record),
+        metadata=shard_metadata(config, dataset, record),
         report_every_s=0.1,
     )
 
 
 def condensed_bytes(out: Path) -> list[bytes]:
-    """The committed shards."""
+    """The bytes of the committed shards."""
     return [path.read_bytes() for path in sorted((out / "condensed").glob("shard-*.arrow"))]
 
 

@@ -1,4 +1,4 @@
-"""An S3 service of the tests' own: moto's server as a process, and a proxy before it that does harm on purpose."""
+"""An S3 service for the tests: moto's server as a process, and a proxy in front of it that injects faults."""
 
 import http.client
 import os
@@ -23,7 +23,7 @@ DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access 
 
 
 def environment(endpoint: str, key: str = KEY, secret: str = SECRET) -> dict[str, str]:
-    """What a process needs in its environment to use the service."""
+    """The environment that a process needs to use the service."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": key,
@@ -34,12 +34,12 @@ def environment(endpoint: str, key: str = KEY, secret: str = SECRET) -> dict[str
 
 
 class Service:
-    """moto's server in a process of its own, on a free port."""
+    """moto's server as a process, on a free port."""
 
     def __init__(self) -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            self.port = held.getsockname()[1]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -55,13 +55,13 @@ class Service:
                 time.sleep(0.1)
 
     def post(self, path: str, body: bytes = b"") -> None:
-        """Asks something of moto's own interface."""
+        """Sends a request to moto's own interface."""
         request = Request(self.endpoint + path, data=body, method="POST", headers={"Content-Type": "text/plain"})
         with urlopen(request, timeout=30) as answer:
             answer.read()
 
     def bucket(self, name: str) -> None:
-        """Makes an empty bucket."""
+        """Creates an empty bucket."""
         with urlopen(Request(f"{self.endpoint}/{name}", method="PUT"), timeout=30) as answer:
             answer.read()
 
@@ -73,24 +73,25 @@ class Service:
 
 @dataclass
 class Faults:
-    """What the proxy does to requests."""
+    """Faults that the proxy injects."""
 
     share: float = 0.0
-    """Part of the requests that are harmed."""
+    """Fraction of the matching requests that fail."""
     kinds: tuple[str, ...] = ("500", "503", "reset", "cut", "slow")
     methods: tuple[str, ...] = ("GET", "PUT", "POST", "HEAD", "DELETE")
     containing: str = ""
-    """Only requests whose path and query hold this."""
+    """Text that path and query of a matching request contain."""
     slow_s: float = 3.0
     most: int = 2**31
-    """Harms that are done at most."""
+    """Most faults to inject."""
     made: list[str] = field(default_factory=list)
-    """Which harm was done, in order."""
+    """Kinds of the injected faults, in order."""
     seen: int = 0
+    """Requests that arrived."""
 
 
 class Proxy:
-    """Passes requests on to a service, and harms some of them as ``faults`` says."""
+    """Forwards requests to a service, and injects ``faults`` into some of them."""
 
     def __init__(self, port: int, seed: int = 0) -> None:
         self.faults, self._random, self._lock = Faults(), random.Random(seed), threading.Lock()
@@ -101,13 +102,13 @@ class Proxy:
         self._thread = threading.Thread(target=self._server.serve_forever, name="proxy", daemon=True)
         self._thread.start()
 
-    def harm(self, method: str, path: str) -> str | None:
-        """Which harm is done to a request, if any."""
+    def fault_for(self, method: str, path: str) -> str | None:
+        """The kind of fault to inject into a request, or None."""
         faults = self.faults
         with self._lock:
             faults.seen += 1
-            meant = method in faults.methods and faults.containing in path
-            if not meant or len(faults.made) >= faults.most or self._random.random() >= faults.share:
+            matches = method in faults.methods and faults.containing in path
+            if not matches or len(faults.made) >= faults.most or self._random.random() >= faults.share:
                 return None
             kind = self._random.choice(faults.kinds)
             faults.made.append(kind)
@@ -127,30 +128,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        harm = self.proxy.harm(self.command, self.path)
-        if harm == "reset":
-            # Closed at once and without a goodbye: the client gets "connection reset by peer".
+        fault = self.proxy.fault_for(self.command, self.path)
+        if fault == "reset":
+            # Closed at once, without the usual shutdown: the client gets "connection reset by peer".
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
             return
-        if harm in ("500", "503", "403"):
-            self._send(int(harm), {"500": INTERNAL, "503": SLOW_DOWN, "403": DENIED}[harm], {})
+        if fault in ("500", "503", "403"):
+            self._send(int(fault), {"500": INTERNAL, "503": SLOW_DOWN, "403": DENIED}[fault], {})
             return
-        if harm == "forgotten":
+        if fault == "forgotten":
             self._send(404, FORGOTTEN, {})
             return
-        if harm == "slow":
+        if fault == "slow":
             time.sleep(self.proxy.faults.slow_s)
         try:
-            status, headers, content = self._passed_on(body)
-            self._send(status, content, headers, cut=harm == "cut")
+            status, headers, content = self._forwarded(body)
+            self._send(status, content, headers, cut=fault == "cut")
         except OSError:
             self.close_connection = True  # the client gave up
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
 
-    def _passed_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _forwarded(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         upstream = http.client.HTTPConnection("127.0.0.1", self.target, timeout=60)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}

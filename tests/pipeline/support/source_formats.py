@@ -1,4 +1,4 @@
-"""The images of a folder in other forms: Parquet and WebDataset, as people make them."""
+"""Writes the images of a folder as Parquet and WebDataset, as users have them."""
 
 import io
 import json
@@ -21,45 +21,45 @@ def images_of(root: Path) -> list[tuple[str, str, Path]]:
 def write_parquet(
     root: Path, into: Path, *, paths: bool = True, shuffled: bool = False, files: int = 1, group: int = 5
 ) -> Path:
-    """SPLIT-00000.parquet and so on in the hub's layout, named classes, row groups of ``group`` rows."""
+    """Writes SPLIT-00000.parquet and so on in the hub's layout, with named classes and row groups of ``group`` rows."""
     classes = sorted({name for _, name, _ in images_of(root)})
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": classes}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     into.mkdir(parents=True, exist_ok=True)
     for split in sorted({split for split, _, _ in images_of(root)}):
-        held = [(name, path) for one, name, path in images_of(root) if one == split]
+        images = [(name, path) for own, name, path in images_of(root) if own == split]
         if shuffled:
-            held = [held[i * 7 % len(held)] for i in range(len(held))] if len(held) % 7 else held[::-1]
+            images = [images[i * 7 % len(images)] for i in range(len(images))] if len(images) % 7 else images[::-1]
         for number in range(files):
-            part = held[len(held) * number // files : len(held) * (number + 1) // files]
-            images = [{"bytes": path.read_bytes(), "path": path.name if paths else None} for _, path in part]
-            columns = {"image": pa.array(images, STRUCT), "label": pa.array([classes.index(name) for name, _ in part])}
+            part = images[len(images) * number // files : len(images) * (number + 1) // files]
+            cells = [{"bytes": path.read_bytes(), "path": path.name if paths else None} for _, path in part]
+            columns = {"image": pa.array(cells, STRUCT), "label": pa.array([classes.index(name) for name, _ in part])}
             table = pa.table(columns).replace_schema_metadata(metadata)
             pq.write_table(table, into / f"{split}-{number:05d}.parquet", row_group_size=group)
     return into
 
 
 def write_partitions(root: Path, into: Path) -> Path:
-    """SPLIT/label=CLASS/part.parquet without a label column."""
+    """Writes SPLIT/label=CLASS/part.parquet without a label column."""
     for split, name in sorted({(split, name) for split, name, _ in images_of(root)}):
-        held = [path for one, other, path in images_of(root) if (one, other) == (split, name)]
+        paths = [path for own, other, path in images_of(root) if (own, other) == (split, name)]
         place = into / split / f"label={name}"
         place.mkdir(parents=True)
-        images = [{"bytes": path.read_bytes(), "path": path.name} for path in held]
-        pq.write_table(pa.table({"image": pa.array(images, STRUCT)}), place / "part.parquet")
+        cells = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
+        pq.write_table(pa.table({"image": pa.array(cells, STRUCT)}), place / "part.parquet")
     return into
 
 
 def write_tars(root: Path, into: Path, *, style: str = "cls", shuffled: bool = False, files: int = 2) -> Path:
-    """SPLIT-000000.tar and so on; the class in .cls, in .json or in the key's folder."""
+    """Writes SPLIT-000000.tar and so on, with the class in .cls, in .json or in the key's folder."""
     into.mkdir(parents=True, exist_ok=True)
     for split in sorted({split for split, _, _ in images_of(root)}):
-        held = [(name, path) for one, name, path in images_of(root) if one == split]
+        images = [(name, path) for own, name, path in images_of(root) if own == split]
         if shuffled:
-            held = [held[i * 7 % len(held)] for i in range(len(held))] if len(held) % 7 else held[::-1]
+            images = [images[i * 7 % len(images)] for i in range(len(images))] if len(images) % 7 else images[::-1]
         for number in range(files):
             with tarfile.open(into / f"{split}-{number:06d}.tar", "w") as tar:
-                for name, path in held[len(held) * number // files : len(held) * (number + 1) // files]:
+                for name, path in images[len(images) * number // files : len(images) * (number + 1) // files]:
                     key = f"{name}/{path.stem}" if style == "folder" else f"{name}-{path.stem}"
                     _add(tar, f"{key}{path.suffix}", path.read_bytes())
                     if style == "cls":

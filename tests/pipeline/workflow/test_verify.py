@@ -18,8 +18,8 @@ from pipeline.pretrain.store import ExpertStore
 from pipeline.storage.documents import sealed
 from pipeline.workflow.verify import verify
 from tests.pipeline.evaluate.test_stage import condensed_run
-from tests.pipeline.pretrain.test_store import config_of as expert_config
-from tests.pipeline.pretrain.test_store import trained
+from tests.pipeline.support.pretraining import config_of as expert_config
+from tests.pipeline.support.pretraining import trained
 from tests.pipeline.support.runs import placement_of, prepared, small_config
 
 
@@ -148,7 +148,7 @@ def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
 
 
 def test_a_refused_training_is_nothing_wrong(run: Path) -> None:
-    experts = ExpertStore(str(run), "convnet1", "identity")
+    experts = ExpertStore(RunFolder(str(run)), "convnet1", "identity")
     experts.claim({}, None)
     assert "the networks were never finished" in said(run)
     experts.disclaim()
@@ -160,7 +160,7 @@ def test_snapshots_of_networks_are_compared_with_their_manifest(
 ) -> None:
     config = expert_config()
     for out in (run, tmp_path / "networks"):  # beside a condensed set, and alone
-        trained(config, str(out), prepared(config, tmp_path / "prepared"))
+        trained(config, RunFolder.at(out), prepared(config, tmp_path / "prepared"))
         assert main(["verify", str(out)]) == 0
         assert "3 snapshots of networks)" in capsys.readouterr().out
         path = out / "experts" / "convnet1" / "trajectory-00000" / "epoch-00003.safetensors"

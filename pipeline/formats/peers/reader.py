@@ -1,0 +1,147 @@
+"""Reads the file of a peer as training images: checked, decoded and normalised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from m3d import decode, standardise
+from pipeline.errors import UserError
+from pipeline.formats.peers.argument import PeerFile
+from pipeline.formats.peers.peer_format import LayoutError, Moments, Stored
+from pipeline.formats.peers.registry import FORMATS, NORMALISED
+
+FARTHEST = 0.5
+"""How far pixels may lie outside 0 to 1: the published loops of IDC and M3D store the result of their last step unclamped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerSet:
+    """The content of a file as training images."""
+
+    images: Tensor
+    """Decoded and normalised, float32 [n, C, H, W]."""
+    labels: Tensor
+    """int64 [n]."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    stored: int
+    """Number of images in the file, before decoding."""
+    note: str = ""
+    """What the user should know about the file; often empty."""
+
+
+def read(
+    file: PeerFile,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    moments: tuple[Sequence[float], Sequence[float]] | None,
+) -> PeerSet:
+    """Returns the content of a file as training images.
+
+    Args:
+        file: path, layout and options.
+        shape: channels, height and width of the data that the set is compared on.
+        classes: number of classes of that data.
+        moments: mean and standard deviation. Images in [0, 1] are normalised with them. The images of a normalised file
+            are assumed to use them unless the file's own options differ; these images stay as they are, and the test
+            images are normalised alike. None if nothing is known of a normalised file: then the options must say it.
+
+    Raises:
+        UserError: the file cannot be read, or has another layout, shape or number of classes.
+    """
+    stored = _stored(file)
+    images, labels, notes = _tensors(file, stored, classes)
+    _check(file, images, labels, shape, classes)
+    mean, std = _moments(file, moments)
+    if len(mean) != shape[0] or len(std) != shape[0]:
+        raise UserError(f"{file.path}: mean and std need a number for each of {shape[0]} channels")
+    if file.layout not in NORMALISED:
+        images, clamped = _within_bounds(file, images)
+        notes += clamped
+        images = standardise(decode(images[:, None], file.factor).flatten(0, 1), mean, std)
+    elif file.factor != 1:
+        images = decode(_denormalised(images, mean, std)[:, None], file.factor).flatten(0, 1)
+        images = standardise(images, mean, std)
+    if file.layout in NORMALISED and not (file.mean and file.std):
+        notes.append(f"assumed to be normalised with mean {_joined(mean)} and std {_joined(std)}")
+    return PeerSet(
+        images=images,
+        labels=labels.repeat_interleave(len(images) // len(labels)),
+        mean=mean,
+        std=std,
+        stored=len(labels),
+        note="; ".join(notes),
+    )
+
+
+def _stored(file: PeerFile) -> Stored:
+    try:
+        return FORMATS[file.layout].read(file.path)
+    except LayoutError as error:
+        raise UserError(
+            f"{file.path}: is not of layout {file.layout} ({error}); allowed: {', '.join(FORMATS)}"
+        ) from None
+
+
+def _tensors(file: PeerFile, stored: Stored, classes: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Images in float32, labels in int64, and notes."""
+    try:
+        images, labels = stored.images.detach().to_dense().float(), torch.as_tensor(stored.labels).to_dense()
+    except (RuntimeError, ValueError, TypeError):
+        raise UserError(f"{file.path}: its labels are not numbers ({type(stored.labels).__name__})") from None
+    if labels.ndim == 2 and labels.shape[1] == classes > 1:
+        return images, labels.argmax(1), ["its soft labels were replaced by hard labels, the most probable classes"]
+    if labels.ndim > 1 and labels.numel() != len(labels):
+        raise UserError(
+            f"{file.path}: its labels have shape {list(labels.shape)}; allowed: [n], [n, 1] or [n, {classes}]"
+        )
+    return images, labels.flatten().long(), []
+
+
+def _check(file: PeerFile, images: Tensor, labels: Tensor, shape: tuple[int, int, int], classes: int) -> None:
+    """Raises UserError if images or labels are not those of the data."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
+        raise UserError(f"{file.path}: holds images of shape {list(images.shape[1:])}, the data has {list(shape)}")
+    if len(labels) != len(images):
+        raise UserError(f"{file.path}: holds {len(images)} images and {len(labels)} labels")
+    if len(images) == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise UserError(f"{file.path}: its labels are not those of {classes} classes, 0 to {classes - 1}")
+    if not bool(images.isfinite().all()):
+        raise UserError(f"{file.path}: holds pixels that are not finite")
+
+
+def _moments(file: PeerFile, moments: tuple[Sequence[float], Sequence[float]] | None) -> Moments:
+    if moments is None and not (file.mean and file.std):
+        raise UserError(
+            f"{file.path}: layout {file.layout} is normalised, but its moments are not known for this data; add :mean=A/B/C:std=A/B/C"
+        )
+    mean, std = moments or ((), ())
+    return tuple(file.mean or mean), tuple(file.std or std)
+
+
+def _within_bounds(file: PeerFile, images: Tensor) -> tuple[Tensor, list[str]]:
+    """Pixels clamped to [0, 1], and a note if any were outside."""
+    outside = float(((images < 0) | (images > 1)).float().mean())
+    if not outside:
+        return images, []
+    lowest, highest = float(images.min()), float(images.max())
+    if lowest < -FARTHEST or highest > 1 + FARTHEST:
+        raise UserError(
+            f"{file.path}: layout {file.layout} has pixels from 0 to 1, these reach from {lowest:.2g} to {highest:.2g}; if they "
+            f"are normalised, name it {file.path}:dc or :mtt"
+        )
+    return images.clamp(0, 1), [
+        f"{outside:.2%} of the pixels were outside 0 to 1 ({lowest:.3g} to {highest:.3g}), clamped"
+    ]
+
+
+def _denormalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalised images in [0, 1] again."""
+    return images * images.new_tensor(std).view(-1, 1, 1) + images.new_tensor(mean).view(-1, 1, 1)
+
+
+def _joined(numbers: Sequence[float]) -> str:
+    return "/".join(f"{number:.4g}" for number in numbers)
