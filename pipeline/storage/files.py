@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from fsspec.spec import AbstractBufferedFile
 
@@ -106,7 +106,8 @@ class _Object(AbstractBufferedFile):
 
     def __init__(self, path: str, buffer: int) -> None:
         cache = "readahead" if buffer else "none"
-        super().__init__(None, path, block_size=buffer, cache_type=cache, size=storage.size_of(path))
+        block_size = cast(Any, buffer)  # fsspec's signature has a default of another type
+        super().__init__(None, path, block_size=block_size, cache_type=cache, size=storage.size_of(path))
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return storage.read_range(self.path, start, end)

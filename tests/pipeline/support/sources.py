@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.run_config import Data
-from pipeline.data.sources import Item, SourceIndex, open_source
+from pipeline.data.sources import SourceIndex, open_source
 from pipeline.errors import UserError
 
 
@@ -16,7 +16,7 @@ def index_of(source: Any, path: Path | None, **settings: Any) -> SourceIndex:
     return open_source(Data(source=source, path=None if path is None else str(path), **settings)).index()
 
 
-def read_all(source: Any, path: Path | None, split: str = "train", labels: Sequence[int] | None = None) -> list[Item]:
+def read_all(source: Any, path: Path | None, split: str = "train", labels: Sequence[int] | None = None) -> list[Any]:
     """The items of some classes of a source, in its order. Defaults to all classes."""
     opened = open_source(Data(source=source, path=None if path is None else str(path)))
     return list(opened.read(split, range(len(opened.index().class_names)) if labels is None else labels))
