@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-
 from typing import cast
 
 from m3d.backend.execution import Execution
