@@ -16,8 +16,8 @@ from pipeline.evaluate.stage import evaluate
 from pipeline.evaluate.training_sets import set_of_run
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain import reader
-from pipeline.workflow import run
 from pipeline.workflow.run import run_all
+from pipeline.workflow.run_state import Run
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.pretrain.test_store import trained
 from tests.pipeline.support.runs import small_config
@@ -56,14 +56,14 @@ def test_soft_labels_are_the_teachers_and_have_rows_of_their_own(tmp_path: Path)
     before = read_rows(str(tmp_path))
     assert evaluate(soft, RunFolder.at(tmp_path), cache) == rows
     assert read_rows(str(tmp_path)) == before
-    assert run._evaluated(soft, RunFolder.at(tmp_path))
+    assert Run.at(str(tmp_path), soft).is_evaluated()
     trained(with_settings(hard, ["pretrain.trajectories=2"]), str(tmp_path), cache)
-    assert run._evaluated(soft, RunFolder.at(tmp_path))  # by the same teacher
+    assert Run.at(str(tmp_path), soft).is_evaluated()  # by the same teacher
     (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
-    assert run._evaluated(soft, RunFolder.at(tmp_path))  # which is no longer there
+    assert Run.at(str(tmp_path), soft).is_evaluated()  # which is no longer there
     trained(with_settings(hard, ["pretrain.epochs=4"]), str(tmp_path), cache)
-    assert not run._evaluated(soft, RunFolder.at(tmp_path))  # another teacher
-    assert run._evaluated(hard, RunFolder.at(tmp_path))
+    assert not Run.at(str(tmp_path), soft).is_evaluated()  # another teacher
+    assert Run.at(str(tmp_path), hard).is_evaluated()
 
 
 def test_probabilities_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,9 @@ def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> 
 
 
 def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
-    config = small_config()
+    config, folder = small_config(), RunFolder.at(tmp_path)
     cache = condensed_run(config, tmp_path)
-    RunFolder.at(tmp_path).write_record(new_record(config, cache, placement_of(config)))
+    folder.write_record(new_record(config, cache, placement_of(config)))
     lines = [
         {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
     ]
@@ -58,9 +58,9 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
     best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
     write_rows(str(tmp_path), [{"set": "condensed", **row, **matrix, **best}])
     write_rows(str(tmp_path), [{"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]}])
-    assert not is_reported(str(tmp_path))
-    report(str(tmp_path))
-    assert is_reported(str(tmp_path))
+    assert not is_reported(folder)
+    report(folder)
+    assert is_reported(folder)
     page = (tmp_path / "report.html").read_text()
     assert "61.5" in page
     assert "49.8 to 73.2" in page
@@ -78,4 +78,4 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
 
 def test_report_of_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
-        report(str(tmp_path))
+        report(RunFolder.at(tmp_path))
