@@ -74,7 +74,9 @@ def report(folder: RunFolder) -> None:
     """
     record = folder.read_record()
     if record is None:
-        raise UserError(f"{folder}: holds no run (no config.json)")
+        raise UserError(
+            f"{folder}: contains no run (no config.json); give the folder that was --out of `run` or `condense`"
+        )
     dataset = load_condensed(folder.path, decode=False, normalise=False)
     grid = _png(grid_image(dataset.stored, dataset.class_names))
     storage.write_bytes(folder.grid, grid)
@@ -190,7 +192,7 @@ def _confusion(rows: Sequence[Row], names: list[str]) -> str:
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("taken for")
+    axes.set_xlabel("predicted as")
     axes.set_ylabel("class")
     if len(shares) <= LABELLED:
         ticks = range(len(shares))

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,23 @@ class Size:
     side: int = 32
 
 
+class Difference(TypedDict):
+    """Largest relative differences from the reference."""
+
+    loss: float
+    gradient: float
+    agrees: bool
+    """Whether both are within rounding."""
+
+
+class Figures(Difference):
+    """A line of output."""
+
+    of: str
+    """condense or train."""
+    way: str
+
+
 def main() -> int:
     """Prints a line for every way, and says by the exit code whether all agree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,7 +97,7 @@ def ways() -> list[Way]:
     return [way for way in every if way != Way()]
 
 
-def compare(size: Size, chosen: list[Way]) -> Iterator[dict[str, Any]]:
+def compare(size: Size, chosen: list[Way]) -> Iterator[Figures]:
     """Yields the differences from the reference, once for condensation and once for training, of every way."""
     references = {"condense": condensing(size, Way()), "train": training(size, Way())}
     for way in chosen:
@@ -89,7 +106,7 @@ def compare(size: Size, chosen: list[Way]) -> Iterator[dict[str, Any]]:
             yield {"of": name, "way": str(way), **differences(references[name], compute(size, way), way.precision)}
 
 
-def differences(reference: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], precision: str) -> dict[str, Any]:
+def differences(reference: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], precision: str) -> Difference:
     """Largest relative differences of the losses and of the gradients, and whether both are within rounding."""
     losses, gradients = zip(reference, found, strict=True)
     loss = float(((losses[1] - losses[0]).abs() / losses[0].abs()).max())
@@ -154,7 +171,7 @@ def made_up(size: Size, count: int) -> list[Tensor]:
     return list((255 * (0.4 * patterns + 0.6 * noise)).to(torch.uint8))
 
 
-def described(figures: dict[str, Any]) -> str:
+def described(figures: Figures) -> str:
     """One line for a person."""
     verdict = "agrees" if figures["agrees"] else "DIFFERS"
     return (

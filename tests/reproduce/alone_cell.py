@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,17 @@ PUBLISHED_SCHEDULE = (10_000, 1000)
 """Iterations, and epochs of evaluation."""
 
 
+class Origin(TypedDict):
+    """Where and how a part of a cell was computed."""
+
+    commit: str
+    device: str
+    precision: str
+    compiled: bool
+    python: str
+    torch: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A cell as m3d takes it: the published settings, which are m3d's defaults."""
@@ -60,7 +71,7 @@ class Task:
         """Iterations, and epochs of evaluation."""
         return self.condense.iterations, training_of(self.evaluate).epochs
 
-    def origin(self, precision: str, *, compiled: bool) -> dict[str, Any]:
+    def origin(self, precision: str, *, compiled: bool) -> Origin:
         """Where and how something was computed; pieces of a cell may differ in it."""
         return {
             "commit": self.commit,
@@ -81,7 +92,7 @@ class Made:
     """The starting mosaics."""
     seconds: float
     """That the iterations took, without loading and compiling."""
-    origins: list[dict[str, Any]]
+    origins: list[Origin]
     """Of its iterations."""
 
 
@@ -163,13 +174,13 @@ def _condensed(task: Task) -> Made:
     return Made(condensed=condenser.result(state), start=start, seconds=passed, origins=origins)
 
 
-def _read(path: Path, task: Task) -> tuple[CondenseState, float, list[dict[str, Any]]]:
+def _read(path: Path, task: Task) -> tuple[CondenseState, float, list[Origin]]:
     held = torch.load(path, weights_only=True)
     tensors = {key: value.to(task.device) for key, value in held["tensors"].items()}
     return CondenseState(iteration=held["iteration"], **tensors), held["seconds"], held["origins"]
 
 
-def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable[Origin]) -> dict[str, Any]:
     """The file of a finished cell, like those of ``tests.reproduce.measure``, without scores: they follow from the rows."""
     held = task.condense
     schedule = {key: getattr(held, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
@@ -204,7 +215,7 @@ def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable
     }
 
 
-def _said(origins: Iterable[dict[str, Any]], key: str) -> str:
+def _said(origins: Iterable[Origin], key: Literal["commit", "device", "precision", "python", "torch"]) -> str:
     return ", ".join(sorted({origin[key] for origin in origins}))
 
 

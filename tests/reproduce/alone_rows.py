@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -17,14 +17,26 @@ from m3d import standardise, training_of, trials
 from m3d.backend.execution import compiles, training_flops
 from m3d.backend.precision import resolve
 from m3d.seeding import derive
-from tests.reproduce.alone_cell import CHECKPOINT_S, Made, Task, despite_compiler, replace_file
+from tests.reproduce.alone_cell import CHECKPOINT_S, Made, Origin, Task, despite_compiler, replace_file
 from tests.reproduce.cells import OutOfTimeError
 
 SETS = ("condensed", "random", "mosaic")
 ARCHITECTURE = "convnet3"
 
 
-def rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+class Network(TypedDict):
+    """A trained and scored network."""
+
+    accuracy: float
+    best: float | None
+    """Best test accuracy during training, if the task looks at it."""
+    per_class: list[float]
+    images: int
+    precision: str
+    origins: list[Origin]
+
+
+def rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[Origin]]:
     """A row per set, and where their networks were trained; without the compiler from where it failed.
 
     Raises:
@@ -34,7 +46,7 @@ def rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[dict[str, A
     return despite_compiler(task, lambda given: _rows(given, made))
 
 
-def _rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _rows(task: Task, made: Made) -> tuple[list[dict[str, Any]], list[Origin]]:
     found, origins = [], []
     for name in SETS:
         scored = _scored(name, task, made)
@@ -57,10 +69,10 @@ def training_images(name: str, task: Task, made: Made, seed: int) -> tuple[Tenso
     return standardise(real.float() / 255, test.mean, test.std), torch.arange(len(train)).repeat_interleave(count)
 
 
-def _scored(name: str, task: Task, made: Made) -> list[dict[str, Any]]:
+def _scored(name: str, task: Task, made: Made) -> list[Network]:
     """What became of the network of every seed."""
     path = task.place / f"{name}-{_identity(name, task, made)}.json"
-    held: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    held: list[Network] = json.loads(path.read_text()) if path.exists() else []
     for seed in range(len(held), task.evaluate.seeds):
         if time.monotonic() >= task.ends:
             raise OutOfTimeError
@@ -79,7 +91,7 @@ def _identity(name: str, task: Task, made: Made) -> str:
     return hashlib.sha256(images.contiguous().numpy().tobytes() + settings.encode()).hexdigest()[:12]
 
 
-def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> dict[str, Any]:
+def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> Network:
     training, precision = training_of(task.evaluate), resolve("auto", task.device)
     images, labels = training_images(name, task, made, seed)
     channels, height, width = images.shape[1:]
@@ -112,7 +124,7 @@ def _network(name: str, task: Task, made: Made, seed: int, kept: Path) -> dict[s
 class Keeper:
     """Keeps the network under way, and stops its training when the time is over."""
 
-    def __init__(self, path: Path, ends: float, origin: dict[str, Any]) -> None:
+    def __init__(self, path: Path, ends: float, origin: Origin) -> None:
         self.path, self.ends, self.origins, self._written = path, ends, [origin], time.monotonic()
 
     def load(self, seed: int) -> tuple[int, dict[str, Tensor]] | None:
@@ -140,10 +152,10 @@ class Keeper:
         self.path.unlink(missing_ok=True)
 
 
-def _row(name: str, task: Task, scored: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(name: str, task: Task, scored: list[Network]) -> dict[str, Any]:
     training, accuracies = training_of(task.evaluate), [one["accuracy"] for one in scored]
     by_class = zip(*(one["per_class"] for one in scored), strict=True)
-    every, looked = task.evaluate.best_epoch, [one["best"] for one in scored]
+    every, looked = task.evaluate.best_epoch, [best for one in scored if (best := one["best"]) is not None]
     best = {"every": every, "mean": statistics.fmean(looked), "accuracies": looked} if every else None
     return {
         "set": name,

@@ -7,14 +7,13 @@ RUN is the folder of a run of CIFAR-10 that `run` or `condense` began. FOLDER ge
 import argparse
 import secrets
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.parsing import from_dict
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.run_folder import RunFolder
 from tests.reproduce.alone_cell import replace_file
-from tests.reproduce.packed import checksum
+from tests.reproduce.packed import Piece, checksum
 
 PART_BYTES = 44 * 2**20
 WANTED = ((3, 32, 32), ((5000, 1000),) * 10, 0.0)
@@ -51,7 +50,7 @@ def pack(cache: PreparedDataset, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("part-*.pt"):
         old.unlink()
-    parts: list[list[dict[str, Any]]] = [[]]
+    parts: list[list[Piece]] = [[]]
     room = PART_BYTES
     for split in ("train", "test"):
         for entry in cache.classes:

@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -15,6 +15,25 @@ from m3d import TestSet
 
 class PartsError(Exception):
     """There are no parts, or one is missing or damaged."""
+
+
+class Piece(TypedDict):
+    """Images of one class and split."""
+
+    split: str
+    label: int
+    images: Tensor
+
+
+class Part(TypedDict):
+    """Contents of one file."""
+
+    packing: str
+    parts: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pieces: list[Piece]
+    checksum: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +68,17 @@ def load(folder: Path) -> Images:
     return Images(train=[images("train", label) for label in labels], test=shown)
 
 
-def checksum(pieces: Sequence[dict[str, Any]]) -> str:
+def checksum(pieces: Sequence[Piece]) -> str:
     """Of all pixels of a part."""
     found = hashlib.sha256()
     for piece in pieces:
-        found.update(piece["images"].numpy())
+        found.update(memoryview(piece["images"].numpy()))
     return found.hexdigest()
 
 
-def _part(path: Path) -> dict[str, Any]:
+def _part(path: Path) -> Part:
     try:
-        held: dict[str, Any] = torch.load(path, weights_only=True)
+        held: Part = torch.load(path, weights_only=True)
         sound = checksum(held["pieces"]) == held["checksum"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError):
         sound = False

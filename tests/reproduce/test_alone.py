@@ -28,6 +28,10 @@ GIVEN = argparse.Namespace(
     iterations=10_000, epochs=None, best_epoch=0, compile="auto", work=Path("work"), commit="abc"
 )
 
+ORIGIN = alone_cell.Origin(
+    commit="abc", device="a device", precision="float32", compiled=False, python="3.11", torch=torch.__version__
+)
+
 
 def call(parts: Path, monkeypatch: pytest.MonkeyPatch, *options: str, work: str = "work") -> int:
     folder = parts.parent / work
@@ -129,7 +133,7 @@ def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.Monkey
 
 def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> None:
     path, asked = tmp_path / "network.pt", {"weight": torch.arange(3.0)}
-    kept = alone_rows.Keeper(path, time.monotonic() + 60, {})
+    kept = alone_rows.Keeper(path, time.monotonic() + 60, ORIGIN)
 
     def give() -> dict[str, Tensor]:
         return asked
@@ -137,7 +141,7 @@ def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> No
     kept.keep(1, 5, give)
     assert not path.exists()  # not yet
     with pytest.raises(OutOfTimeError):
-        alone_rows.Keeper(path, time.monotonic(), {}).keep(1, 6, give)
+        alone_rows.Keeper(path, time.monotonic(), ORIGIN).keep(1, 6, give)
     held = kept.load(1)
     assert held is not None
     assert held[0] == 6
@@ -240,7 +244,7 @@ def test_a_compiler_that_fails_in_an_evaluation_is_tried_once(
     assert call(parts, monkeypatch, "--epochs", "30", work="whole") == 0
     network, tried = alone_rows._network, []
 
-    def fails(name: str, task: alone_cell.Task, made: alone_cell.Made, seed: int, kept: Path) -> dict[str, Any]:
+    def fails(name: str, task: alone_cell.Task, made: alone_cell.Made, seed: int, kept: Path) -> alone_rows.Network:
         tried.append((name, seed, task.evaluate.compile))
         if task.evaluate.compile == "auto" and seed == 2:
             raise RuntimeError("operation not permitted when stream is capturing")

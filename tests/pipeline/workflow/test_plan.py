@@ -1,4 +1,4 @@
-"""The plan command: what it predicts, and what it says."""
+"""The plan command: what it predicts and prints."""
 
 from collections.abc import Callable
 from pathlib import Path
