@@ -122,7 +122,7 @@ def run_compare(paths: Sequence[str], config: RunConfig | None, settings: Sequen
         _compare_on_run(paths, settings, home)
         return
     if home is None:
-        raise UserError("--out: needed with --preset or --config, to store class shards and comparison.json; add --out")
+        raise UserError("--out: needed with --preset or --config; class shards and comparison.json are stored there")
     config = with_settings(config, settings)
     _use(config)
     with _leased(home):

@@ -72,7 +72,7 @@ def checksum(pieces: Sequence[Piece]) -> str:
     """Of all pixels of a part."""
     found = hashlib.sha256()
     for piece in pieces:
-        found.update(memoryview(piece["images"].numpy()))
+        found.update(piece["images"].numpy().data)
     return found.hexdigest()
 
 
