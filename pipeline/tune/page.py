@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
 from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
+from pipeline.observability.pages import render
 from pipeline.tune.plots import heat_map, importance, importance_bars, learning_curves, parallel_coordinates
 from pipeline.tune.results import SearchResult, accuracy_text, best_config, remark, value_text
 from pipeline.tune.space import Space
@@ -44,8 +43,9 @@ def write_page(
         }
         for trial in held.ordered
     ]
-    environment = Environment(loader=PackageLoader("pipeline.tune", "."), autoescape=select_autoescape(default=True))
-    page = environment.get_template("page.html.jinja").render(
+    page = render(
+        "pipeline.tune",
+        "page.html.jinja",
         title=config.data.name or config.data.source,
         trials=shown,
         keys=held.searched,

@@ -1,6 +1,5 @@
 """The pictures of a search, as SVG. All but the learning curves compare trials at the first rung, where all were measured."""
 
-import io
 import math
 import warnings
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from pipeline.observability.pages import svg
 from pipeline.tune.results import SearchResult
 from pipeline.tune.space import RATE, Domain, Space
 from pipeline.tune.trial_store import Trial
@@ -72,7 +72,7 @@ def heat_map(held: SearchResult, space: Space) -> str:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     _colour_bar(figure, axes, ScalarMappable(colours, MAP), held)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def parallel_coordinates(held: SearchResult, space: Space) -> str:
@@ -106,7 +106,7 @@ def parallel_coordinates(held: SearchResult, space: Space) -> str:
     axes.set_xlim(-0.1, len(keys) - 0.5)
     axes.spines[:].set_visible(False)
     _colour_bar(figure, axes, colours, held)
-    return _svg(figure)
+    return svg(figure)
 
 
 def importance(held: SearchResult, space: Space) -> dict[str, float]:
@@ -154,7 +154,7 @@ def importance_bars(found: dict[str, float]) -> str:
     axes.barh(keys, [found[key] for key in keys], color="#3b6fb6")
     axes.set_xlabel("share of the variance explained")
     axes.spines[["top", "right"]].set_visible(False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def learning_curves(held: SearchResult) -> str:
@@ -187,7 +187,7 @@ def learning_curves(held: SearchResult) -> str:
         axes.set_title(f"{below} of {len(measured)} trials ended below this scale", fontsize=9, color="#5b6577")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def lowest_shown(accuracies: Sequence[float] | np.ndarray) -> float:
@@ -262,9 +262,3 @@ def _colour_bar(figure: Figure, axes: Axes, colours: ScalarMappable, held: Searc
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
-
-
-def _svg(figure: Figure) -> str:
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg")
-    return sink.getvalue()[sink.getvalue().index("<svg") :]

@@ -1,10 +1,9 @@
-"""How fast this cluster's hardware is: short measurements that an estimate is made of."""
+"""Short measurements of this cluster's hardware, from which ``plan`` predicts a run."""
 
 import os
 import resource
 import time
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import ray
 import torch
@@ -12,7 +11,7 @@ import torch
 from m3d import ClassImages, Condenser, TestSet, Trainer, accuracy, training_of
 from m3d.backend import compiler
 from m3d.backend.device_names import short_device_name
-from m3d.backend.execution import choose, compiles, training_flops
+from m3d.backend.execution import Execution, choose, compiles, training_flops
 from m3d.backend.precision import resolve
 from m3d.config import ConfigError
 from pipeline.config.run_config import RunConfig
@@ -24,48 +23,103 @@ from pipeline.errors import UserError
 from pipeline.runtime.devices import device_of_actor
 
 CALIBRATION_S = 8.0
-"""Seconds of iterations that are timed."""
-DECODED = 400
-"""Images of the source that are decoded at most, or as many as two seconds allow."""
-TESTED = 1024
+"""Seconds of timed iterations."""
+DECODE_COUNT = 400
+"""Largest number of images of the source that are decoded."""
+DECODE_S = 2.0
+"""Seconds after which no further image is decoded."""
+TEST_COUNT = 1024
 """Test images that are scored."""
 
-_TRAINERS: dict[Any, Trainer] = {}
+_TRAINERS: dict[tuple[object, ...], Trainer] = {}
+"""Trainers of this process, since Ray gives it one task after another and compiled code serves the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondenseTask:
+    """What one actor of the run will condense."""
+
+    config: RunConfig
+    shards: ShardPlan
+    group: tuple[int, ...]
+    """Labels of the classes that are condensed together."""
+    threads: int
+    """Threads of torch."""
+    share_of_actor: int
+    """Classes that an actor condenses in the whole run, which decides whether compiling pays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondenseSpeed:
+    """What one process measured of a group's condensation."""
+
+    iteration_s: float
+    """Seconds of an iteration; about 0 if none was timed."""
+    compile_s: float
+    """Seconds until the first iteration could begin, compiling included."""
+    process_s: float
+    """Seconds from submitting the task until its process ran it."""
+    peak_bytes: float
+    """Peak memory of the process, or of the GPU, with the training images of the group."""
+    device: str
+    """Name of the GPU, or CPU."""
+    execution: Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateTask:
+    """What one process of the evaluation will train and score."""
+
+    config: RunConfig
+    shards: ShardPlan
+    architecture: str
+    per_class: int
+    """Training images per class."""
+    threads: int
+    """Threads of torch."""
+    networks: int
+    """Networks that a process trains in the whole run, which decides whether compiling pays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSpeed:
+    """What one process measured of a network's training and scoring."""
+
+    network_s: float
+    """Seconds of a complete network."""
+    warm_up_s: float
+    """Seconds of the first batches, in which the process compiles."""
 
 
 @ray.remote(max_retries=2)
-def condense_speed(
-    config: RunConfig,
-    shards: ShardPlan,
-    group: tuple[int, ...],
-    threads: int,
-    share_of_actor: int,
-    seconds: float,
-    asked: float,
-) -> dict[str, Any]:
-    """Iterates on made-up images in a process like an actor's: seconds of an iteration, of compiling and of the start; bytes; what it ran on.
+def condense_speed(task: CondenseTask, seconds: float, submitted: float) -> CondenseSpeed:
+    """``measure_condense`` as a Ray task."""
+    # Ray pickles a task by value. One that names both torch and .config would include torch's modules of that name.
+    return measure_condense(task, seconds, submitted)
+
+
+def measure_condense(task: CondenseTask, seconds: float, submitted: float) -> CondenseSpeed:
+    """Times iterations on synthetic images in a process like an actor's.
 
     Args:
-        config, shards: of the run.
-        group: labels of the classes.
-        threads: of torch.
-        share_of_actor: classes that an actor will condense, for the choice whether to compile.
-        seconds: of iterations; 0 only compiles.
-        asked: ``time.time()`` when the task was submitted.
+        task: what to condense.
+        seconds: duration of the timed iterations; 0 only compiles.
+        submitted: ``time.time()`` at which the task was submitted.
 
     Raises:
-        UserError: no compiler where one is asked for.
+        UserError: condense.compile=on on a machine that cannot compile.
     """
+    config, shards, group, threads = task.config, task.shards, task.group, task.threads
     began = time.time()
     torch.set_num_threads(threads)
     device, side = device_of_actor(), config.data.image_size
     shape = (shards.channels, side, side)
     try:
-        execution = choose(config.method, shape=shape, classes=share_of_actor, device=device, threads=threads)
+        execution = choose(config.method, shape=shape, classes=task.share_of_actor, device=device, threads=threads)
     except ConfigError as error:
         raise UserError(str(error)) from None
     random = torch.Generator().manual_seed(0)
-    # Enough images to draw from and to begin with; the speed does not depend on how many there are.
+    # Enough images to start from and to draw batches from; their number does not change the speed.
     enough = max(config.condense.batch_real, config.condense.images_per_class * config.condense.factor**2)
     images = [torch.randint(0, 256, (enough, *shape), dtype=torch.uint8, generator=random) for _ in group]
     condenser = Condenser(
@@ -80,81 +134,86 @@ def condense_speed(
     if execution.compiled:
         with compiler.alone():
             condenser.warm_up(state)
-    warm_s = time.time() - began
+    compile_s = time.time() - began
     steps, timed = 0, time.perf_counter()
     while seconds and (steps < 2 or time.perf_counter() - timed < seconds):
         state, _ = condenser.step(state)
         condenser.finished(state)  # waits for the device
         steps += 1
-    data = sum(shards.counts["train"][label] for label in group) * shape[0] * side**2
-    return {
-        "iteration_s": (time.perf_counter() - timed) / max(1, steps),
-        "compile_s": warm_s,
-        "process_s": began - asked,
-        "bytes": _highest_bytes(device) + data,
-        "device": short_device_name(device),
-        "execution": execution.as_dict(),
-    }
+    iteration_s = (time.perf_counter() - timed) / max(1, steps)
+    images_bytes = sum(shards.counts["train"][label] for label in group) * shape[0] * side**2
+    return CondenseSpeed(
+        iteration_s=iteration_s,
+        compile_s=compile_s,
+        process_s=began - submitted,
+        peak_bytes=_peak_bytes(device) + images_bytes,
+        device=short_device_name(device),
+        execution=execution,
+    )
 
 
 @ray.remote(max_retries=2)
-def evaluate_speed(
-    config: RunConfig, shards: ShardPlan, architecture: str, per_class: int, threads: int, networks: int
-) -> tuple[float, float]:
-    """Trains and scores on made-up images for a few batches: seconds of a whole network, and of what comes first, in which it compiles.
+def evaluate_speed(task: EvaluateTask) -> EvaluateSpeed:
+    """``measure_evaluate`` as a Ray task."""
+    return measure_evaluate(task)
+
+
+def measure_evaluate(task: EvaluateTask) -> EvaluateSpeed:
+    """Times training and scoring of a few batches of synthetic images in a process like the evaluation's.
 
     Args:
-        config, shards, architecture: what is evaluated.
-        per_class: training images of a class.
-        threads: of torch.
-        networks: that a process will train, for the choice whether to compile.
+        task: what to train and score.
+
+    Raises:
+        ConfigError: evaluate.compile=on on a machine that cannot compile.
     """
-    torch.set_num_threads(threads)
+    config, shards = task.config, task.shards
+    torch.set_num_threads(task.threads)
     device, side, classes = device_of_actor(), config.data.image_size, len(shards.names)
     shape, training = (shards.channels, side, side), training_of(config.evaluate)
-    count = per_class * classes
-    work = networks * training_flops(training.epochs, architecture, count, shape)
-    compiled, _ = compiles(config.evaluate.compile, work, device, threads, key="evaluate.compile")
+    count = task.per_class * classes
+    work = task.networks * training_flops(training.epochs, task.architecture, count, shape)
+    compiled, _ = compiles(config.evaluate.compile, work, device, task.threads, key="evaluate.compile")
     began = time.perf_counter()
     precision = resolve(config.condense.precision, device)
-    key = (architecture, shape, classes, precision, compiled, device)
+    key = (task.architecture, shape, classes, precision, compiled, device)
     trainer = _TRAINERS.setdefault(
-        key, Trainer(architecture, shape, classes=classes, precision=precision, compiled=compiled, device=device)
+        key, Trainer(task.architecture, shape, classes=classes, precision=precision, compiled=compiled, device=device)
     )
     random = torch.Generator().manual_seed(0)
     images, labels = torch.randn((count, *shape), generator=random).to(device), torch.arange(count) % classes
-    tested = torch.randint(0, 256, (TESTED, *shape), dtype=torch.uint8, generator=random)
+    test_images = torch.randint(0, 256, (TEST_COUNT, *shape), dtype=torch.uint8, generator=random)
     test = TestSet(
-        images=tested,
-        labels=torch.zeros(TESTED).long(),
+        images=test_images,
+        labels=torch.zeros(TEST_COUNT).long(),
         mean=(0.5,) * shape[0],
         std=(0.25,) * shape[0],
         classes=classes,
     )
 
-    def seconds(epochs: int) -> float:
+    def train(epochs: int) -> float:
         started = time.perf_counter()
         trainer.train(images, labels, config=replace(training, epochs=epochs), seed=0)
         _settle(device)
         return time.perf_counter() - started
 
-    def scoring() -> float:
+    def score() -> float:
         started = time.perf_counter()
         accuracy(trainer.network, test, precision=precision, logits=trainer.logits if compiled else None)
         return time.perf_counter() - started
 
     for _ in range(3 if device.type == "cuda" and compiled else 1):  # a CUDA graph is recorded at its second use
-        seconds(1)
-        scoring()
-    warm_s = time.perf_counter() - began
+        train(1)
+        score()
+    warm_up_s = time.perf_counter() - began
     batches = -(-count // training.batch)
     epochs = max(1, min(training.epochs, 24 // batches))
-    total_tests = sum(shards.counts["test"])
-    return seconds(epochs) / epochs * training.epochs + scoring() / TESTED * total_tests, warm_s
+    network_s = train(epochs) / epochs * training.epochs + score() / TEST_COUNT * sum(shards.counts["test"])
+    return EvaluateSpeed(network_s=network_s, warm_up_s=warm_up_s)
 
 
 def decode_rate(config: RunConfig, shards: ShardPlan, cores: int) -> float:
-    """Images a second on so many cores, by the first images of the source."""
+    """Images per second that ``cores`` cores decode, measured with the first images of the source on one of them."""
     items = open_source(absolute_path(config.data)).read("train", [shards.source_labels[0]])
     began, count = time.perf_counter(), 0
     for item in items:
@@ -163,17 +222,19 @@ def decode_rate(config: RunConfig, shards: ShardPlan, cores: int) -> float:
         except BadImageError:
             continue
         count += 1
-        if count >= DECODED or time.perf_counter() - began > 2:
+        if count >= DECODE_COUNT or time.perf_counter() - began > DECODE_S:
             break
     return max(1, count) / max(1e-6, time.perf_counter() - began) * cores
 
 
-def _highest_bytes(device: torch.device) -> float:
+def _peak_bytes(device: torch.device) -> float:
+    """Peak memory of the GPU, or of this process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
 
 
 def _settle(device: torch.device) -> None:
+    """Waits until the device has done everything that was queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,12 +1,12 @@
-"""What a run will take, before it runs: a short calibration on the cluster's own hardware, and arithmetic."""
+"""What a run will take, before it begins: predicted from a short calibration on the cluster's own hardware."""
 
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 
+from m3d.backend.execution import Execution
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepare import absolute_path
 from pipeline.data.shard_plan import ShardPlan, plan_shards
@@ -16,53 +16,83 @@ from pipeline.observability.progress import clock, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.placement import Placement, capacity
 from pipeline.runtime.tasks import results
-from pipeline.workflow.calibration import CALIBRATION_S, condense_speed, decode_rate, evaluate_speed
+from pipeline.workflow.calibration import (
+    CALIBRATION_S,
+    CondenseSpeed,
+    CondenseTask,
+    EvaluateSpeed,
+    EvaluateTask,
+    condense_speed,
+    decode_rate,
+    evaluate_speed,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondenseEstimate:
+    """Prediction for the condense stage."""
+
+    compile_s: float
+    """Seconds until the slowest actor begins its first iteration."""
+    iteration_s: float
+    """Seconds of one iteration of the largest group, with all actors at work."""
+    group_s: float
+    """Seconds of all iterations of the largest group."""
+    total_s: float
+    """Seconds of the stage."""
+    actors: int
+    groups: int
+    actor_bytes: float
+    """Peak memory (or GPU memory) of an actor."""
+    device: str
+    """Name of the GPU, or CPU."""
+    execution: Execution
+
+    @property
+    def device_hours(self) -> float:
+        """Hours that actors are at work, summed over actors."""
+        return self.group_s * self.groups / 3600
+
+    def hours_on(self, devices: int) -> float:
+        """Hours of the stage on ``devices`` devices like this one, with classes spread evenly."""
+        return self.device_hours / devices
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateEstimate:
+    """Prediction for the evaluate stage."""
+
+    network_s: float
+    """Seconds of training and scoring one network: the mean over architectures and sets."""
+    networks: int
+    total_s: float
+    """Seconds of the stage, compiling included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Seconds, bytes and counts that are expected of a run."""
+    """Prediction for a run."""
 
     start_s: float
-    """Of Ray and of the processes of every stage."""
-    compile_s: float
+    """Seconds until Ray and the processes of every stage have started."""
     prepare_s: float
-    iteration_s: float
-    """Of a group, all actors at work."""
-    group_s: float
-    condense_s: float
-    network_s: float
-    """One network of the evaluation: training and scoring; the mean over architectures and sets."""
-    networks: int
-    evaluate_s: float
-    actors: int
-    groups: int
-    actor_bytes: float
-    """Of memory (or GPU memory) that an actor takes at its highest."""
+    """Seconds of the prepare stage."""
+    condense: CondenseEstimate
+    evaluate: EvaluateEstimate
     disk_bytes: float
-    device: str
-    execution: dict[str, Any]
+    """Bytes of class shards, checkpoints and condensed set."""
 
     @property
     def total_s(self) -> float:
-        """The whole run, stage after stage."""
-        return self.start_s + self.prepare_s + self.condense_s + self.evaluate_s
-
-    @property
-    def device_hours(self) -> float:
-        """Hours of actors that the condensation takes."""
-        return self.group_s * self.groups / 3600
-
-    def hours_on(self, devices: int) -> float:
-        """Hours of the condensation on so many devices like this one, classes spread over them evenly."""
-        return self.device_hours / devices
+        """Seconds of the run, stage after stage."""
+        return self.start_s + self.prepare_s + self.condense.total_s + self.evaluate.total_s
 
 
 def estimate(config: RunConfig) -> Estimate:
-    """Calibrates on the cluster and predicts.
+    """Calibrates on the cluster and predicts what a run of the configuration will take.
 
     Raises:
-        UserError: what ``prepare`` and ``condense`` would say of the settings, the source and the cluster.
+        UserError: the settings, the source or the cluster do not allow ``prepare`` or ``condense``.
     """
     began = time.monotonic()
     session.start(config.resources)
@@ -70,111 +100,140 @@ def estimate(config: RunConfig) -> Estimate:
     with tempfile.TemporaryDirectory() as folder:
         shards = plan_shards(absolute_path(config.data), folder)
     placement = nodes.placement(config, len(shards.names))
-    say("plan: calibrating (a minute; longer where the encoder is compiled for the first time)")
-    first, condensing = _condensing(config, shards, placement)
-    slowest = max(condensing, key=lambda one: one["iteration_s"])
-    group_s = slowest["iteration_s"] * config.condense.iterations
-    rounds = -(-len(placement.groups) // placement.actors)
-    compile_s = max(one["compile_s"] for one in first)
-    network_s, networks, at_once, score_compile_s = _evaluating(config, shards)
-    images = sum(sum(held) for held in shards.counts.values())
-    process_s = max(one["process_s"] for one in first)
+    say("plan: calibrating (about a minute; longer the first time the encoder is compiled)")
+    process_s, condensing = _estimate_condense(config, shards, placement)
+    evaluating = _estimate_evaluate(config, shards)
+    cores = int(sum(node.cpus for node in nodes.nodes())) or 1
     return Estimate(
         start_s=ray_s + 3 * process_s,
-        compile_s=compile_s,
-        prepare_s=images / decode_rate(config, shards, int(sum(node.cpus for node in nodes.nodes())) or 1),
-        iteration_s=slowest["iteration_s"],
-        group_s=group_s,
-        condense_s=compile_s + rounds * group_s,
-        network_s=network_s,
-        networks=networks,
-        evaluate_s=score_compile_s + -(-networks // at_once) * network_s,
-        actors=placement.actors,
-        groups=len(placement.groups),
-        actor_bytes=max(one["bytes"] for one in condensing),
-        disk_bytes=_disk(config, shards),
-        device=slowest["device"],
-        execution=slowest["execution"],
+        prepare_s=_images(shards) / decode_rate(config, shards, cores),
+        condense=condensing,
+        evaluate=evaluating,
+        disk_bytes=_disk_bytes(config, shards),
     )
 
 
-def described(made: Estimate, devices: int | None) -> Table:
-    """The estimate as a person reads it."""
-    table = Table(title="expected", title_justify="left", show_header=False)
-    compiled = "compiled" if made.execution["compiled"] else "eager"
-    kind = "GPU" if made.device != "CPU" else "actor"
+def described(expected: Estimate, devices: int | None) -> Table:
+    """Returns the estimate as a table for the terminal.
+
+    Args:
+        expected: the estimate.
+        devices: number of devices for which to predict the condense stage as well; None adds no such line.
+    """
+    condense, evaluate = expected.condense, expected.evaluate
+    compiled = "compiled" if condense.execution.compiled else "eager"
+    kind = "GPU" if condense.device != "CPU" else "actor"
     rows = [
-        ("device", f"{made.device}, {made.execution['precision']}, {compiled}"),
-        ("start-up", f"{made.start_s:.0f} s"),
-        ("prepare", clock(made.prepare_s)),
-        ("condense", f"{clock(made.condense_s)}: {made.groups} groups on {made.actors} actors"),
-        ("  an iteration", f"{made.iteration_s:.3f} s of a group"),
-        ("  a group", clock(made.group_s)),
-        ("  compiling", f"{made.compile_s:.0f} s"),
-        ("evaluate", f"{clock(made.evaluate_s)}: {made.networks} networks of {made.network_s:.0f} s"),
-        ("in all", clock(made.total_s)),
-        ("memory of an actor", f"{made.actor_bytes / 2**30:.1f} GiB"),
-        ("disk", f"{made.disk_bytes / 2**20:.0f} MiB"),
-        (f"{kind}-hours of condense", f"{made.device_hours:.2f}"),
+        ("device", f"{condense.device}, {condense.execution.precision}, {compiled}"),
+        ("start-up", f"{expected.start_s:.0f} s"),
+        ("prepare", clock(expected.prepare_s)),
+        ("condense", f"{clock(condense.total_s)}: {condense.groups} groups on {condense.actors} actors"),
+        ("  iteration", f"{condense.iteration_s:.3f} s per group"),
+        ("  group", clock(condense.group_s)),
+        ("  compiling", f"{condense.compile_s:.0f} s"),
+        ("evaluate", f"{clock(evaluate.total_s)}: {evaluate.networks} networks, {evaluate.network_s:.0f} s each"),
+        ("total", clock(expected.total_s)),
+        ("memory per actor", f"{condense.actor_bytes / 2**30:.1f} GiB"),
+        ("disk", f"{expected.disk_bytes / 2**20:.0f} MiB"),
+        (f"{kind}-hours of condense", f"{condense.device_hours:.2f}"),
     ]
     if devices is not None:
-        rows.append((f"condense on {devices} {kind}s", clock(3600 * made.hours_on(devices))))
+        rows.append((f"condense on {devices} {kind}s", clock(3600 * condense.hours_on(devices))))
+    table = Table(title="expected", title_justify="left", show_header=False)
     for name, value in rows:
         table.add_row(name, value)
     return table
 
 
-def _condensing(
-    config: RunConfig, shards: ShardPlan, placement: Placement
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Two rounds as wide as the run will be: the first starts processes and compiles, the second is timed."""
+def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placement) -> tuple[float, CondenseEstimate]:
+    """Returns the seconds in which a process starts, and the prediction for the stage.
+
+    Two rounds are as wide as the run will be: the first starts processes and compiles, the second is timed.
+    """
+    first = _condense_round(config, shards, placement, seconds=0)
+    timed = _condense_round(config, shards, placement, seconds=CALIBRATION_S)
+    slowest = max(timed, key=lambda speed: speed.iteration_s)
+    group_s = slowest.iteration_s * config.condense.iterations
+    compile_s = max(speed.compile_s for speed in first)
+    rounds = -(-len(placement.groups) // placement.actors)
+    return max(speed.process_s for speed in first), CondenseEstimate(
+        compile_s=compile_s,
+        iteration_s=slowest.iteration_s,
+        group_s=group_s,
+        total_s=compile_s + rounds * group_s,
+        actors=placement.actors,
+        groups=len(placement.groups),
+        actor_bytes=max(speed.peak_bytes for speed in timed),
+        device=slowest.device,
+        execution=slowest.execution,
+    )
+
+
+def _condense_round(
+    config: RunConfig, shards: ShardPlan, placement: Placement, *, seconds: float
+) -> list[CondenseSpeed]:
+    """Measures as many processes at a time as the run will have actors, or as fit on the cluster."""
     at_once = max(1, min(placement.actors, capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes())))
-    task = condense_speed.options(
+    remote = condense_speed.options(
         num_cpus=placement.cpus_per_actor, num_gpus=placement.gpus_per_actor, scheduling_strategy="SPREAD"
     )
-    group = max(placement.groups, key=len)
-    share_of_actor = -(-len(shards.names) // placement.actors)
+    task = CondenseTask(
+        config=config,
+        shards=shards,
+        group=max(placement.groups, key=len),
+        threads=placement.threads,
+        share_of_actor=-(-len(shards.names) // placement.actors),
+    )
+    began = time.time()
+    calls = [lambda: remote.remote(task, seconds, began)] * at_once
+    return [speed for _, speed in results(calls, at_once, "plan")]
 
-    def round_of(seconds: float) -> list[dict[str, Any]]:
-        began = time.time()
-        calls = [
-            lambda: task.remote(config, shards, group, placement.threads, share_of_actor, seconds, began)
-        ] * at_once
-        return [made for _, made in results(calls, at_once, "plan")]
 
-    return round_of(0), round_of(CALIBRATION_S)
-
-
-def _evaluating(config: RunConfig, shards: ShardPlan) -> tuple[float, int, int, float]:
-    """Mean seconds of a network, how many networks, how many at a time, and seconds to compile."""
-    kinds = [(name, architecture) for architecture in config.evaluate.architectures for name in set_names(config)]
-    networks = len(kinds) * config.evaluate.seeds
+def _estimate_evaluate(config: RunConfig, shards: ShardPlan) -> EvaluateEstimate:
+    """Measures every architecture with every number of training images twice: compiling, then timed."""
+    architectures, names = config.evaluate.architectures, set_names(config)
+    networks = len(architectures) * len(names) * config.evaluate.seeds
     shares = share(networks, config)
-    threads, gpus, slots = shares.threads, shares.gpus, shares.slots
-    task = evaluate_speed.options(num_cpus=threads, num_gpus=gpus)
-    at_once = min(slots, networks)
+    at_once = min(shares.slots, networks)
+    remote = evaluate_speed.options(num_cpus=shares.threads, num_gpus=shares.gpus)
+
+    def measured(task: EvaluateTask) -> list[EvaluateSpeed]:
+        calls = [lambda: remote.remote(task)] * at_once
+        return [speed for _, speed in results(calls, at_once, "plan")]
+
     seconds, compile_s = [], 0.0
-    for architecture in config.evaluate.architectures:
-        for views in sorted({_images(name, config) for name in set_names(config)}):
-            calls = [
-                lambda a=architecture, v=views: task.remote(config, shards, a, v, threads, -(-networks // slots))
-            ] * at_once
-            rounds = [[one for _, one in results(calls, at_once, "plan")] for _ in range(2)]
-            first, made = rounds
-            compile_s += max(warm for _, warm in first) - max(warm for _, warm in made)  # the second finds it compiled
-            weight = sum(_images(name, config) == views for name in set_names(config))
-            seconds += [max(network for network, _ in made)] * weight
-    return sum(seconds) / len(seconds), networks, at_once, max(0.0, compile_s)
+    for architecture in architectures:
+        for per_class in sorted({_training_images(name, config) for name in names}):
+            task = EvaluateTask(
+                config=config,
+                shards=shards,
+                architecture=architecture,
+                per_class=per_class,
+                threads=shares.threads,
+                networks=-(-networks // shares.slots),
+            )
+            first, timed = measured(task), measured(task)
+            compile_s += max(speed.warm_up_s for speed in first) - max(speed.warm_up_s for speed in timed)
+            sets = sum(_training_images(name, config) == per_class for name in names)
+            seconds += [max(speed.network_s for speed in timed)] * sets
+    network_s = sum(seconds) / len(seconds)
+    total_s = max(0.0, compile_s) + -(-networks // at_once) * network_s
+    return EvaluateEstimate(network_s=network_s, networks=networks, total_s=total_s)
 
 
-def _images(name: str, config: RunConfig) -> int:
+def _training_images(name: str, config: RunConfig) -> int:
+    """Training images per class of a set."""
     stored = config.condense.images_per_class
     return stored * config.condense.factor**2 if name in ("condensed", "mosaic") else stored
 
 
-def _disk(config: RunConfig, shards: ShardPlan) -> float:
-    pixels_of_image = shards.channels * config.data.image_size**2
-    images = sum(sum(held) for held in shards.counts.values())
-    stored = len(shards.names) * config.condense.images_per_class * pixels_of_image
-    # Class shards hold a byte a pixel; a checkpoint holds pixels and momentum in float32, two of it while one is replaced.
-    return images * pixels_of_image + stored * (1 + 2 * 2 * 4)
+def _images(shards: ShardPlan) -> int:
+    """Images of all classes and splits."""
+    return sum(sum(counts) for counts in shards.counts.values())
+
+
+def _disk_bytes(config: RunConfig, shards: ShardPlan) -> float:
+    image_pixels = shards.channels * config.data.image_size**2
+    condensed_pixels = len(shards.names) * config.condense.images_per_class * image_pixels
+    # A class shard has a byte per pixel. A checkpoint has pixels and momentum in float32, and exists twice while it is replaced.
+    return _images(shards) * image_pixels + condensed_pixels * (1 + 2 * 2 * 4)

@@ -3,10 +3,11 @@
 import base64
 import io
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image, ImageDraw
 
 from m3d import Condensed
@@ -14,48 +15,83 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.evaluate.dd_ranking import scores
 from pipeline.evaluate.results import read_rows
-from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
+from pipeline.observability.pages import render, svg
 from pipeline.observability.progress import say
 
 COLUMNS = 10
-"""Stored images that a line of the grid shows, and at most of one class."""
+"""Largest number of stored images in a line of the grid, and of one class."""
 SIDE = 96
-"""Least size of an image in the grid, in pixels."""
+"""Smallest side of an image in the grid, in pixels."""
 LETTER = 7
 """Width of a letter of the class names, in pixels."""
 GAP = 2
+"""Distance between images of the grid, in pixels."""
 LABELLED = 40
-"""Classes up to which a confusion matrix names them."""
+"""Largest number of classes that a confusion matrix names."""
+
+Row = Mapping[str, Any]
+"""A row of evaluation.json, or a score that follows from its rows."""
 
 
-def report(out: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Contents of report.html, named as its template names them."""
+
+    record: RunRecord
+    rows: Sequence[Row]
+    """Rows of evaluation.json, in their order there."""
+    has_best: bool
+    """Whether any row has the best test epoch as well."""
+    scores: Sequence[Row]
+    """Scores of the rows for which there is a row of random images."""
+    confusion: str
+    """Confusion matrix as SVG, or an empty string."""
+    classes: int
+    stored: int
+    """Stored images per class."""
+    shape: str
+    """Channels, height and width of a stored image, such as ``3x32x32``."""
+    factor: int
+    """Tiles per side of a stored image."""
+    shown: int
+    """Stored images per class in the grid."""
+    grid: str
+    """grid.png in base64."""
+    curve: str
+    """Loss curve as SVG, or an empty string."""
+    config: str
+    """Configuration of the run as indented JSON."""
+
+
+def report(folder: RunFolder) -> None:
     """Writes grid.png and report.html of a run whose condensed set is finished.
 
     Raises:
-        UserError: the set is not finished.
+        UserError: the folder contains no run, or its condensed set is not finished.
     """
-    record = RunFolder(out).read_record()
+    record = folder.read_record()
     if record is None:
-        raise UserError(f"{out}: holds no run (no config.json)")
-    held = load_condensed(out, decode=False, normalise=False)
-    grid = _png(grid_image(held.stored, held.class_names))
-    storage.write_bytes(storage.join(out, "grid.png"), grid)
-    rows = read_rows(RunFolder(out))
-    page = _page(record, held, rows, grid, _loss_curve(_losses(out)))
-    storage.write_bytes(storage.join(out, "report.html"), page.encode())
-    say(f"report: {storage.join(out, 'report.html')}")
+        raise UserError(
+            f"{folder}: contains no run (no config.json); give the folder that was --out of `run` or `condense`"
+        )
+    dataset = load_condensed(folder.path, decode=False, normalise=False)
+    grid = _png(grid_image(dataset.stored, dataset.class_names))
+    storage.write_bytes(folder.grid, grid)
+    page = render("pipeline.workflow", "report.html.jinja", **vars(_contents(folder, record, dataset, grid)))
+    storage.write_bytes(folder.report, page.encode())
+    say(f"report: {folder.report}")
 
 
-def is_reported(out: str) -> bool:
-    """Whether both files are there."""
-    return all(storage.exists(storage.join(out, name)) for name in ("grid.png", "report.html"))
+def is_reported(folder: RunFolder) -> bool:
+    """Whether grid.png and report.html exist."""
+    return storage.exists(folder.grid) and storage.exists(folder.report)
 
 
 def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
-    """Every class's name and its first stored images, enlarged to at least ``SIDE`` pixels; small sets side by side."""
+    """Returns each class's name and first stored images, enlarged to at least ``SIDE`` pixels; small sets side by side."""
     images = condensed.images_KSCHW[:, :COLUMNS].numpy()
     classes, shown, _, height, _ = images.shape
     side = height * max(1, -(-SIDE // height)) + GAP
@@ -72,6 +108,26 @@ def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
     return canvas
 
 
+def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, grid: bytes) -> Report:
+    rows = read_rows(folder)
+    stored = dataset.stored.images_KSCHW
+    return Report(
+        record=record,
+        rows=rows,
+        has_best=any("best_epoch_compatibility" in row for row in rows),
+        scores=[score for score in scores(rows) if score["ior"] is not None],
+        confusion=_confusion(rows, dataset.class_names),
+        classes=len(dataset.class_names),
+        stored=stored.shape[1],
+        shape="x".join(map(str, stored.shape[2:])),
+        factor=dataset.stored.factor,
+        shown=min(COLUMNS, stored.shape[1]),
+        grid=base64.b64encode(grid).decode(),
+        curve=_loss_curve(_losses(folder)),
+        config=json.dumps(record["config"], indent=2),
+    )
+
+
 def _short(name: str) -> str:
     return name if len(name) <= 18 else name[:17] + "…"
 
@@ -82,45 +138,49 @@ def _pixels(image_CHW: np.ndarray) -> Image.Image:
 
 
 def _png(image: Image.Image) -> bytes:
-    sink = io.BytesIO()
-    image.save(sink, "PNG")
-    return sink.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
-def _losses(out: str) -> list[tuple[int, float]]:
-    """(iteration, loss): the mean over the classes that reported at each iteration."""
+def _losses(folder: RunFolder) -> list[tuple[int, float]]:
+    """Returns (iteration, loss): the mean over classes at each iteration for which every class logged a loss."""
     try:
-        lines = storage.read_bytes(storage.join(out, "metrics.jsonl")).decode().splitlines()
+        lines = storage.read_bytes(folder.metrics).decode().splitlines()
     except FileNotFoundError:
         return []
-    found: dict[int, dict[str, float]] = {}
+    by_iteration: dict[int, dict[str, float]] = {}
     for line in lines:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue  # the last line of a run that was killed
-        found.setdefault(entry["iteration"], {}).update(entry["loss"])
-    whole = max((len(values) for values in found.values()), default=0)
-    return [(at, sum(held.values()) / whole) for at, held in sorted(found.items()) if len(held) == whole]
+        by_iteration.setdefault(entry["iteration"], {}).update(entry["loss"])
+    classes = max((len(losses) for losses in by_iteration.values()), default=0)
+    return [
+        (iteration, sum(losses.values()) / classes)
+        for iteration, losses in sorted(by_iteration.items())
+        if len(losses) == classes
+    ]
 
 
-def _loss_curve(points: list[tuple[int, float]]) -> str:
-    """An SVG picture, or an empty string without points."""
+def _loss_curve(points: Sequence[tuple[int, float]]) -> str:
+    """Returns the curve as SVG, or an empty string for fewer than two points."""
     if len(points) < 2:
         return ""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.subplots()
-    axes.plot([at for at, _ in points], [value for _, value in points], linewidth=1.2)
+    axes.plot([iteration for iteration, _ in points], [loss for _, loss in points], linewidth=1.2)
     axes.set_xlabel("iteration")
     axes.set_ylabel("MMD² (mean over classes)")
     axes.grid(alpha=0.3)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _confusion(rows: list[EvaluationRow], names: list[str]) -> str:
-    """A picture of the condensed set's first matrix as SVG, or an empty string where no row has one."""
+def _confusion(rows: Sequence[Row], names: list[str]) -> str:
+    """Returns the first matrix of the condensed set as SVG, or an empty string if no row has one."""
     row = next((row for row in rows if row["set"] == "condensed" and row.get("confusion")), None)
     if row is None:
         return ""
@@ -132,40 +192,11 @@ def _confusion(rows: list[EvaluationRow], names: list[str]) -> str:
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("taken for")
+    axes.set_xlabel("predicted as")
     axes.set_ylabel("class")
     if len(shares) <= LABELLED:
         ticks = range(len(shares))
         axes.set_xticks(ticks, [_short(name) for name in names], rotation=90)
         axes.set_yticks(ticks, [_short(name) for name in names])
     axes.set_title(f"{row['architecture']}, {row['protocol']}", fontsize=10)
-    return _svg(figure)
-
-
-def _svg(figure: Any) -> str:
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg")
-    return sink.getvalue()[sink.getvalue().index("<svg") :]
-
-
-def _page(record: RunRecord, held: CondensedDataset, rows: list[EvaluationRow], grid: bytes, curve: str) -> str:
-    environment = Environment(
-        loader=PackageLoader("pipeline.workflow", "."), autoescape=select_autoescape(default=True)
-    )
-    template = environment.get_template("report.html.jinja")
-    stored = held.stored.images_KSCHW
-    return template.render(
-        record=record,
-        rows=rows,
-        has_best=any("best_epoch_compatibility" in row for row in rows),
-        scores=[one for one in scores(rows) if one["ior"] is not None],
-        confusion=_confusion(rows, held.class_names),
-        classes=len(held.class_names),
-        stored=stored.shape[1],
-        shape="x".join(map(str, stored.shape[2:])),
-        factor=held.stored.factor,
-        shown=min(COLUMNS, stored.shape[1]),
-        grid=base64.b64encode(grid).decode(),
-        curve=curve,
-        config=json.dumps(record["config"], indent=2),
-    )
+    return svg(figure)

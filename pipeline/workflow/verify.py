@@ -1,7 +1,7 @@
 """Checks a condensed set, a run around it and stored networks, and says what is wrong in sentences. Reads only; no Ray."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -17,56 +17,83 @@ from pipeline.formats.run_record import RunRecord
 from pipeline.pretrain.reader import ExpertsManifest, experts_folder, load_snapshot, read_experts
 from pipeline.storage.settings import activate
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Findings:
+    """Collects what is wrong, a sentence each, so that one damaged file does not end the other checks."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        """Records that something is wrong."""
+        self.sentences.append(sentence)
+
+    def attempt(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Returns what ``read`` returns, or records its UserError and returns None."""
+        try:
+            return read(*args, **kwargs)
+        except UserError as error:
+            self.add(str(error))
+            return None
+
 
 def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """What was checked, and what is wrong: an empty list where nothing is.
+    """Checks everything that a folder contains.
 
     Args:
-        path: absolute; a run's folder, the folder of a condensed set, or one that ``pretrain`` made.
-        settings: storage.* that differ from the run's own.
+        path: the folder of a run, of a condensed set, or one that ``pretrain`` made.
+        settings: changes of storage.*, as ``--set`` accepts them.
+
+    Returns:
+        A sentence that says what was checked, and a sentence for everything that is wrong.
 
     Raises:
-        UserError: there is none of them.
+        UserError: the folder is none of these.
     """
-    inner = storage.join(path, "condensed")
-    is_run = storage.exists(storage.join(path, "config.json"))
-
-    def holds_a_set(folder: str) -> bool:
-        return storage.exists(storage.join(folder, MANIFEST)) or bool(storage.files_below(folder, ".arrow"))
-
-    folder = path if not is_run and holds_a_set(path) else inner
-    networks = [name for name in storage.folders_below(RunFolder(path).experts) if _begun(path, name)]
-    if not is_run and not networks and not holds_a_set(folder):
-        what = (
-            "holds neither a run (config.json) nor a condensed set (manifest.json) nor networks (experts)"
-            if storage.exists(path)
-            else "does not exist"
-        )
-        raise UserError(f"{path}: {what}; give the folder that was --out of `run`, or the one that holds manifest.json")
-    wrong: list[str] = []
-    record = _attempt(lambda: RunFolder(path).read_record(), wrong) if is_run else None
-    only_networks = networks and not is_run and not holds_a_set(folder)
-    manifest = None if only_networks else _attempt(lambda: _manifest(folder), wrong)
-    checked = []
+    home = RunFolder.at(path)
+    is_run = storage.exists(home.config_json)
+    folder = home.path if not is_run and _has_set(home.path) else home.condensed
+    has_set = is_run or _has_set(folder)
+    architectures = [name for name in storage.folders_below(home.experts) if _has_networks(home, name)]
+    if not has_set and not architectures:
+        raise _nothing_to_verify(home)
+    findings, checked = Findings(), []
+    record = findings.attempt(home.read_record) if is_run else None
+    manifest = findings.attempt(_finished_manifest, folder) if has_set else None
     if manifest:
-        checked += [f"{len(manifest['classes'])} classes", f"{_condensed(folder, manifest, wrong)} shards"]
+        _check_set(folder, manifest, findings)
+        checked += [f"{len(manifest['classes'])} classes", f"{len(manifest['shards'])} shards"]
     if record:
-        _run(path, record, manifest, settings, wrong)
+        _check_run(home, record, manifest, settings, findings)
         checked.append("the run around them")
-    if networks:
-        checked.append(f"{_snapshots(path, networks, wrong)} snapshots of networks")
-    return f"nothing is wrong ({', '.join(checked)})", wrong
+    if architectures:
+        count = sum(_check_snapshots(home, architecture, findings) for architecture in architectures)
+        checked.append(f"{count} snapshots of networks")
+    return f"nothing is wrong ({', '.join(checked)})", findings.sentences
 
 
-def _attempt(check: Callable[[], Any], wrong: list[str]) -> Any:
-    try:
-        return check()
-    except UserError as error:
-        wrong.append(str(error))
-        return None
+def _has_set(folder: str) -> bool:
+    return storage.exists(storage.join(folder, MANIFEST)) or bool(storage.files_below(folder, ".arrow"))
 
 
-def _manifest(folder: str) -> CondensedManifest:
+def _has_networks(home: RunFolder, architecture: str) -> bool:
+    """Whether the folder contains more than a refused training leaves."""
+    return bool(storage.files_below(experts_folder(home, architecture), ".json"))
+
+
+def _nothing_to_verify(home: RunFolder) -> UserError:
+    what = (
+        "holds neither a run (config.json) nor a condensed set (manifest.json) nor networks (experts)"
+        if home.exists()
+        else "does not exist"
+    )
+    return UserError(f"{home}: {what}; give the folder that was --out of `run`, or the one that holds manifest.json")
+
+
+def _finished_manifest(folder: str) -> CondensedManifest:
     if not storage.exists(storage.join(folder, MANIFEST)):
         raise UserError(
             f"{folder}: has no {MANIFEST}: the condensed set was never finished; `run` or `condense` goes on with it"
@@ -74,100 +101,105 @@ def _manifest(folder: str) -> CondensedManifest:
     return read_manifest(folder)
 
 
-def _condensed(folder: str, manifest: CondensedManifest, wrong: list[str]) -> int:
-    found: dict[int, list[int]] = {}
-    names = {entry["label"]: entry["name"] for entry in manifest["classes"]}
+def _check_set(folder: str, manifest: CondensedManifest, findings: Findings) -> None:
+    """Checks the shards one by one, then that together they have every image once."""
+    indices: dict[int, list[int]] = {}
     for entry in manifest["shards"]:
         path = storage.join(folder, entry["file"])
-        shard = _attempt(lambda path=path, entry=entry: read_shard(path, entry), wrong)
+        shard = findings.attempt(read_shard, path, entry)
         if shard is not None:
-            _shard(path, shard, manifest, names, wrong)
+            _check_shard(path, shard, manifest, findings)
             for label, index in zip(shard.labels.tolist(), shard.ipc_index.tolist(), strict=True):
-                found.setdefault(label, []).append(index)
-    whole = list(range(manifest["images_per_class"]))
-    missing = [name for label, name in names.items() if label not in found]
-    partial = [name for label, name in names.items() if label in found and sorted(found[label]) != whole]
+                indices.setdefault(label, []).append(index)
+    names = _names(manifest)
+    complete = list(range(manifest["images_per_class"]))
+    missing = [name for label, name in names.items() if label not in indices]
+    partial = [name for label, name in names.items() if label in indices and sorted(indices[label]) != complete]
     if missing:
-        wrong.append(f"{folder}: classes without an image: {listed(missing)}")
+        findings.add(f"{folder}: classes without an image: {listed(missing)}")
     if partial:
-        wrong.append(f"{folder}: classes that do not hold images 0 to {whole[-1]} once each: {listed(partial)}")
-    named = {entry["file"] for entry in manifest["shards"]}
-    strays = [name for name in storage.files_below(folder, ".arrow") if name not in named]
+        findings.add(f"{folder}: classes that do not hold images 0 to {complete[-1]} once each: {listed(partial)}")
+    in_manifest = {entry["file"] for entry in manifest["shards"]}
+    strays = [name for name in storage.files_below(folder, ".arrow") if name not in in_manifest]
     if strays:
-        wrong.append(f"{folder}: shards that the manifest does not name: {listed(strays)}; they belong to no set")
-    return len(manifest["shards"])
+        findings.add(f"{folder}: shards that the manifest does not name: {listed(strays)}; they belong to no set")
 
 
-def _shard(
-    path: str, shard: CondensedShard, manifest: CondensedManifest, names: dict[int, str], wrong: list[str]
-) -> None:
+def _check_shard(path: str, shard: CondensedShard, manifest: CondensedManifest, findings: Findings) -> None:
+    """Checks what a shard contains against the manifest."""
+    names = _names(manifest)
     if list(shard.images.shape[1:]) != list(manifest["shape"]):
-        wrong.append(
+        findings.add(
             f"{path}: images have shape {list(shard.images.shape[1:])}, the manifest says {list(manifest['shape'])}"
         )
     if not np.isfinite(shard.images).all():
-        wrong.append(f"{path}: has pixels that are not finite")
+        findings.add(f"{path}: has pixels that are not finite")
     elif shard.images.size and (shard.images.min() < 0 or shard.images.max() > 1):
-        wrong.append(f"{path}: pixels reach from {shard.images.min():g} to {shard.images.max():g}, outside 0 to 1")
+        findings.add(f"{path}: pixels reach from {shard.images.min():g} to {shard.images.max():g}, outside 0 to 1")
     misnamed = sorted(
         {name for label, name in zip(shard.labels.tolist(), shard.names, strict=True) if names.get(label) != name}
     )
     if misnamed:
-        wrong.append(f"{path}: class names that are not the manifest's for their labels: {listed(misnamed)}")
+        findings.add(f"{path}: class names that are not the manifest's for their labels: {listed(misnamed)}")
     for key in ("mean", "std", "factor"):
         if shard.metadata.get(key) != manifest[key]:
-            wrong.append(f"{path}: says {key} {shard.metadata.get(key)}, the manifest says {manifest[key]}")
-    order = [names[label] for label in sorted(names)]
-    if shard.metadata.get("class_order") != order:
-        wrong.append(f"{path}: its class order is not the manifest's")
+            findings.add(f"{path}: says {key} {shard.metadata.get(key)}, the manifest says {manifest[key]}")
+    if shard.metadata.get("class_order") != [names[label] for label in sorted(names)]:
+        findings.add(f"{path}: its class order is not the manifest's")
 
 
-def _snapshots(path: str, architectures: Sequence[str], wrong: list[str]) -> int:
-    """How many the manifests name; each is read and its checksum compared."""
-    named = 0
-    for architecture in architectures:
-        manifest = _attempt(lambda architecture=architecture: _networks(path, architecture), wrong)
-        for record in manifest["trajectories"] if manifest else []:
-            for entry in record["snapshots"]:
-                _attempt(lambda name=architecture, entry=entry: load_snapshot(RunFolder(path), name, entry), wrong)
-                named += 1
-    return named
+def _names(manifest: CondensedManifest) -> dict[int, str]:
+    return {entry["label"]: entry["name"] for entry in manifest["classes"]}
 
 
-def _begun(path: str, architecture: str) -> bool:
-    """Whether there is more than a refused training leaves."""
-    return bool(storage.files_below(experts_folder(RunFolder(path), architecture), ".json"))
+def _check_snapshots(home: RunFolder, architecture: str, findings: Findings) -> int:
+    """Reads every snapshot that the manifest names and compares its checksum. Returns how many it names."""
+    manifest = findings.attempt(_finished_networks, home, architecture)
+    entries = [entry for record in manifest["trajectories"] for entry in record["snapshots"]] if manifest else []
+    for entry in entries:
+        findings.attempt(load_snapshot, home, architecture, entry)
+    return len(entries)
 
 
-def _networks(path: str, architecture: str) -> ExpertsManifest:
-    manifest = read_experts(RunFolder(path), architecture)
+def _finished_networks(home: RunFolder, architecture: str) -> ExpertsManifest:
+    manifest = read_experts(home, architecture)
     if manifest is None:
         raise UserError(
-            f"{experts_folder(RunFolder(path), architecture)}: has no {MANIFEST}: the networks were never finished; `pretrain` goes on with them"
+            f"{experts_folder(home, architecture)}: has no {MANIFEST}: the networks were never finished; "
+            "`pretrain` goes on with them"
         )
     return manifest
 
 
-def _run(
-    path: str, record: RunRecord, manifest: CondensedManifest | None, settings: Sequence[str], wrong: list[str]
+def _check_run(
+    home: RunFolder,
+    record: RunRecord,
+    manifest: CondensedManifest | None,
+    settings: Sequence[str],
+    findings: Findings,
 ) -> None:
-    origin = storage.join(path, "config.json")
-    config = _attempt(lambda: from_dict(record, origin=origin), wrong)
-    _attempt(lambda: read_rows(RunFolder(path)), wrong)
+    """Checks that configuration, evaluation and class shards can be read, and that the condensed set is of the run."""
+    config = findings.attempt(from_dict, record, origin=home.config_json)
+    findings.attempt(read_rows, home)
     if config is None:
         return
     activate(config, settings)  # the class shards may lie elsewhere
     if manifest:
         if [entry["name"] for entry in manifest["classes"]] != record["resolved"]["classes"]:
-            wrong.append(f"{path}: the classes of the condensed set are not those of config.json")
+            findings.add(f"{home}: the classes of the condensed set are not those of config.json")
         for key in ("images_per_class", "factor"):
-            if manifest[key] != getattr(config.condense, key):
-                wrong.append(
-                    f"{path}: the condensed set has {key} {manifest[key]}, config.json says {getattr(config.condense, key)}"
-                )
-    folder = record["resolved"]["class_shards"]
-    if storage.exists(storage.join(folder, MANIFEST)):
-        cache = _attempt(lambda: PreparedDataset(folder, config.data), wrong)
-        for entry in cache.classes if cache else []:
-            for split in ("train", "test"):
-                _attempt(lambda split=split, label=entry["label"]: cache.images(split, label), wrong)
+            stored, configured = manifest[key], getattr(config.condense, key)
+            if stored != configured:
+                findings.add(f"{home}: the condensed set has {key} {stored}, config.json says {configured}")
+    shards = record["resolved"]["class_shards"]
+    if storage.exists(storage.join(shards, MANIFEST)):
+        dataset = findings.attempt(PreparedDataset, shards, config.data)
+        if dataset is not None:
+            _check_images(dataset, findings)
+
+
+def _check_images(dataset: PreparedDataset, findings: Findings) -> None:
+    """Reads every class shard and compares its checksum."""
+    for entry in dataset.classes:
+        for split in ("train", "test"):
+            findings.attempt(dataset.images, split, entry["label"])

@@ -109,7 +109,7 @@ def test_sets_of_other_data_are_refused(call: Call, tmp_path: Path, ray_cluster:
     first, second = finished_run(tmp_path / "a"), finished_run(tmp_path / "b", "data.classes=3,2,1,0")
     code, errors, _ = call("compare", str(first), str(second))
     assert code == 2
-    assert "named otherwise" in errors[0]
+    assert "class names differ" in errors[0]
 
 
 def test_sets_are_not_scored_on_images_that_they_were_made_from(call: Call, tmp_path: Path, ray_cluster: None) -> None:

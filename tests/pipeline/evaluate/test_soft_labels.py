@@ -15,8 +15,8 @@ from pipeline.evaluate.stage import evaluate
 from pipeline.evaluate.training_sets import set_of_run
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain import reader
-from pipeline.workflow import run
 from pipeline.workflow.run import run_all
+from pipeline.workflow.run_state import Run
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.pretraining import trained
 from tests.pipeline.support.runs import small_config
@@ -55,14 +55,14 @@ def test_soft_labels_are_the_teachers_predictions_and_have_their_own_rows(tmp_pa
     before = read_rows(folder)
     assert evaluate(soft, folder, dataset) == rows
     assert read_rows(folder) == before
-    assert run._evaluated(soft, folder)
+    assert Run.at(folder.path, soft).is_evaluated()
     trained(with_settings(hard, ["pretrain.trajectories=2"]), folder, dataset)
-    assert run._evaluated(soft, folder)  # with the same teacher
+    assert Run.at(folder.path, soft).is_evaluated()  # with the same teacher
     (tmp_path / "experts" / "convnet1" / "manifest.json").unlink()
-    assert run._evaluated(soft, folder)  # which has been deleted since
+    assert Run.at(folder.path, soft).is_evaluated()  # which has been deleted since
     trained(with_settings(hard, ["pretrain.epochs=4"]), folder, dataset)
-    assert not run._evaluated(soft, folder)  # another teacher
-    assert run._evaluated(hard, folder)
+    assert not Run.at(folder.path, soft).is_evaluated()  # another teacher
+    assert Run.at(folder.path, hard).is_evaluated()
 
 
 def test_probabilities_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

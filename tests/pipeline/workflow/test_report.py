@@ -1,4 +1,4 @@
-"""grid.png and report.html."""
+"""The report stage: grid.png and report.html."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
 
 
-def condensed(classes: int = 3, stored: int = 12, channels: int = 3, side: int = 8) -> Condensed:
+def grey_set(classes: int = 3, stored: int = 12, channels: int = 3, side: int = 8) -> Condensed:
     levels = torch.linspace(0, 1, classes * stored).view(classes, stored, 1, 1, 1)
     images = levels.expand(classes, stored, channels, side, side)
     zeros, ones = (0.0,) * channels, (1.0,) * channels
@@ -29,19 +29,18 @@ def condensed(classes: int = 3, stored: int = 12, channels: int = 3, side: int =
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_grid_has_a_row_per_class_and_at_most_ten_columns(channels: int) -> None:
-    picture = grid_image(condensed(channels=channels), ["a", "b", "a long name of a class"])
-    assert picture.height == 3 * (96 + 2)
-    left = picture.width - 10 * (96 + 2)
+    grid = grid_image(grey_set(channels=channels), ["a", "b", "a long name of a class"])
+    assert grid.height == 3 * (96 + 2)
+    left = grid.width - 10 * (96 + 2)
     for row in range(3):
         for column in range(10):
             x, y = left + column * 98 + 48, row * 98 + 48
-            assert np.asarray(picture)[y, x, 0] == round(255 * (row * 12 + column) / 35)
+            assert np.asarray(grid)[y, x, 0] == round(255 * (row * 12 + column) / 35)
 
 
-def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
-    config = small_config()
+def test_the_report_is_one_file(tmp_path: Path) -> None:
+    config, folder = small_config(), RunFolder.at(tmp_path)
     cache = condensed_run(config, tmp_path)
-    folder = RunFolder.at(tmp_path)
     folder.write_record(new_record(config, cache, placement_of(config)))
     lines = [
         {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
@@ -61,16 +60,16 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
     best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
     write_rows(folder, [cast(EvaluationRow, {"set": "condensed", **row, **matrix, **best})])
     write_rows(folder, [cast(EvaluationRow, {"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]})])
-    assert not is_reported(str(tmp_path))
-    report(str(tmp_path))
-    assert is_reported(str(tmp_path))
+    assert not is_reported(folder)
+    report(folder)
+    assert is_reported(folder)
     page = (tmp_path / "report.html").read_text()
     assert "61.5" in page
     assert "49.8 to 73.2" in page
     assert "77.7" in page
     assert "0.205" in page  # IOR
     assert page.count("<svg") == 2
-    assert "<svg" in page
+    assert "predicted as" in page
     assert "&lt;condensed&gt;" in page
     assert "data:image/png;base64," in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
@@ -79,6 +78,6 @@ def test_report_holds_everything_in_one_file(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "grid.png").size[1] == 98  # four classes of one image stand side by side
 
 
-def test_report_of_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
-        report(str(tmp_path))
+        report(RunFolder.at(tmp_path))

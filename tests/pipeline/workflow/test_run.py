@@ -1,4 +1,4 @@
-"""Whole runs through the command line, as processes of their own."""
+"""Complete runs through the command line, each as its own process."""
 
 import json
 import os
@@ -25,14 +25,14 @@ def pipeline(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=TIMEOUT_S)
 
 
-def bytes_of(out: Path) -> list[bytes]:
+def condensed_bytes(out: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((out / "condensed").iterdir())]
 
 
 @pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.timeout(500)
-def test_a_run_from_nothing_and_again(tmp_path: Path) -> None:
+def test_a_new_run_and_the_same_command_again(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = pipeline("run", *SMALL, "--out", str(out))
     assert first.returncode == 0, first.stderr
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
     for name, extra in (("a", []), ("b", []), ("c", ["--set", "seed=1"])):
         done = pipeline("condense", *SMALL, *cache, *extra, "--out", str(tmp_path / name))
         assert done.returncode == 0, done.stderr
-    a, b, c = (bytes_of(tmp_path / name)[1:] for name in "abc")
+    a, b, c = (condensed_bytes(tmp_path / name)[1:] for name in "abc")
     assert a == b
     assert a != c
 
@@ -86,11 +86,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_driver_that_is_killed_half_way_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_driver_that_is_killed_half_way_resumes(tmp_path: Path, number: signal.Signals) -> None:
     settings = [*SMALL, "--set", "condense.iterations=1200", "--set", f"data.cache={tmp_path / 'shards'}"]
     settings += ["--set", "resources.checkpoint_every_s=0.3"]
-    whole = pipeline("condense", *settings, "--out", str(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
+    undisturbed = pipeline("condense", *settings, "--out", str(tmp_path / "undisturbed"))
+    assert undisturbed.returncode == 0, undisturbed.stderr
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "pipeline", "condense", *settings, "--out", str(out)]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -106,7 +106,7 @@ def test_a_driver_that_is_killed_half_way_goes_on(tmp_path: Path, number: signal
     assert not (out / "condensed").exists()
     again = pipeline("condense", *settings, "--out", str(out))
     assert again.returncode == 0, again.stderr
-    assert bytes_of(out)[1:] == bytes_of(tmp_path / "whole")[1:]
+    assert condensed_bytes(out)[1:] == condensed_bytes(tmp_path / "undisturbed")[1:]
 
 
 def _wait_for_checkpoint(out: Path, driver: "subprocess.Popen[str]") -> None:
@@ -119,7 +119,7 @@ def _wait_for_checkpoint(out: Path, driver: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_an_evaluation_that_is_ended_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_resumes(tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings = [*SMALL, "--set", "evaluate.epochs=40", "--set", "evaluate.architectures=convnet2"]
     assert pipeline("condense", *settings, "--out", str(out)).returncode == 0

@@ -1,4 +1,4 @@
-"""Whole runs from a bucket into a bucket, as processes of their own: harm, kills, and a bucket that turns read-only."""
+"""Complete runs from a bucket to a bucket, each as its own process: failing requests, kills, and a bucket that becomes read-only."""
 
 import os
 import re
@@ -27,7 +27,7 @@ TIMEOUT_S = 200
 
 @pytest.fixture
 def data(bucket: str, tmp_path: Path) -> str:
-    """A bucket whose ``tin`` holds 4 classes in train and val."""
+    """A bucket whose folder ``tin`` has 4 classes in train and val."""
     classes = ("n01440764", "n02102040", "n03888257", "n03445777")
     upload(write_folder(tmp_path / "images", {"train": 12, "val": 4}, classes=classes, size=20), f"{bucket}/tin")
     return bucket
@@ -39,8 +39,8 @@ def surroundings(endpoint: str) -> dict[str, str]:
 
 
 def command(bucket: str, name: str, tmp_path: Path, *arguments: str) -> list[str]:
-    told = ["--data", f"{bucket}/tin", "--out", f"{bucket}/{name}", "--set", f"data.disk_cache={tmp_path / 'copies'}"]
-    return [sys.executable, "-m", "pipeline", "run", *SMALL, *told, *arguments]
+    paths = ["--data", f"{bucket}/tin", "--out", f"{bucket}/{name}", "--set", f"data.disk_cache={tmp_path / 'copies'}"]
+    return [sys.executable, "-m", "pipeline", "run", *SMALL, *paths, *arguments]
 
 
 def run(bucket: str, name: str, endpoint: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,37 +67,37 @@ def short() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_from_a_bucket_into_a_bucket_through_harm(
+def test_a_run_survives_failing_requests(
     data: str, proxy: Proxy, tmp_path: Path, short: list[str], service: object
 ) -> None:
     calm = run(data, "calm", os.environ["AWS_ENDPOINT_URL"], tmp_path, *short)
     assert calm.returncode == 0, calm.stderr
-    held = storage.files_below(f"{data}/calm")
-    assert {"config.json", "evaluation.json", "events.jsonl", "grid.png", "metrics.jsonl", "report.html"} <= set(held)
-    assert "lease.json" not in held
+    files = storage.files_below(f"{data}/calm")
+    assert {"config.json", "evaluation.json", "events.jsonl", "grid.png", "metrics.jsonl", "report.html"} <= set(files)
+    assert "lease.json" not in files
     assert load_condensed(f"{data}/calm").class_names == ["tench", "English springer", "golf ball", "parachute"]
     proxy.faults.share, proxy.faults.kinds = 0.2, ("500", "503", "reset", "cut")
     harmed = run(data, "harmed", proxy.endpoint, tmp_path, *short)
     assert harmed.returncode == 0, harmed.stderr
     assert condensed_bytes(f"{data}/harmed") == condensed_bytes(f"{data}/calm")
-    told = re.search(r"(\d+) requests to the storage were sent again", harmed.stdout)
-    assert told
-    assert 0 < int(told[1]) <= len(proxy.faults.made)
+    retries = re.search(r"(\d+) requests to the storage were sent again", harmed.stdout)
+    assert retries
+    assert 0 < int(retries[1]) <= len(proxy.faults.made)
     for text in (harmed.stdout, harmed.stderr, *map(str, everything(f"{data}/harmed"))):
         assert SECRET not in text
 
 
 def everything(out: str) -> list[bytes]:
-    """The contents of what people read in a run's folder."""
+    """The contents of all files directly in a run's folder."""
     return [storage.read_bytes(f"{out}/{name}") for name in storage.files_below(out)]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_driver_and_the_same_command_again(data: str, tmp_path: Path) -> None:
+def test_a_killed_driver_resumes_with_the_same_command(data: str, tmp_path: Path) -> None:
     endpoint, long = os.environ["AWS_ENDPOINT_URL"], ["--set", "condense.iterations=400"]
-    whole = run(data, "whole", endpoint, tmp_path, *long)
-    assert whole.returncode == 0, whole.stderr
+    undisturbed = run(data, "undisturbed", endpoint, tmp_path, *long)
+    assert undisturbed.returncode == 0, undisturbed.stderr
     log = open(tmp_path / "log", "w")  # noqa: SIM115 (closed below)
     first = subprocess.Popen(
         command(data, "killed", tmp_path, *long),
@@ -122,12 +122,12 @@ def test_a_killed_driver_and_the_same_command_again(data: str, tmp_path: Path) -
     assert not storage.exists(f"{data}/killed/condensed/manifest.json")
     again = run(data, "killed", endpoint, tmp_path, *long)
     assert again.returncode == 0, again.stderr
-    assert condensed_bytes(f"{data}/killed") == condensed_bytes(f"{data}/whole")
+    assert condensed_bytes(f"{data}/killed") == condensed_bytes(f"{data}/undisturbed")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_bucket_that_turns_read_only_ends_the_run_in_one_line(data: str, proxy: Proxy, tmp_path: Path) -> None:
+def test_a_read_only_bucket_ends_the_run_with_one_line(data: str, proxy: Proxy, tmp_path: Path) -> None:
     proxy.faults.share, proxy.faults.kinds, proxy.faults.methods = 1.0, ("403",), ("PUT", "POST")
     proxy.faults.containing = "checkpoints"
     ended = run(data, "refused", proxy.endpoint, tmp_path, "--set", "condense.iterations=100")
@@ -136,11 +136,11 @@ def test_a_bucket_that_turns_read_only_ends_the_run_in_one_line(data: str, proxy
     assert "access is denied (AccessDenied)" in ended.stderr
 
 
-def test_a_missing_bucket_is_said_before_anything_starts(bucket: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_reported_before_anything_starts(bucket: str, tmp_path: Path) -> None:
     endpoint = os.environ["AWS_ENDPOINT_URL"]
     for place in ([bucket, "s3://absent-bucket/x"], ["s3://absent-bucket/x", bucket]):
-        told = [sys.executable, "-m", "pipeline", "run", *SMALL, "--data", place[0], "--out", place[1]]
-        ended = subprocess.run(told, capture_output=True, text=True, env=surroundings(endpoint), timeout=120)
+        words = [sys.executable, "-m", "pipeline", "run", *SMALL, "--data", place[0], "--out", place[1]]
+        ended = subprocess.run(words, capture_output=True, text=True, env=surroundings(endpoint), timeout=120)
         assert ended.returncode == 2
         assert len(ended.stderr.splitlines()) == 1
         assert "there is no bucket 'absent-bucket'" in ended.stderr

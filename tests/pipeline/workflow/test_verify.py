@@ -1,4 +1,4 @@
-"""``verify`` finds what is wrong and says it in sentences."""
+"""``verify`` finds what is wrong and prints a sentence for each."""
 
 import json
 from collections.abc import Callable
@@ -33,14 +33,14 @@ def run(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Changes a sealed document as its writer would have, so that only what it says is wrong."""
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(sealed(value)))
+    """Changes a sealed document and seals it again, so that its content is wrong and its checksum is right."""
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(sealed(document)))
 
 
 def replace_shard(run: Path, **changes: Any) -> None:
-    """Another shard in place of the second, with a manifest that fits its checksum."""
+    """Replaces the second shard and writes its checksum to the manifest."""
     folder = run / "condensed"
     manifest = json.loads((folder / "manifest.json").read_text())
     classes = changes.get("classes", manifest["classes"][2:])
@@ -54,23 +54,23 @@ def replace_shard(run: Path, **changes: Any) -> None:
     data = condensed_shard(images, classes, {**metadata, **changes.get("metadata", {})})
     (folder / "shard-00001.arrow").write_bytes(data)
     entry = {"file": "shard-00001.arrow", "rows": images.shape[0] * images.shape[1], "sha256": storage.sha256(data)}
-    rewrite(folder / "manifest.json", lambda value: value["shards"].__setitem__(1, entry))
+    rewrite(folder / "manifest.json", lambda document: document["shards"].__setitem__(1, entry))
 
 
-def said(path: Path) -> str:
+def sentences(path: Path) -> str:
     return "\n".join(verify(str(path))[1])
 
 
-def test_a_whole_run_and_its_set_are_right(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_wrong_with_a_finished_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(str(run))[1] == []
     assert verify(str(run / "condensed"))[1] == []
     assert main(["verify", str(run)]) == 0
     assert "nothing is wrong (4 classes, 2 shards, the run around them)" in capsys.readouterr().out
 
 
-def test_a_replaced_shard_that_is_right_is_right(run: Path) -> None:
+def test_nothing_is_wrong_with_a_correct_replacement(run: Path) -> None:
     replace_shard(run)
-    assert said(run) == ""
+    assert sentences(run) == ""
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_a_replaced_shard_that_is_right_is_right(run: Path) -> None:
         ({"metadata": {"factor": 3}}, "says factor 3"),
     ],
 )
-def test_what_a_shard_holds(run: Path, changes: dict[str, Any], sentence: str) -> None:
+def test_the_content_of_a_shard_is_checked(run: Path, changes: dict[str, Any], sentence: str) -> None:
     replace_shard(run, **changes)
-    assert sentence in said(run)
+    assert sentence in sentences(run)
 
 
 def test_a_damaged_shard(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,41 +103,41 @@ def test_a_damaged_shard(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert "checksum" in said(run)
+    assert "checksum" in sentences(run)
     assert main(["verify", str(run)]) == 1
     assert "things are wrong" in capsys.readouterr().out
 
 
 def test_a_missing_shard_and_a_stray_one(run: Path) -> None:
     (run / "condensed" / "shard-00000.arrow").rename(run / "condensed" / "shard-00007.arrow")
-    assert "does not exist" in said(run)
-    assert "does not name: shard-00007.arrow" in said(run)
-    assert "without an image: 0, 1" in said(run)
+    assert "does not exist" in sentences(run)
+    assert "does not name: shard-00007.arrow" in sentences(run)
+    assert "without an image: 0, 1" in sentences(run)
 
 
-def test_a_run_that_was_not_finished(run: Path) -> None:
+def test_an_unfinished_run(run: Path) -> None:
     (run / "condensed" / "manifest.json").unlink()
-    assert "was never finished" in said(run)
-    assert "was never finished" in said(run / "condensed")
+    assert "was never finished" in sentences(run)
+    assert "was never finished" in sentences(run / "condensed")
 
 
-def test_a_configuration_that_is_not_the_sets(run: Path) -> None:
-    rewrite(run / "config.json", lambda value: value["config"]["condense"].update(images_per_class=2))
-    rewrite(run / "config.json", lambda value: value["resolved"].update(classes=["a", "b", "c", "d"]))
-    assert "images_per_class 1, config.json says 2" in said(run)
-    assert "not those of config.json" in said(run)
+def test_a_configuration_of_another_set(run: Path) -> None:
+    rewrite(run / "config.json", lambda document: document["config"]["condense"].update(images_per_class=2))
+    rewrite(run / "config.json", lambda document: document["resolved"].update(classes=["a", "b", "c", "d"]))
+    assert "images_per_class 1, config.json says 2" in sentences(run)
+    assert "not those of config.json" in sentences(run)
 
 
 def test_a_damaged_class_shard(run: Path) -> None:
     path = next((run / "class-shards").glob("*/test-00002.arrow"))
     path.write_bytes(path.read_bytes()[:-100])
-    assert "test-00002.arrow" in said(run)
+    assert "test-00002.arrow" in sentences(run)
 
 
 def test_a_manifest_changed_by_hand(run: Path) -> None:
     path = run / "condensed" / "manifest.json"
     path.write_text(path.read_text().replace('"factor": 2', '"factor": 1'))
-    assert "changed by hand" in said(run)
+    assert "changed by hand" in sentences(run)
 
 
 def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
@@ -147,19 +147,19 @@ def test_neither_a_run_nor_a_set(tmp_path: Path) -> None:
         verify(str(tmp_path / "nowhere"))
 
 
-def test_a_refused_training_is_nothing_wrong(run: Path) -> None:
-    experts = ExpertStore(RunFolder(str(run)), "convnet1", "identity")
+def test_a_refused_training_is_not_reported(run: Path) -> None:
+    experts = ExpertStore(RunFolder.at(run), "convnet1", "identity")
     experts.claim({}, None)
-    assert "the networks were never finished" in said(run)
+    assert "the networks were never finished" in sentences(run)
     experts.disclaim()
-    assert said(run) == ""
+    assert sentences(run) == ""
 
 
 def test_snapshots_of_networks_are_compared_with_their_manifest(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = expert_config()
-    for out in (run, tmp_path / "networks"):  # beside a condensed set, and alone
+    for out in (run, tmp_path / "networks"):  # with a condensed set beside them, and without
         trained(config, RunFolder.at(out), prepared(config, tmp_path / "prepared"))
         assert main(["verify", str(out)]) == 0
         assert "3 snapshots of networks)" in capsys.readouterr().out
@@ -170,8 +170,8 @@ def test_snapshots_of_networks_are_compared_with_their_manifest(
         assert main(["verify", str(out)]) == 1
         assert "epoch-00003.safetensors: its checksum is not the manifest's" in capsys.readouterr().out
         path.unlink()
-        assert "is gone, though the manifest names it" in said(out)
+        assert "is gone, though the manifest names it" in sentences(out)
         (out / "experts" / "convnet1" / "manifest.json").write_text("{")
-        assert "experts/convnet1/manifest.json" in said(out)
+        assert "experts/convnet1/manifest.json" in sentences(out)
         (out / "experts" / "convnet1" / "manifest.json").unlink()
-        assert "has no manifest.json: the networks were never finished; `pretrain` goes on" in said(out)
+        assert "has no manifest.json: the networks were never finished; `pretrain` goes on" in sentences(out)

@@ -1,0 +1,143 @@
+"""What is finished of a run, and which class shards it uses: the only place that answers either question."""
+
+from dataclasses import dataclass
+
+from pipeline import storage
+from pipeline.config.parsing import from_dict
+from pipeline.config.run_config import RunConfig
+from pipeline.data.prepare import prepare
+from pipeline.data.prepared_dataset import PreparedDataset, key_of
+from pipeline.errors import UserError
+from pipeline.evaluate.results import is_evaluated
+from pipeline.evaluate.rows import Origins
+from pipeline.evaluate.soft_labels import without_teacher
+from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.formats.condensed_reader import condensed_folder, read_manifest
+from pipeline.formats.run_folder import RunFolder
+from pipeline.pretrain.reader import read_experts, teacher_checksum
+from pipeline.storage.documents import SEAL
+from pipeline.workflow.report import is_reported
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A configuration and the folder that the user gave for it. Reads the folder at every question and caches nothing."""
+
+    config: RunConfig
+    folder: RunFolder
+
+    @classmethod
+    def at(cls, path: str, config: RunConfig) -> "Run":
+        """The run of a configuration in a folder that the user names, local or by URL."""
+        return cls(config=config, folder=RunFolder.at(path))
+
+    def is_finished(self) -> bool:
+        """Whether the condensed set, every row of the evaluation and the report exist.
+
+        Raises:
+            UserError: the folder contains another run, or a damaged document.
+        """
+        return self.is_condensed() and self.is_evaluated() and is_reported(self.folder)
+
+    def is_condensed(self) -> bool:
+        """Whether the folder contains the finished condensed set of this configuration.
+
+        Raises:
+            UserError: the folder contains another run, or a damaged document.
+        """
+        record = self.folder.read_record()
+        if record is None:
+            return False
+        self.folder.require_same_run(record, self.config)
+        return self.folder.is_committed()
+
+    def is_evaluated(self) -> bool:
+        """Whether evaluation.json has every row that the configuration asks for, of the stored condensed set.
+
+        Raises:
+            UserError: a document is damaged.
+        """
+        condensed = self.folder.read_manifest()
+        origins: Origins = {"condensed_set": condensed[SEAL]}
+        if self.config.evaluate.labels == "soft":
+            manifest = read_experts(self.folder, self.config.pretrain.architecture)
+            if manifest is not None:  # a teacher that was deleted since does not make a finished row unfinished
+                origins["teacher"] = teacher_checksum(manifest)
+        return is_evaluated(self.config, self.folder, origins, len(condensed["classes"]))
+
+    def require_no_other(self) -> None:
+        """Raises UserError if the folder contains a run of other settings, naming them."""
+        record = self.folder.read_record()
+        if record is not None:
+            self.folder.require_same_run(record, self.config)
+
+    def require_teacher(self) -> None:
+        """Raises UserError if soft labels are asked for and ``pretrain`` has not trained the teacher."""
+        architecture = self.config.pretrain.architecture
+        if self.config.evaluate.labels == "soft" and read_experts(self.folder, architecture) is None:
+            raise without_teacher(self.config, self.folder)
+
+    def class_shards(self, *, condensing: bool = False) -> PreparedDataset:
+        """The class shards that the run began with, or those of its source if it is new. Prepares them if they are missing.
+
+        Args:
+            condensing: refuse classes with fewer images than condensing needs, before any image is decoded.
+
+        Raises:
+            UserError: the shards are missing and the source has changed, or the source cannot be prepared.
+        """
+        record = self.folder.read_record()
+        if record is None:
+            return prepare(self.config, self.folder, condensing=condensing)
+        shards = record["resolved"]["class_shards"]
+        if storage.exists(storage.join(shards, MANIFEST)):
+            return PreparedDataset(shards, self.config.data)
+        dataset = prepare(self.config, self.folder, condensing=condensing)
+        if dataset.key != key_of(shards):
+            raise UserError(
+                f"{self.folder}: the source has changed since this run began, and the run's class shards are gone; "
+                "choose another --out"
+            )
+        return dataset
+
+
+def stored_run(path: str) -> Run:
+    """The run that evaluation.json belongs to, with the configuration that is stored in it.
+
+    Args:
+        path: the folder of a run, the condensed set in one, or a condensed set alone.
+
+    Raises:
+        UserError: the folder is none of them, or its condensed set is not finished.
+    """
+    folder = RunFolder.at(path)
+    if folder.read_record() is None and storage.exists(folder.file(MANIFEST)):
+        parent, _, name = folder.path.rpartition("/")
+        if name != "condensed" or RunFolder(parent).read_record() is None:
+            return _condensed_set_alone(folder)
+        folder = RunFolder(parent)
+    config = folder.read_config()
+    if not folder.is_committed():
+        raise UserError(
+            f"{folder}: the condensed set is not finished; finish it with `python -m pipeline condense` and the run's settings"
+        )
+    return Run(config=config, folder=folder)
+
+
+def _condensed_set_alone(folder: RunFolder) -> Run:
+    origin, stored = folder.file(MANIFEST), read_manifest(folder.path).get("config")
+    if not isinstance(stored, dict):
+        raise UserError(f"{origin}: does not contain the settings of the condensed set, so the set cannot be evaluated")
+    return Run(config=from_dict(stored, origin=origin), folder=folder)
+
+
+def require_same_classes(folder: RunFolder, dataset: PreparedDataset) -> None:
+    """Raises UserError if the condensed set and the class shards have other classes or shapes of images."""
+    manifest = read_manifest(condensed_folder(folder.path))
+    condensed, prepared = ([entry["name"] for entry in classes] for classes in (manifest["classes"], dataset.classes))
+    if condensed != prepared or list(manifest["shape"]) != list(dataset.manifest["shape"]):
+        raise UserError(
+            f"{folder}: the condensed set has {len(condensed)} classes of shape {list(manifest['shape'])}, the class shards in "
+            f"{dataset.folder} have {len(prepared)} of shape {list(dataset.manifest['shape'])}, or the class names differ; "
+            "give the data that the set was condensed from"
+        )

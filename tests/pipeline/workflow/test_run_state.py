@@ -1,0 +1,123 @@
+"""What is finished of a run, and which class shards it uses."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.condense.manifest import new_record
+from pipeline.config.parsing import with_settings
+from pipeline.config.run_config import RunConfig
+from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.errors import UserError
+from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import sealed
+from pipeline.workflow import run_state
+from pipeline.workflow.run_state import Run, require_same_classes, stored_run
+from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.runs import placement_of, prepared, small_config
+
+CONFIG = small_config(iterations=2)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose condensed set is finished and not evaluated."""
+    dataset = condensed_run(CONFIG, tmp_path)
+    run = Run.at(str(tmp_path), CONFIG)
+    run.folder.write_record(new_record(CONFIG, dataset, placement_of(CONFIG)))
+    return run
+
+
+def test_an_empty_folder_has_nothing_finished(tmp_path: Path) -> None:
+    run = Run.at(str(tmp_path / "new"), CONFIG)
+    assert not run.is_condensed()
+    assert not run.is_finished()
+    run.require_no_other()
+
+
+def test_a_condensed_set_without_rows_is_condensed_and_not_evaluated(run: Run) -> None:
+    assert run.is_condensed()
+    assert not run.is_evaluated()
+    assert not run.is_finished()
+
+
+def test_a_missing_shard_is_not_condensed(run: Run) -> None:
+    Path(run.folder.condensed, "shard-00001.arrow").unlink()
+    assert not run.is_condensed()
+
+
+def test_a_run_of_other_settings_is_refused(run: Run) -> None:
+    other = replace(run, config=with_settings(CONFIG, ["condense.iterations=3"]))
+    with pytest.raises(UserError, match=r"condense\.iterations"):
+        other.is_condensed()
+    with pytest.raises(UserError, match=r"condense\.iterations"):
+        other.require_no_other()
+
+
+def test_soft_labels_need_a_teacher(run: Run) -> None:
+    run.require_teacher()
+    with pytest.raises(UserError, match=r"python -m pipeline pretrain"):
+        replace(run, config=with_settings(CONFIG, ["evaluate.labels=soft"])).require_teacher()
+
+
+def test_class_shards_are_those_that_the_run_began_with(run: Run, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / Path(run.class_shards().folder).name
+    shutil.copytree(run.class_shards().folder, moved)
+    record = run.folder.read_record()
+    assert record is not None
+    record["resolved"]["class_shards"] = str(moved)
+    run.folder.write_record(record)
+    assert run.class_shards().folder == str(moved)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_missing_class_shards_are_made_again_from_the_same_source_only(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    before = run.class_shards()
+    shutil.rmtree(before.folder)
+    source = with_settings(CONFIG, ["data.image_size=12"]) if changed else CONFIG
+
+    def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -> PreparedDataset:
+        return prepared(source, tmp_path)
+
+    monkeypatch.setattr(run_state, "prepare", prepare)
+    if changed:
+        with pytest.raises(UserError, match="the source has changed since this run began"):
+            run.class_shards()
+    else:
+        assert run.class_shards().key == before.key
+
+
+def test_a_stored_run_is_found_from_its_folder_and_from_its_condensed_set(run: Run) -> None:
+    assert stored_run(str(run.folder)) == run
+    assert stored_run(run.folder.condensed) == run
+
+
+def test_a_condensed_set_alone_has_the_settings_of_its_manifest(run: Run, tmp_path: Path) -> None:
+    alone = tmp_path / "sets" / "mine"
+    shutil.copytree(run.folder.condensed, alone)
+    stored = stored_run(str(alone))
+    assert stored.folder == RunFolder.at(alone)
+    assert stored.config.condense == CONFIG.condense
+    document = json.loads((alone / "manifest.json").read_text())
+    del document["config"]
+    (alone / "manifest.json").write_text(json.dumps(sealed(document)))
+    with pytest.raises(UserError, match="does not contain the settings"):
+        stored_run(str(alone))
+
+
+def test_a_stored_run_must_be_condensed(run: Run) -> None:
+    Path(run.folder.condensed, "manifest.json").unlink()
+    with pytest.raises(UserError, match="the condensed set is not finished"):
+        stored_run(str(run.folder))
+
+
+def test_data_of_other_classes_are_refused(run: Run, tmp_path: Path) -> None:
+    require_same_classes(run.folder, run.class_shards())
+    other = prepared(with_settings(CONFIG, ["data.classes=0,1,2,5"]), tmp_path / "other")
+    with pytest.raises(UserError, match="class names differ"):
+        require_same_classes(run.folder, other)
