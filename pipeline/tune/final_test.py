@@ -32,7 +32,7 @@ def complete_start(search: Search) -> None:
         return
     if record is not None:
         folder.write(replace(record, outcome="running"))
-    call = partial(_complete.options(**_resources(search.placement)).remote, task, start)
+    call = partial(_remote(_complete, search.placement), task, start)
     _run([call], search.placement, "given configuration")
 
 
@@ -48,7 +48,7 @@ def final_rows(search: Search, named: Sequence[tuple[str, TrialRecord]]) -> list
     """
     is_full = search.config.tune.final == "whole"
     task = _full_task(search) if is_full else search.task
-    call = (_full if is_full else _score).options(**_resources(search.placement)).remote
+    call = _remote(_full if is_full else _score, search.placement)
     scores = _run([partial(call, task, trial.values) for _, trial in named], search.placement, "test set")
     return [
         FinalRow(
@@ -77,13 +77,13 @@ def _full_task(search: Search) -> TrialTask:
     )
 
 
-def _resources(placement: Placement) -> dict[str, Any]:
-    """Returns the options of a Ray task that takes the resources of a trial."""
-    return {
-        "num_cpus": placement.cpus_per_actor,
-        "num_gpus": placement.gpus_per_actor,
-        "runtime_env": session.worker_environment(),
-    }
+def _remote(function: Any, placement: Placement) -> Callable[..., Any]:
+    """Returns what submits a Ray task with the resources of a trial."""
+    return function.options(
+        num_cpus=placement.cpus_per_actor,
+        num_gpus=placement.gpus_per_actor,
+        runtime_env=session.worker_environment(),
+    ).remote
 
 
 def _run(calls: Sequence[Callable[[], Any]], placement: Placement, title: str) -> dict[int, Any]:

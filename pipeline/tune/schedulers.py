@@ -96,7 +96,7 @@ class Median(MedianStoppingRule):
         """Counts the reports of a trial that ended in an earlier call."""
         self._results[trial].extend(dict(report) for report in made)
 
-    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: Any) -> str:
         """Stops a trial or lets it continue. A rung that is reported again counts once, and nothing is paused."""
         results = self._results[trial]
         results[:] = [earlier for earlier in results if earlier[BUDGET] != result[BUDGET]]

@@ -24,6 +24,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, UserError, listed
 from pipeline.formats.run_record import FREE
 from pipeline.storage.documents import EXTENSIBLE, checked, read_document, write_document
+from pipeline.tune.space import Values
 
 FREE_KEYS = (*(key for key in FREE if key != "tune"), "tune.final")
 """Prefixes of the settings that a resumed search may change."""
@@ -38,7 +39,7 @@ class SearchRecord(TypedDict):
     space: dict[str, Any]
     trials: int
     time_budget_s: float | None
-    start: NotRequired[dict[str, Any]]
+    start: NotRequired[Values]
     labels: NotRequired[list[int]]
     rungs: NotRequired[list[int]]
     class_shards: NotRequired[str]
@@ -52,7 +53,7 @@ class FinalRow(TypedDict):
     configuration: str
     """winner or given."""
     key: str
-    values: dict[str, Any]
+    values: Values
     validation: list[float]
     """Accuracies in percent, one per seed; empty if the trial has none."""
     test: list[float]

@@ -60,7 +60,7 @@ def colour_bar(axes: Axes, colours: ScalarMappable, result: SearchResult) -> Non
     """Adds the scale of accuracies, with an arrow if a trial lies below it."""
     worst = min(trial.rungs[0].mean for trial in result.trials if trial.rungs)
     below = worst < colours.get_clim()[0]
-    bar = axes.get_figure(root=True).colorbar(colours, ax=axes, extend="min" if below else "neither")
+    bar = _figure(axes).colorbar(colours, ax=axes, extend="min" if below else "neither")
     bar.set_label(f"accuracy after {result.rungs[0]} iterations, %")
 
 
@@ -72,8 +72,14 @@ def new_axes(width: float, height: float) -> Axes:
 def svg_of(axes: Axes) -> str:
     """Returns the figure as an SVG element."""
     sink = io.StringIO()
-    axes.get_figure(root=True).savefig(sink, format="svg")
+    _figure(axes).savefig(sink, format="svg")
     return sink.getvalue()[sink.getvalue().index("<svg") :]
+
+
+def _figure(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def _tick(value: Any) -> str:

@@ -10,6 +10,7 @@ from ray.tune.experiment.trial import Trial as TuneTrial
 
 from pipeline.tune.monitor import TuneMonitor
 from pipeline.tune.search_folder import SearchFolder
+from pipeline.tune.space import Values
 from tests.pipeline.support.searches import example_search, example_task
 
 
@@ -19,7 +20,7 @@ class TrialOfTune:
 
     trial_id: str
     status: str
-    config: dict[str, Any]
+    config: Values
 
     def get_error(self) -> Exception:
         """The error of a trial that failed."""

@@ -95,7 +95,7 @@ def test_records_with_other_proposals_count_too(tmp_path: Path, searcher: str) -
     task = example_task(tmp_path, f"tune.searcher={searcher}")
     example, space = example_search()
     stored = list(keyed(example, task).trials)
-    resumed = proposals(task, space, TRIALS, stored)
+    resumed: Any = proposals(task, space, TRIALS, stored)
     if searcher == "optuna":
         told = [trial.params for trial in resumed._study.trials if trial.state.is_finished() and trial.values]
         assert sorted(map(task.key, told)) == sorted(record.key for record in stored)
@@ -114,7 +114,7 @@ def test_optuna_is_asked_as_by_ray(tmp_path: Path) -> None:
     assert [record.values for record in search_one_by_one(task, rays, TRIALS)] == [record.values for record in ours]
 
 
-def tune_space(space: Space) -> dict[str, Any]:
+def tune_space(space: Space) -> Values:
     """The space in Ray's terms."""
     drawn = {
         "kernel.bandwidth_multiplier": tune.loguniform(0.1, 10.0),
@@ -125,7 +125,7 @@ def tune_space(space: Space) -> dict[str, Any]:
     return {key: drawn.get(key) or tune.choice(list(domain.values)) for key, domain in space.domains.items()}
 
 
-def variants(generator: BasicVariantGenerator, parameters: dict[str, Any], samples: int) -> list[Values]:
+def variants(generator: BasicVariantGenerator, parameters: Values, samples: int) -> list[Values]:
     """What Ray's own generator proposes."""
     generator.add_configurations(Experiment("e", run=lambda config: None, config=parameters, num_samples=samples))
     trials = iter(generator.next_trial, None)

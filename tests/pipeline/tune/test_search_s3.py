@@ -21,7 +21,7 @@ SEARCH = ("tune.classes=2", "tune.iterations=12", "tune.rungs=2", "tune.seeds=2"
 TRIALS = 6
 
 
-def records(out: str) -> dict[str, dict[str, Any]]:
+def records(out: str) -> dict[str, Any]:
     """The records of all trials, by key."""
     keys = [key for key in storage.folders_below(f"{out}/trials") if storage.exists(f"{out}/trials/{key}/record.json")]
     return {key: json.loads(storage.read_bytes(f"{out}/trials/{key}/record.json")) for key in keys}
