@@ -88,7 +88,7 @@ class ListedProposals(Searcher):
 
 
 class OptunaProposals(Searcher):
-    """Proposals by Optuna's TPE, which is asked for values and told their accuracy."""
+    """Proposals by Optuna's TPE, through Optuna's ask-and-tell interface."""
 
     def __init__(self, task: TrialTask, space: Space, trials: int, records: list[TrialRecord]) -> None:
         super().__init__(metric=METRIC, mode="max")

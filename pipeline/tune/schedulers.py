@@ -1,4 +1,4 @@
-"""Schedulers that stop trials early, and what they and the searcher are told of a trial.
+"""Schedulers that stop trials early, and the reports of a trial that they and the searcher receive.
 
 Ray Tune starts every call with an empty scheduler. The trials that ended in earlier calls are reported to it again, from
 their records, so that a new trial is compared with all of them.
@@ -19,7 +19,7 @@ METRIC, BUDGET = "accuracy", "budget"
 
 
 class Report(TypedDict):
-    """What Ray Tune is told of a trial at a rung."""
+    """What a trial reports to Ray Tune at a rung."""
 
     accuracy: float
     budget: int

@@ -97,8 +97,8 @@ def test_records_with_other_proposals_count_too(tmp_path: Path, searcher: str) -
     stored = list(keyed(example, task).trials)
     resumed: Any = proposals(task, space, TRIALS, stored)
     if searcher == "optuna":
-        told = [trial.params for trial in resumed._study.trials if trial.state.is_finished() and trial.values]
-        assert sorted(map(task.key, told)) == sorted(record.key for record in stored)
+        completed = [trial.params for trial in resumed._study.trials if trial.state.is_finished() and trial.values]
+        assert sorted(map(task.key, completed)) == sorted(record.key for record in stored)
     proposed = [resumed.suggest(f"t{number}") for number in range(TRIALS - len(stored))]
     assert all(isinstance(values, dict) and task.key(values) not in {r.key for r in stored} for values in proposed)
 

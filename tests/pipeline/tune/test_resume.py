@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_nothing_of_rays_files_is_unpickled_in_a_folder_that_was_moved(
     out = (tmp_path / "before").rename(tmp_path / "moved")
     complete = records(out)
     last = max(complete, key=lambda key: json.loads(complete[key])["began"])
-    (out / "trials" / last / "record.json").unlink()
+    shutil.rmtree(out / "trials" / last)
 
     marker = tmp_path / "marker"
     bomb = pickle.dumps(Bomb(marker))
