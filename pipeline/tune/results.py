@@ -1,8 +1,8 @@
-"""What a search found: its trials in order, which of them are ties, the winner's configuration, and the tables. No Ray."""
+"""The result of a search: its trials in order, ties, the winner's configuration, and the tables. No Ray here."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,97 +14,98 @@ from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError
-from pipeline.tune.space import RATE, Values, configured
+from pipeline.tune.search_folder import FinalRow
+from pipeline.tune.space import RATE, Space, Values, configured
 from pipeline.tune.task import TrialTask
-from pipeline.tune.trial_store import Rung, Trial, TrialFolder
+from pipeline.tune.trial_store import FAILED, Rung, TrialFolder, TrialRecord
 
-TRIALS, BEST, TESTED = "trials.parquet", "best.json", "final.json"
 SHOWN = 10
-"""Trials that the table in the terminal shows."""
+"""Number of trials that the table in the terminal shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The trials of a search, numbered from 1: the given configuration's, then the others in the order in which they began."""
+    """The trials of a search, numbered from 1: first that of the given configuration, then the others by their start."""
 
-    trials: tuple[Trial, ...]
-    given: str
+    trials: tuple[TrialRecord, ...]
+    start_key: str
     """Key of the trial of the given configuration."""
     searched: tuple[str, ...]
     """Keys of the settings that were searched."""
     rungs: tuple[int, ...]
+    """Iterations at which trials are measured, rising."""
 
     @property
-    def finished(self) -> list[Trial]:
-        """Trials that were measured at the last rung, the best first: only they are compared with each other."""
-        whole = [trial for trial in self.trials if trial.outcome == "finished" and trial.last]
-        return sorted(whole, key=lambda trial: -_last(trial).mean)
+    def finished(self) -> list[TrialRecord]:
+        """Trials that were measured at the last rung, the best first. Only these are compared with each other."""
+        complete = [trial for trial in self.trials if trial.outcome == "finished" and trial.last]
+        return sorted(complete, key=lambda trial: -_last(trial).mean)
 
     @property
-    def ordered(self) -> list[Trial]:
-        """Finished trials, the best first, then the others by how far they came and how good they were."""
+    def ordered(self) -> list[TrialRecord]:
+        """Finished trials, the best first, then the others by their last rung and its accuracy."""
         rest = [trial for trial in self.trials if trial.outcome != "finished"]
         rest.sort(key=lambda trial: (-trial.last.iteration, -trial.last.mean) if trial.last else (0, 0))
         return [*self.finished, *rest]
 
     @property
-    def winner(self) -> Trial:
-        """The best of the finished trials; the given configuration where it is as good.
+    def winner(self) -> TrialRecord:
+        """The best finished trial; that of the given configuration if it is as good.
 
         Raises:
-            FailedError: no trial was finished.
+            FailedError: no trial finished.
         """
         if not self.finished:
-            why = next((trial.why for trial in self.trials if trial.outcome in ("failed", "lost")), "all were stopped")
-            raise FailedError(f"tune: none of {len(self.trials)} trials was finished (the first: {why})")
+            why = next((trial.why for trial in self.trials if trial.outcome in FAILED), "all were stopped")
+            raise FailedError(f"tune: none of {len(self.trials)} trials finished (the first: {why})")
         best = self.finished[0]
-        same = [t for t in self.finished if t.key == self.given and _last(t).mean == _last(best).mean]
+        same = [t for t in self.finished if t.key == self.start_key and _last(t).mean == _last(best).mean]
         return same[0] if same else best
 
     @property
-    def default(self) -> Trial | None:
-        """The trial of the given configuration, or None where it never began."""
-        return next((trial for trial in self.trials if trial.key == self.given), None)
+    def start(self) -> TrialRecord | None:
+        """The trial of the given configuration, or None if it never began."""
+        return next((trial for trial in self.trials if trial.key == self.start_key), None)
 
     @property
     def ties(self) -> set[str]:
-        """Keys of finished trials whose difference from the winner is within the standard error of the seeds."""
+        """Keys of finished trials that are tied with the winner."""
         best = _last(self.winner)
         return {trial.key for trial in self.finished if trial is not self.winner and tied(_last(trial), best)}
 
-    def number(self, trial: Trial) -> int:
-        """From 1."""
+    def number(self, trial: TrialRecord) -> int:
+        """Returns the number of a trial, from 1."""
         return 1 + [other.key for other in self.trials].index(trial.key)
 
 
-def tied(one: Rung, other: Rung) -> bool:
-    """Whether two means differ by no more than the standard error of their difference."""
-    return abs(one.mean - other.mean) <= math.hypot(one.error, other.error)
+def tied(first: Rung, second: Rung) -> bool:
+    """Returns whether two means differ by no more than the standard error of their difference."""
+    return abs(first.mean - second.mean) <= math.hypot(first.error, second.error)
 
 
-def found(task: TrialTask, start: Values, searched: Sequence[str]) -> SearchResult:
+def read_result(task: TrialTask, space: Space) -> SearchResult:
     """Reads the records of all trials."""
     keys = storage.folders_below(task.out)
-    held = [trial for key in keys if (trial := TrialFolder(task.out, key).read()) is not None]
-    given = task.key(start)
-    held.sort(key=lambda trial: (trial.key != given, trial.began, trial.key))  # two trials may begin at a time
-    return SearchResult(trials=tuple(held), given=given, searched=tuple(searched), rungs=task.rungs)
+    records = [record for key in keys if (record := TrialFolder(task.out, key).read()) is not None]
+    start = task.key(space.start)
+    records.sort(key=lambda record: (record.key != start, record.began, record.key))  # two may begin at the same time
+    return SearchResult(trials=tuple(records), start_key=start, searched=tuple(space.domains), rungs=task.rungs)
 
 
-def write_trials(path: str, held: SearchResult) -> None:
-    """Writes a Parquet file with a row for each trial; the values of a setting stand in a column of its name."""
-    ties = held.ties if held.finished else set()
-    winner = held.winner.key if held.finished else None
+def write_trials(path: str, result: SearchResult) -> None:
+    """Writes a Parquet file with a row for each trial and a column for each searched setting."""
+    ties = result.ties if result.finished else set()
+    winner = result.winner.key if result.finished else None
     rows = [
         {
             "trial": number,
             "key": trial.key,
             "outcome": trial.outcome,
             "why": trial.why,
-            "given": trial.key == held.given,
+            "given": trial.key == result.start_key,
             "winner": trial.key == winner,
             "tied": trial.key in ties,
-            **{key: trial.values[key] for key in held.searched},
+            **{key: trial.values[key] for key in result.searched},
             "accuracy": trial.last.mean if trial.last else None,
             "standard_error": trial.last.error if trial.last else None,
             "iterations": trial.last.iteration if trial.last else 0,
@@ -112,10 +113,10 @@ def write_trials(path: str, held: SearchResult) -> None:
             "rung_iterations": [rung.iteration for rung in trial.rungs],
             "rung_accuracies": [list(rung.accuracies) for rung in trial.rungs],
         }
-        for number, trial in enumerate(held.trials, start=1)
+        for number, trial in enumerate(result.trials, start=1)
     ]
-    for key in held.searched:
-        if len({type(row[key]) for row in rows}) > 1:  # a column has one type
+    for key in result.searched:
+        if len({type(row[key]) for row in rows}) > 1:  # a column needs one type
             numbers = all(isinstance(row[key], int | float) and not isinstance(row[key], bool) for row in rows)
             for row in rows:
                 row[key] = float(row[key]) if numbers else json.dumps(row[key])
@@ -124,88 +125,91 @@ def write_trials(path: str, held: SearchResult) -> None:
     storage.write_bytes(path, sink.getvalue())
 
 
-def best_config(config: RunConfig, trial: Trial) -> RunConfig:
-    """The given configuration with a trial's values: all classes, the whole schedule, its own split."""
+def best_config(config: RunConfig, trial: TrialRecord) -> RunConfig:
+    """Returns the given configuration with a trial's values: all classes, the full schedule, its own split."""
     return configured(config, trial.values)
 
 
-def write_best(path: str, config: RunConfig, trial: Trial) -> None:
-    """Writes what ``run --config`` takes, with the learning rate as a number."""
+def write_best(path: str, config: RunConfig, trial: TrialRecord) -> None:
+    """Writes the configuration for ``run --config``, with the learning rate as a number."""
     values = to_dict(best_config(config, trial))
     section, _, key = RATE.partition(".")
     values[section][key] = config.condense.step_size if values[section][key] is None else values[section][key]
     storage.write_json(path, values)
 
 
-def table(held: SearchResult) -> Table:
-    """The best trials as a person reads them, and how many are left out."""
-    ties = held.ties
-    order = held.ordered
+def trials_table(result: SearchResult) -> Table:
+    """Returns the best trials for the terminal, and how many are left out."""
+    ties = result.ties
+    order = result.ordered
     shown = order[:SHOWN]
-    if held.default is not None and held.default not in shown:
-        shown.append(held.default)
+    if result.start is not None and result.start not in shown:
+        shown.append(result.start)
     title = "trials: validation accuracy, %, mean ± standard error over the seeds"
-    made = Table(title=title, title_justify="left")
-    made.add_column("trial", justify="right")
-    made.add_column("outcome")
-    made.add_column("accuracy", no_wrap=True)
-    made.add_column("iterations", justify="right")
-    made.add_column("settings")
+    table = Table(title=title, title_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column("outcome")
+    table.add_column("accuracy", no_wrap=True)
+    table.add_column("iterations", justify="right")
+    table.add_column("settings")
     for trial in shown:
-        made.add_row(
-            str(held.number(trial)),
-            remark(held, trial, ties),
+        table.add_row(
+            str(result.number(trial)),
+            remark(result, trial, ties),
             accuracy_text(trial.last),
             str(trial.last.iteration) if trial.last else "0",
             values_text(trial.values),
         )
     if len(order) > len(shown):
-        made.caption = f"{len(order) - len(shown)} more in {TRIALS}"
-    return made
+        table.caption = f"{len(order) - len(shown)} more in trials.parquet"
+    return table
 
 
-def remark(held: SearchResult, trial: Trial, ties: set[str]) -> str:
-    """winner, tied, stopped, failed, given."""
-    winner = bool(held.finished) and trial.key == held.winner.key
+def remark(result: SearchResult, trial: TrialRecord, ties: set[str]) -> str:
+    """Returns what the tables say of a trial: winner, tied, stopped, failed, given."""
+    winner = bool(result.finished) and trial.key == result.winner.key
     words = ["winner"] if winner else (["tied"] if trial.key in ties else [])
     words += [trial.outcome] if trial.outcome != "finished" else []
-    return ", ".join([*words, *(["given"] if trial.key == held.given else [])])
+    return ", ".join([*words, *(["given"] if trial.key == result.start_key else [])])
 
 
-def tested_table(tested: Sequence[Mapping[str, Any]]) -> Table:
-    """The winner beside the given configuration."""
-    made = Table(title="accuracy, %, mean ± standard error over the same seeds", title_justify="left")
+def final_table(rows: Sequence[FinalRow]) -> Table:
+    """Returns the winner and the given configuration on the test set, for the terminal."""
+    table = Table(title="accuracy, %, mean ± standard error over the same seeds", title_justify="left")
     for column in ("configuration", "validation", "test", "classes", "iterations", "seeds"):
-        made.add_column(column)
-    for row in tested:
-        made.add_row(
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
             row["configuration"],
-            accuracy_text(Rung(iteration=0, accuracies=tuple(row["validation"]), seconds=0))
-            if row["validation"]
-            else "",
-            accuracy_text(Rung(iteration=0, accuracies=tuple(row["test"]), seconds=0)) if row["test"] else "",
+            seeds_text(row["validation"]),
+            seeds_text(row["test"]),
             str(row["classes"]),
             str(row["iterations"]),
             str(len(row["test"] or row["validation"])),
         )
-    return made
+    return table
+
+
+def seeds_text(accuracies: Sequence[float]) -> str:
+    """Returns the accuracies of some seeds as text, empty if there are none."""
+    return accuracy_text(Rung(iteration=0, accuracies=tuple(accuracies), seconds=0.0) if accuracies else None)
 
 
 def accuracy_text(rung: Rung | None) -> str:
-    """Such as ``94.3 ± 0.4``."""
+    """Returns a text such as ``94.3 ± 0.4``, empty without a rung."""
     return f"{rung.mean:.1f} ± {rung.error:.1f}" if rung else ""
 
 
-def values_text(values: Mapping[str, Any]) -> str:
-    """The values of a trial in one line, without their sections."""
+def values_text(values: Values) -> str:
+    """Returns the values of a trial in one line, without their sections."""
     return ", ".join(f"{key.split('.', 1)[-1]} {value_text(value)}" for key, value in values.items())
 
 
 def value_text(value: Any) -> str:
-    """A value of a setting, short."""
+    """Returns the short text of a setting's value."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _last(trial: Trial) -> Rung:
+def _last(trial: TrialRecord) -> Rung:
     assert trial.last is not None
     return trial.last

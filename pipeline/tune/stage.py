@@ -1,56 +1,29 @@
-"""The ``tune`` command: prepare, search, the test set once, and what is handed back.
-
-OUT/search.json      what is searched: configuration, space, classes, rungs
-OUT/class-shards/    as of a run
-OUT/trials/          a folder for each trial
-OUT/search/          Ray Tune's own files; TensorBoard reads them
-OUT/clock.json       seconds that all calls have searched
-OUT/trials.parquet   a row for each trial
-OUT/best.json        the winner's whole configuration, for ``run --config``
-OUT/final.json       the winner and the given configuration on the test set
-OUT/tune.html        the page of plots
-"""
+"""The ``tune`` command: prepare, search, the test set once, and the files for the user (see ``search_folder``)."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from typing_extensions import TypedDict
-
-from pipeline import storage
-from pipeline.config.parsing import differing_keys, from_dict, to_dict
+from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check
 from pipeline.data.prepare import prepare, require_images
 from pipeline.data.prepared_dataset import PreparedDataset
-from pipeline.errors import UserError, listed
+from pipeline.errors import UserError
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.run_record import FREE
 from pipeline.observability.progress import console, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.lease import Lease
 from pipeline.runtime.placement import Placement
-from pipeline.storage.documents import parsed, write_document
 from pipeline.storage.settings import activate
-from pipeline.tune.final_test import complete, tested
+from pipeline.tune.final_test import complete_start, final_rows
 from pipeline.tune.page import write_page
-from pipeline.tune.results import (
-    BEST,
-    TESTED,
-    TRIALS,
-    SearchResult,
-    found,
-    table,
-    tested_table,
-    write_best,
-    write_trials,
-)
-from pipeline.tune.search import check_loggers, grid_size, search
-from pipeline.tune.space import Space, default_space, space_of_file
+from pipeline.tune.results import SearchResult, final_table, trials_table, write_best, write_trials
+from pipeline.tune.search import Search, check_loggers, run_trials
+from pipeline.tune.search_folder import FinalRow, SearchFolder, SearchRecord
+from pipeline.tune.space import Space, default_space
+from pipeline.tune.space_file import space_of_file
 from pipeline.tune.task import TrialTask, chosen_classes, measured_config, trial_rungs
 from pipeline.tune.trial_store import TrialFolder
-
-FILE = "search.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,73 +33,113 @@ class SearchRequest:
     trials: int
     time_budget_s: float | None = None
     space: str | None = None
-    """File of the search space."""
+    """File of the search space. Defaults to ``default_space``."""
     resume: bool = False
 
 
-def run_tune(config: RunConfig, out: str, wanted: SearchRequest) -> SearchResult:
-    """Searches, or goes on with a search, and writes what it found.
+def run_tune(config: RunConfig, out: str, request: SearchRequest) -> SearchResult:
+    """Starts or resumes a search, and writes its results.
 
     Raises:
         UserError: settings that are not allowed, a folder that holds another search, or one without ``resume``.
-        FailedError: no trial was finished.
+        FailedError: no trial finished.
     """
-    out = storage.absolute(out)
-    if wanted.trials < 1:
-        raise UserError(f"--trials {wanted.trials}: allowed: a number from 1")
+    folder = SearchFolder.at(out)
+    if request.trials < 1:
+        raise UserError(f"--trials {request.trials}: allowed: a number from 1")
     measured = measured_config(activate(config))
     check(measured)
     check_loggers(config)
-    space = space_of_file(wanted.space, config) if wanted.space else default_space(config)
-    if config.tune.searcher == "grid" and grid_size(space) > wanted.trials:
+    space = space_of_file(request.space, config) if request.space else default_space(config)
+    if config.tune.searcher == "grid" and space.grid_size > request.trials:
         raise UserError(
-            f"--trials {wanted.trials}: the grid has {grid_size(space)} trials with the given configuration; allow them, "
-            "or give fewer values with --space"
+            f"--trials {request.trials}: the grid has {space.grid_size} trials, the given configuration included; allow "
+            "as many, or give fewer values with --space"
         )
-    _refuse_another(out, config, space, wanted)
-    with Lease(RunFolder.at(out)):
-        # Asked again under the lease: another driver may have searched here in between.
-        before = _refuse_another(out, config, space, wanted)
-        return _tune(config, measured, space, out, wanted, moved=before is not None and before["out"] != out)
+    record = _search_record(config, space, request, folder)
+    _require_resumable(folder, record, config, resume=request.resume)
+    with Lease(RunFolder(folder.path)):
+        # Checked again under the lease: another driver may have searched here in between.
+        _require_resumable(folder, record, config, resume=request.resume)
+        return _tune(config, measured, space, folder, record)
 
 
 def _tune(
-    config: RunConfig, measured: RunConfig, space: Space, out: str, wanted: SearchRequest, *, moved: bool
+    config: RunConfig, measured: RunConfig, space: Space, folder: SearchFolder, record: SearchRecord
 ) -> SearchResult:
     session.start(config.resources)
-    # What one trial needs is settled before anything is decoded.
-    placement = nodes.placement(replace(measured, resources=_without_groups(config)), wanted.trials)
-    task = _task(measured, prepare(measured, RunFolder(out)), out, placement)
-    write_document(storage.join(out, FILE), _search_record(config, space, wanted, task, out))
-    _say_plan(task, space, placement, wanted)
-    trials = grid_size(space) if config.tune.searcher == "grid" else wanted.trials
-    search(config, task, space, out, placement, trials=trials, time_budget_s=wanted.time_budget_s, moved=moved)
-    complete(task, space.start, placement)
-    held = found(task, space.start, tuple(space.domains))
-    for trial in held.trials:  # those that the end of the time cut off
+    # The resources of a trial are checked before anything is decoded.
+    resources = replace(config.resources, classes_per_group=None)
+    placement = nodes.placement(replace(measured, resources=resources), record["trials"])
+    task = _task(measured, prepare(measured, RunFolder(folder.path)), folder, placement)
+    search = Search(
+        config=config,
+        task=task,
+        space=space,
+        folder=folder,
+        placement=placement,
+        trials=space.grid_size if config.tune.searcher == "grid" else record["trials"],
+        time_budget_s=record["time_budget_s"],
+    )
+    folder.write_record(
+        {
+            **record,
+            "labels": list(task.labels),
+            "rungs": list(task.rungs),
+            "class_shards": task.cache,
+            "versions": versions(),
+            "commit": commit(),
+        }
+    )
+    _say_plan(search, record["trials"])
+    run_trials(search)
+    complete_start(search)
+    for trial in search.result().trials:  # those that the end of the time budget interrupted
         TrialFolder(task.out, trial.key).settle("stopped")
-    held = found(task, space.start, tuple(space.domains))
-    write_trials(storage.join(out, TRIALS), held)
-    winner, given = held.winner, held.default
-    write_best(storage.join(out, BEST), config, winner)
-    console().print(table(held))
-    rows = _tested(config, task, held, out, placement)
-    write_page(storage.join(out, "tune.html"), config, held, space, rows)
-    for trial in held.trials:
-        if trial is not winner and trial is not given:
-            TrialFolder(task.out, trial.key).forget_state()
-    say(f"best configuration: {storage.join(out, BEST)}, for `python -m pipeline run --config`")
-    say(f"plots: {storage.join(out, 'tune.html')}")
-    return held
+    result = search.result()
+    _write_results(search, result)
+    return result
 
 
-def _task(measured: RunConfig, dataset: PreparedDataset, out: str, placement: Placement) -> TrialTask:
+def _write_results(search: Search, result: SearchResult) -> None:
+    """Writes the tables, the winner and the page, and deletes the checkpoints that are of no further use."""
+    folder, task = search.folder, search.task
+    write_trials(folder.trials_table, result)
+    winner, start = result.winner, result.start
+    write_best(folder.best, search.config, winner)
+    console().print(trials_table(result))
+    write_page(folder.page, search.config, result, search.space, _final_rows(search, result))
+    for trial in result.trials:
+        if trial is not winner and trial is not start:
+            TrialFolder(task.out, trial.key).delete_checkpoint()
+    say(f"best configuration: {folder.best}, for `python -m pipeline run --config`")
+    say(f"plots: {folder.page}")
+
+
+def _final_rows(search: Search, result: SearchResult) -> list[FinalRow]:
+    """Returns the rows of final.json, from the file if they are of the same trials: the test set is used once."""
+    final = search.config.tune.final
+    if final == "none":
+        return []
+    winner, start = result.winner, result.start
+    named = [("winner", winner)]
+    if start is not None and start.outcome == "finished" and start is not winner:
+        named.append(("given", start))
+    rows = search.folder.read_final(final, [trial.key for _, trial in named])
+    if rows is None:
+        rows = final_rows(search, named)
+        search.folder.write_final(final, rows)
+    console().print(final_table(rows))
+    return rows
+
+
+def _task(measured: RunConfig, dataset: PreparedDataset, folder: SearchFolder, placement: Placement) -> TrialTask:
     counts = [entry["train"]["rows"] for entry in dataset.classes]
     labels = chosen_classes(counts, measured.tune.classes, measured.tune.seed)
     require_images(measured, {dataset.classes[label]["name"]: counts[label] for label in labels})
     return TrialTask(
         config=measured,
-        out=storage.join(out, "trials"),
+        out=folder.trials,
         cache=dataset.folder,
         labels=labels,
         rungs=trial_rungs(measured),
@@ -135,94 +148,39 @@ def _task(measured: RunConfig, dataset: PreparedDataset, out: str, placement: Pl
     )
 
 
-def _tested(
-    config: RunConfig, task: TrialTask, held: SearchResult, out: str, placement: Placement
-) -> list[dict[str, Any]]:
-    """The rows of final.json: of before, where they are of the same trials, since the test set is looked at once."""
-    if config.tune.final == "none":
-        return []
-    path, winner, given = storage.join(out, TESTED), held.winner, held.default
-    named = [("winner", winner)]
-    if given is not None and given.outcome == "finished" and given is not winner:
-        named.append(("given", given))
-    asked = {"final": config.tune.final, "keys": [trial.key for _, trial in named]}
-    before = storage.read_json(path) if storage.exists(path) else {}
-    if {key: before.get(key) for key in asked} != asked:
-        before = {**asked, "rows": tested(config, task, named, out, placement)}
-        storage.write_json(path, before)
-    console().print(tested_table(before["rows"]))
-    return before["rows"]
-
-
-def _search_record(config: RunConfig, space: Space, wanted: SearchRequest, task: TrialTask, out: str) -> dict[str, Any]:
-    return {
-        "out": out,
-        "config": to_dict(config),
-        "space": space.as_dict(),
-        "start": space.start,
-        "trials": wanted.trials,
-        "time_budget_s": wanted.time_budget_s,
-        "labels": list(task.labels),
-        "rungs": list(task.rungs),
-        "class_shards": task.cache,
-        "versions": versions(),
-        "commit": commit(),
-    }
-
-
-class _SearchRecord(TypedDict):
-    """search.json, as far as it is read back."""
-
-    out: str
-    config: dict[str, Any]
-    space: dict[str, Any]
-    trials: int
-    time_budget_s: float | None
-
-
-def _refuse_another(out: str, config: RunConfig, space: Space, wanted: SearchRequest) -> _SearchRecord | None:
-    """The record of this very search, or None where there is none.
-
-    Raises:
-        UserError: the folder holds a run, another search, or this one and it is not to go on.
-    """
-    if storage.exists(storage.join(out, "config.json")):
-        raise UserError(f"{out}: holds a run; choose another --out for the search")
-    try:
-        held = storage.read_json(storage.join(out, FILE))
-    except FileNotFoundError:
-        return None
-    if not wanted.resume:
-        raise UserError(f"{out}: holds a search; add --resume to go on with it, or choose another --out")
-    before = parsed(_SearchRecord, held, storage.join(out, FILE))
-    # A setting that is younger than the record has its default there.
-    settings = to_dict(from_dict(before["config"], origin=storage.join(out, FILE)))
-    free = (*(key for key in FREE if key != "tune"), "tune.final")
-    differing = [key for key in differing_keys(settings, to_dict(config)) if not key.startswith(free)]
-    differing += [f"the space's {key}" for key in differing_keys(before["space"], space.as_dict())]
-    differing += ["--trials"] if before["trials"] != wanted.trials else []
-    differing += ["--time-budget"] if before["time_budget_s"] != wanted.time_budget_s else []
-    if differing:
-        raise UserError(
-            f"{out}: holds a search that differs in {listed(differing)}; choose another --out, or give the same settings "
-            "to go on with it"
-        )
-    return before
-
-
-def _without_groups(config: RunConfig) -> Any:
-    return replace(config.resources, classes_per_group=None)
-
-
-def _say_plan(task: TrialTask, space: Space, placement: Placement, wanted: SearchRequest) -> None:
-    each = f"{placement.cpus_per_actor:g} CPUs" + (
-        f" and {placement.gpus_per_actor:g} GPUs" if placement.gpus_per_actor else ""
+def _search_record(config: RunConfig, space: Space, request: SearchRequest, folder: SearchFolder) -> SearchRecord:
+    """Returns what search.json says of a search before its classes are known."""
+    return SearchRecord(
+        out=folder.path,
+        config=to_dict(config),
+        space=space.as_dict(),
+        start=space.start,
+        trials=request.trials,
+        time_budget_s=request.time_budget_s,
     )
-    evaluate = task.config.evaluate
+
+
+def _require_resumable(folder: SearchFolder, record: SearchRecord, config: RunConfig, *, resume: bool) -> None:
+    """Raises UserError if the folder holds a run, another search, or this one without ``--resume``."""
+    if folder.holds_run():
+        raise UserError(f"{folder}: holds a run; choose another --out for the search")
+    if not folder.holds_search():
+        return
+    if not resume:
+        raise UserError(f"{folder}: holds a search; add --resume to resume it, or choose another --out")
+    before = folder.read_record()
+    if before is not None:
+        folder.require_same_search(before, record, config)
+
+
+def _say_plan(search: Search, trials: int) -> None:
+    """Prints what a trial takes and how it is measured."""
+    task, placement, evaluate = search.task, search.placement, search.task.config.evaluate
+    gpus = f" and {placement.gpus_per_actor:g} GPUs" if placement.gpus_per_actor else ""
     say(
-        f"tune: up to {wanted.trials} trials, {placement.actors} at a time with {each} each; {len(task.labels)} classes, "
-        f"measured after {', '.join(map(str, task.rungs))} iterations by {evaluate.seeds} networks of {evaluate.epochs} "
-        f"epochs on {task.config.data.validation_fraction:.0%} of the training images"
+        f"tune: up to {trials} trials, {placement.actors} at a time with {placement.cpus_per_actor:g} CPUs{gpus} each; "
+        f"{len(task.labels)} classes, measured after {', '.join(map(str, task.rungs))} iterations by {evaluate.seeds} "
+        f"networks of {evaluate.epochs} epochs on {task.config.data.validation_fraction:.0%} of the training images"
     )
-    for line in space.described():
+    for line in search.space.described():
         say(f"  {line}")

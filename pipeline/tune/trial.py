@@ -1,7 +1,7 @@
 """One trial: some classes are condensed, and at every rung networks are trained on them and scored. No Ray here."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -30,37 +30,37 @@ from pipeline.config.run_config import Data, RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, first_line
 from pipeline.formats.condense_checkpoint import placed
-from pipeline.tune.space import configured
+from pipeline.tune.space import Values, configured
 from pipeline.tune.task import TrialTask
-from pipeline.tune.trial_store import Rung, Trial, TrialFolder
+from pipeline.tune.trial_store import Rung, TrialFacts, TrialFolder, TrialRecord
 
 SHARED_BYTES = 256 * 2**20
-"""Of real images from which on a trial on a CPU reads them batch by batch instead of holding a copy."""
+"""Size of the real images above which a trial on a CPU reads them batch by batch instead of keeping a copy."""
 
 
 class TrialFailedError(Exception):
-    """The values of a trial are of no use: a loss that is not finite, or too little memory. Another try gives the same."""
+    """The values of a trial do not work: a loss is not finite, or memory runs out. Another attempt would fail in the same way."""
 
 
-def run_trial(task: TrialTask, values: Mapping[str, Any], device: torch.device) -> Iterator[Rung]:
-    """Runs a trial, or what is left of it.
+def run_trial(task: TrialTask, values: Values, device: torch.device) -> Iterator[Rung]:
+    """Runs a trial, or the part of it that is missing.
 
     Yields:
-        Its rungs, those first that were measured by an earlier call.
+        Its rungs, first those that an earlier call measured.
 
     Raises:
-        TrialFailedError: now or by an earlier call; the record says why.
+        TrialFailedError: the trial failed, now or in an earlier call; the record says why.
     """
     folder = task.folder(values)
-    trial = folder.begin(values)
-    yield from trial.rungs
-    if trial.outcome == "failed":
-        raise TrialFailedError(trial.why)
-    if trial.outcome != "running":
+    record = folder.begin(values)
+    yield from record.rungs
+    if record.outcome == "failed":
+        raise TrialFailedError(record.why)
+    if record.outcome != "running":
         return  # finished or stopped
     torch.set_num_threads(task.threads)
     try:
-        yield from _measured(task, _config(task, values), folder, trial, device)
+        yield from _measured(task, _config(task, values), folder, record, device)
     except (ArithmeticError, ValueError, MemoryError, RuntimeError) as error:
         why = _failure(error)
         if why is None:
@@ -69,10 +69,10 @@ def run_trial(task: TrialTask, values: Mapping[str, Any], device: torch.device) 
         raise TrialFailedError(why) from None
     finally:
         if device.type == "cuda":
-            torch.cuda.empty_cache()  # the process takes other trials
+            torch.cuda.empty_cache()  # the process runs other trials
 
 
-def _config(task: TrialTask, values: Mapping[str, Any]) -> RunConfig:
+def _config(task: TrialTask, values: Values) -> RunConfig:
     try:
         return configured(task.config, values)
     except UserError as error:  # two values that do not go together
@@ -80,9 +80,9 @@ def _config(task: TrialTask, values: Mapping[str, Any]) -> RunConfig:
 
 
 def _failure(error: Exception) -> str | None:
-    """Why the values of a trial are to blame, or None where they are not."""
+    """Returns why the values of a trial made it fail, or None if something else did."""
     if isinstance(error, CompilerError):
-        return None  # of the machine
+        return None  # the machine did
     if isinstance(error, NotFiniteError | ConfigError):
         return first_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -91,15 +91,15 @@ def _failure(error: Exception) -> str | None:
 
 
 def _measured(
-    task: TrialTask, config: RunConfig, folder: TrialFolder, trial: Trial, device: torch.device
+    task: TrialTask, config: RunConfig, folder: TrialFolder, record: TrialRecord, device: torch.device
 ) -> Iterator[Rung]:
-    """The rungs that are missing; after the last one the record says that the trial is finished."""
-    began = time.monotonic() - (trial.last.seconds if trial.last else 0.0)
+    """Yields the rungs that are missing; the last one sets the outcome to ``finished``."""
+    began = time.monotonic() - (record.last.seconds if record.last else 0.0)
     condenser = _condenser(task, config, device)
-    state = _resumed(folder, condenser, trial, device)
+    state = _resumed(folder, condenser, record, device)
     saved = time.monotonic()
-    facts = {"device": short_device_name(device), "precision": condenser.execution.precision}
-    for rung in task.rungs[len(trial.rungs) :]:
+    facts = TrialFacts(device=short_device_name(device), precision=condenser.execution.precision)
+    for rung in task.rungs[len(record.rungs) :]:
         for reached in _up_to(condenser, state, rung):
             state = reached
             if time.monotonic() - saved >= config.resources.checkpoint_every_s:
@@ -107,15 +107,17 @@ def _measured(
                 saved = time.monotonic()
         accuracies = score(task, config, condenser, state, device)
         measured = Rung(iteration=rung, accuracies=accuracies, seconds=time.monotonic() - began)
-        folder.save(state)  # before the record: a rung that is told has a state to go on from
+        folder.save(state)  # before the record: a rung that is recorded has a checkpoint to resume from
         done = rung == task.rungs[-1]
-        trial = replace(trial, rungs=(*trial.rungs, measured), facts=facts, outcome="finished" if done else "running")
-        folder.write(trial)
+        record = replace(
+            record, rungs=(*record.rungs, measured), facts=facts, outcome="finished" if done else "running"
+        )
+        folder.write(record)
         yield measured
 
 
 def _up_to(condenser: Condenser, state: CondenseState, iterations: int) -> Iterator[CondenseState]:
-    """States until so many iterations are done, the last one finite."""
+    """Yields states until so many iterations are done. Raises NotFiniteError if a loss was not finite on the way."""
     if state.iteration < iterations:
         for step in iterate(condenser, state):
             state = step.state
@@ -127,10 +129,8 @@ def _up_to(condenser: Condenser, state: CondenseState, iterations: int) -> Itera
     yield state
 
 
-def score_stored(
-    task: TrialTask, values: Mapping[str, Any], folder: TrialFolder, device: torch.device
-) -> tuple[float, ...]:
-    """``score`` of a finished trial's stored state, on the split that the task's ``evaluate.on`` names."""
+def score_stored(task: TrialTask, values: Values, folder: TrialFolder, device: torch.device) -> tuple[float, ...]:
+    """Scores a finished trial's checkpoint on the split that the task's ``evaluate.on`` names, see ``score``."""
     torch.set_num_threads(task.threads)
     config = _config(task, values)
     condenser, saved = _condenser(task, config, device), folder.load()
@@ -144,15 +144,18 @@ def score_stored(
 def score(
     task: TrialTask, config: RunConfig, condenser: Condenser, state: CondenseState, device: torch.device
 ) -> tuple[float, ...]:
-    """Accuracy in percent of fresh networks trained on the set as it stands: one per seed, the mean over architectures.
+    """Trains fresh networks on the condensed images and scores them.
 
-    They are scored on the split that ``config.evaluate.on`` names, of the trial's classes.
+    Networks are scored on the trial's classes, on the split that ``config.evaluate.on`` names.
+
+    Returns:
+        Accuracies in percent, one per seed, each the mean over the architectures.
     """
     images, labels = condenser.result(state).views()
     labels = torch.searchsorted(torch.tensor(task.labels), labels)
     test, training = _test_set(task.cache, config.data, config.evaluate.on, task.labels), training_of(config.evaluate)
     channels, height, width = images.shape[1:]
-    found = []
+    by_architecture = []
     for architecture in config.evaluate.architectures:
         networks = config.evaluate.seeds * len(task.rungs)
         work = networks * training_flops(training.epochs, architecture, len(images), (channels, height, width))
@@ -165,12 +168,12 @@ def score(
                 compiled=compiled,
             )
             seeds = range(config.evaluate.seeds)
-            made = train_and_score(recipe, images.to(device), labels.to(device), test, seeds=seeds)
-            return [accuracy for _, accuracy in made]
+            scores = train_and_score(recipe, images.to(device), labels.to(device), test, seeds=seeds)
+            return [accuracy for _, accuracy in scores]
 
         compile = config.evaluate.compile
-        found.append(with_compiler(scored, compile, work, device, task.threads, key="evaluate.compile"))
-    return tuple(sum(one) / len(one) for one in zip(*found, strict=True))
+        by_architecture.append(with_compiler(scored, compile, work, device, task.threads, key="evaluate.compile"))
+    return tuple(sum(accuracies) / len(accuracies) for accuracies in zip(*by_architecture, strict=True))
 
 
 def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Condenser:
@@ -211,10 +214,10 @@ def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Cond
     return condenser
 
 
-def _resumed(folder: TrialFolder, condenser: Condenser, trial: Trial, device: torch.device) -> CondenseState:
-    """The stored state where it fits the record, else the beginning: what was measured is not measured again."""
+def _resumed(folder: TrialFolder, condenser: Condenser, record: TrialRecord, device: torch.device) -> CondenseState:
+    """Returns the checkpoint if it is at least as far as the record, else the initial state: no rung is measured twice."""
     saved, start = folder.load(), condenser.init()
-    least = trial.last.iteration if trial.last else 0
+    least = record.last.iteration if record.last else 0
     if saved is None or saved.pixels_KSCHW.shape != start.pixels_KSCHW.shape or saved.iteration < least:
         return start
     return placed(saved, device)
@@ -222,13 +225,13 @@ def _resumed(folder: TrialFolder, condenser: Condenser, trial: Trial, device: to
 
 @lru_cache(maxsize=1)
 def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: torch.device) -> RealImages:
-    """The trial's real images, out of memory-mapped shards; a process keeps them for its next trial.
+    """Returns the trial's real images from memory-mapped shards; a process keeps them for its next trial.
 
-    On a CPU large data stays where it is mapped, which all trials of a node share.
+    On a CPU large data stays in the memory map, which all trials of a node share.
     """
-    held = PreparedDataset(cache, data)
-    shared = device.type == "cpu" and held.train_bytes(labels) > SHARED_BYTES
-    parts = [held.train_parts(label, must_map=shared) for label in labels]
+    dataset = PreparedDataset(cache, data)
+    shared = device.type == "cpu" and dataset.train_bytes(labels) > SHARED_BYTES
+    parts = [dataset.train_parts(label, must_map=shared) for label in labels]
     return (StreamedImages if shared else ClassImages)(parts, labels, seed=seed, device=device)
 
 

@@ -1,10 +1,10 @@
 """What a search keeps of its trials: a folder each, under a name that follows from its values.
 
-    OUT/trials/KEY/record.json      values, accuracies of every rung, what became of it
-    OUT/trials/KEY/checkpoints/     the state of the condensation, as of a run's group
+    OUT/trials/KEY/record.json      values, accuracies of every rung, outcome
+    OUT/trials/KEY/checkpoints/     the checkpoint of the condensation, stored like that of a run's group
 
-A trial that is begun once more, after a kill or by another search, finds what is there under the same name:
-measured rungs are told again and not computed again.
+A trial that starts again, after a kill or in another search, finds its record under the same name. It reports the
+rungs that are recorded and computes only those that are missing.
 """
 
 import json
@@ -13,7 +13,6 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -21,24 +20,35 @@ from m3d import CondenseState
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
-from pipeline.storage.documents import read_document, write_document
+from pipeline.storage.documents import Document, read_document, write_document
+from pipeline.tune.space import Values
 
-FILE = "record.json"
+FAILED = ("failed", "lost")
+"""Outcomes of trials without a result."""
+ENDED = ("finished", "stopped", "failed")
+"""Outcomes of trials that do not run again."""
+
+
+class TrialFacts(Document, total=False):
+    """How a trial was computed."""
+
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A trial measured after some iterations."""
+    """Accuracies of a trial after some iterations."""
 
     iteration: int
     accuracies: tuple[float, ...]
-    """In percent, one per seed, the mean over the architectures."""
+    """Accuracies in percent, one per seed, each the mean over the architectures."""
     seconds: float
-    """That the trial took up to here."""
+    """Seconds that the trial ran up to this rung."""
 
     @property
     def mean(self) -> float:
-        """In percent."""
+        """Mean over the seeds, in percent."""
         return statistics.fmean(self.accuracies)
 
     @property
@@ -50,26 +60,30 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A trial as it stands."""
+class TrialRecord:
+    """A trial's values, and its results so far."""
 
     key: str
-    values: dict[str, Any]
+    values: Values
     began: float
-    """Seconds since 1970: trials are numbered in this order."""
+    """Start of the trial in seconds since 1970. Trials are numbered in this order."""
     rungs: tuple[Rung, ...] = ()
     outcome: str = "running"
-    """running, finished (all rungs), stopped (by the scheduler or the end of the search), failed (its values are to blame),
-    or lost (what it ran on is: it is run again when the search goes on)."""
+    """running, finished (all rungs), stopped (by the scheduler or the end of the search), failed (because of its values),
+    or lost (its process died too often; a resumed search runs it again)."""
     why: str = ""
-    """Of a failure or a loss."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Where and how it was computed: device, precision."""
+    """Reason of a failure or a loss."""
+    facts: TrialFacts = field(default_factory=TrialFacts)
 
     @property
     def last(self) -> Rung | None:
         """The last measurement."""
         return self.rungs[-1] if self.rungs else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a resumed search does not run it again."""
+        return self.outcome in ENDED
 
 
 class _RungEntry(TypedDict):
@@ -78,14 +92,14 @@ class _RungEntry(TypedDict):
     seconds: float
 
 
-class _TrialRecord(TypedDict):
+class _RecordDocument(TypedDict):
     key: str
-    values: dict[str, Any]
+    values: Values
     began: float
     rungs: list[_RungEntry]
     outcome: str
     why: str
-    facts: dict[str, Any]
+    facts: TrialFacts
 
 
 class TrialFolder:
@@ -93,51 +107,58 @@ class TrialFolder:
 
     def __init__(self, root: str, key: str) -> None:
         self.path, self.key = storage.join(root, key), key
+        self._record = storage.join(self.path, "record.json")
         self._checkpoint = storage.join(self.path, "checkpoints", "group-00000.safetensors")
 
-    def begin(self, values: Mapping[str, Any]) -> Trial:
-        """What is there, or a new record. A trial that was lost runs again."""
-        held = self.read()
-        if held is not None and held.outcome == "lost":
-            return self.write(replace(held, outcome="running", why=""))
-        return held if held is not None else self.write(Trial(key=self.key, values=dict(values), began=time.time()))
+    def begin(self, values: Mapping[str, object]) -> TrialRecord:
+        """Returns the stored record, or a new one. The outcome of a lost trial becomes ``running`` again."""
+        record = self.read()
+        if record is None:
+            return self.write(TrialRecord(key=self.key, values=dict(values), began=time.time()))
+        if record.outcome == "lost":
+            return self.write(replace(record, outcome="running", why=""))
+        return record
 
-    def read(self) -> Trial | None:
-        """The record, or None where there is none or it is damaged: the trial is then made again."""
-        path = storage.join(self.path, FILE)
+    def read(self) -> TrialRecord | None:
+        """Returns the record, or None if there is none or it is damaged: the trial then starts again."""
         try:
-            held = read_document(_TrialRecord, path)
+            document = read_document(_RecordDocument, self._record)
         except (FileNotFoundError, UserError):
             return None
-        rungs = tuple(Rung(**{**entry, "accuracies": tuple(entry["accuracies"])}) for entry in held["rungs"])
-        return Trial(
-            key=held["key"],
-            values=held["values"],
-            began=held["began"],
+        rungs = tuple(
+            Rung(iteration=entry["iteration"], accuracies=tuple(entry["accuracies"]), seconds=entry["seconds"])
+            for entry in document["rungs"]
+        )
+        return TrialRecord(
+            key=document["key"],
+            values=document["values"],
+            began=document["began"],
             rungs=rungs,
-            outcome=held["outcome"],
-            why=held["why"],
-            facts=held["facts"],
+            outcome=document["outcome"],
+            why=document["why"],
+            facts=document["facts"],
         )
 
-    def write(self, trial: Trial) -> Trial:
+    def write(self, record: TrialRecord) -> TrialRecord:
         """Stores the record, and returns it."""
-        write_document(storage.join(self.path, FILE), json.loads(json.dumps(asdict(trial))))
-        return trial
+        write_document(self._record, json.loads(json.dumps(asdict(record))))
+        return record
 
-    def settle(self, outcome: str, why: str = "") -> Trial | None:
-        """Says what became of the trial, unless that is said already."""
-        held = self.read()
-        return self.write(replace(held, outcome=outcome, why=why)) if held and held.outcome == "running" else held
+    def settle(self, outcome: str, why: str = "") -> TrialRecord | None:
+        """Records the outcome of a running trial. Returns the record, or None if there is none."""
+        record = self.read()
+        if record is None or record.outcome != "running":
+            return record
+        return self.write(replace(record, outcome=outcome, why=why))
 
     def save(self, state: CondenseState) -> None:
-        """Stores the state of the condensation."""
+        """Stores a checkpoint of the condensation."""
         write_checkpoint(self._checkpoint, snapshot(state), self.key)
 
     def load(self) -> CondenseState | None:
-        """The stored state, on the CPU, or None."""
+        """Returns the checkpoint, on the CPU, or None."""
         return read_checkpoint(self._checkpoint, self.key)
 
-    def forget_state(self) -> None:
-        """Removes the stored state, whose trial goes on no more."""
-        storage.remove(storage.join(self.path, "checkpoints", "group-00000.safetensors"))
+    def delete_checkpoint(self) -> None:
+        """Deletes the checkpoint of a trial that will not be resumed."""
+        storage.remove(self._checkpoint)

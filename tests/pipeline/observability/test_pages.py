@@ -20,13 +20,13 @@ EMPTY = {
 
 
 def test_values_are_escaped_in_the_template_of_a_package() -> None:
-    page = render("pipeline.tune", "page.html.jinja", title="<digits>", **EMPTY)
+    page = render("pipeline.tune.page", "page.html.jinja", title="<digits>", **EMPTY)
     assert "<title>Search: &lt;digits&gt;</title>" in page
 
 
 def test_an_unknown_template_raises() -> None:
     with pytest.raises(TemplateNotFound):
-        render("pipeline.tune", "absent.html.jinja")
+        render("pipeline.tune.page", "absent.html.jinja")
 
 
 def test_a_figure_becomes_one_element_without_a_header() -> None:

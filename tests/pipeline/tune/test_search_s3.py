@@ -1,4 +1,4 @@
-"""A search from a bucket into a bucket, as a process of its own that is killed and goes on."""
+"""A search from a bucket into a bucket, as a process of its own that is killed and resumed."""
 
 import json
 import os
@@ -21,15 +21,15 @@ SEARCH = ("tune.classes=2", "tune.iterations=12", "tune.rungs=2", "tune.seeds=2"
 TRIALS = 6
 
 
-def records(out: str) -> dict[str, dict[str, Any]]:
-    """What has been written down of every trial, by key."""
+def records(out: str) -> dict[str, Any]:
+    """The records of all trials, by key."""
     keys = [key for key in storage.folders_below(f"{out}/trials") if storage.exists(f"{out}/trials/{key}/record.json")]
     return {key: json.loads(storage.read_bytes(f"{out}/trials/{key}/record.json")) for key in keys}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_search_in_a_bucket_is_killed_and_goes_on(data: str, tmp_path: Path) -> None:
+def test_a_search_in_a_bucket_is_killed_and_resumed(data: str, tmp_path: Path) -> None:
     out = f"{data}/search"
     settings = [part for text in (*SEARCH, f"data.disk_cache={tmp_path / 'copies'}") for part in ("--set", text)]
     command = [sys.executable, "-m", "pipeline", "tune", *SMALL, *settings, "--data", f"{data}/tin", "--out", out]

@@ -1,18 +1,21 @@
-"""Search spaces: the default, files, and that every mistake in a file is one line that names the key."""
+"""Search spaces: the default, files, and one line that names the key for every mistake in a file."""
 
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.config.parsing import with_settings
 from pipeline.config.presets import PRESETS, preset
 from pipeline.errors import UserError
-from pipeline.tune.space import Domain, configured, default_space, space_of_file
+from pipeline.tune.space import Domain, Space, configured, default_space
+from pipeline.tune.space_file import space_of_file
 from tests.pipeline.support.runs import small_config
 
+DOCUMENTATION = Path(__file__).resolve().parents[3] / "docs/tuning.md"
 
-def from_text(tmp_path: Path, text: str, *settings: str, name: str = "space.yaml") -> Any:
+
+def from_text(tmp_path: Path, text: str, *settings: str, name: str = "space.yaml") -> Space:
     """The space of a file with this text."""
     path = tmp_path / name
     path.write_text(text)
@@ -25,7 +28,7 @@ def test_the_default_space_holds_the_given_configuration(name: str, searcher: st
     config = with_settings(preset(name), [f"tune.searcher={searcher}"])
     space = default_space(config)
     assert all(domain.holds(space.start[key]) for key, domain in space.domains.items())
-    # The learning rate of a preset is not given, and follows from the images per class.
+    # A preset does not give the learning rate; it follows from the images per class.
     assert configured(config, space.start).condense.learning_rate == config.condense.images_per_class
 
 
@@ -35,7 +38,7 @@ def test_the_learning_rate_is_relative_to_the_images_per_class() -> None:
     assert one.kind == "loguniform"
 
 
-def test_a_given_value_outside_of_the_default_widens_it() -> None:
+def test_a_given_value_outside_the_default_space_widens_it() -> None:
     config = small_config("kernel.bandwidth_multiplier=100", "condense.batch_real=17", "kernel.name=laplace")
     space = default_space(config)
     assert space.domains["kernel.bandwidth_multiplier"].high == 100
@@ -43,7 +46,7 @@ def test_a_given_value_outside_of_the_default_widens_it() -> None:
     assert "laplace" in space.domains["kernel.name"].values
 
 
-def test_a_given_zero_has_no_place_in_a_loguniform_range(tmp_path: Path) -> None:
+def test_a_given_zero_is_refused_in_a_loguniform_range(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"condense\.momentum: given 0\.0, but loguniform needs one above 0"):
         from_text(tmp_path, "condense.momentum: {loguniform: [0.1, 0.9]}", "condense.momentum=0")
 
@@ -63,13 +66,13 @@ kernel.scale_factor: {choice: [1.5, 2e0]}
     assert (domains["condense.learning_rate"].low, domains["condense.learning_rate"].high) == (0.4, 40)
     assert domains["condense.batch_real"] == Domain(kind="uniform", low=8, high=64, whole=True)
     assert domains["augment.strategy"].values == ("none", "color_crop", "color_crop_cutout")  # the given one too
-    assert domains["kernel.scale_factor"].values == (1.5, 2.0)  # which YAML takes for text
+    assert domains["kernel.scale_factor"].values == (1.5, 2.0)  # YAML reads 2e0 as text
     same = from_text(tmp_path, '{"kernel.scales": {"choice": [3, 5]}}', name="space.json")
     assert same.domains == {"kernel.scales": domains["kernel.scales"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("kernel.bandwith_multiplier: {loguniform: [1, 2]}", "did you mean 'kernel.bandwidth_multiplier'"),
         ("learning_rate: {loguniform: [1, 2]}", "did you mean 'condense.learning_rate'"),
@@ -96,14 +99,14 @@ kernel.scale_factor: {choice: [1.5, 2e0]}
         ("a: [", "neither JSON nor YAML"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         from_text(tmp_path, text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
         space_of_file(str(tmp_path / "none.yaml"), small_config())
 
@@ -120,3 +123,11 @@ def test_points_of_a_grid() -> None:
     assert Domain(kind="loguniform", low=1.0, high=16.0).points() == pytest.approx((1, 2, 4, 8, 16))
     assert Domain(kind="uniform", low=1, high=3, whole=True).points() == (1, 2, 3)
     assert Domain(kind="choice", values=("a", "b")).points() == ("a", "b")
+
+
+def test_the_default_space_is_documented(tmp_path: Path) -> None:
+    """A setting that is searched by default is added to ``default_space`` and to this list, and nowhere else."""
+    documented = re.search(r"```yaml\n(kernel\.bandwidth_multiplier.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    assert documented is not None
+    settings = ("condense.images_per_class=4",)
+    assert from_text(tmp_path, documented[1], *settings) == default_space(small_config(*settings))

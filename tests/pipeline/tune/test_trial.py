@@ -1,4 +1,4 @@
-"""One trial: rungs, going on after a kill, failures, and that it never sees a test image."""
+"""One trial: rungs, resuming after a kill, failures, and that it never sees a test image."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def task_of(folder: Path, *settings: str, labels: tuple[int, ...] = (0, 1, 2, 3)
 
 
 def accuracies(task: TrialTask, values: Values = VALUES) -> list[tuple[float, ...]]:
-    """Of every rung."""
+    """The accuracies of every rung."""
     return [rung.accuracies for rung in run_trial(task, values, CPU)]
 
 
@@ -48,35 +48,35 @@ def test_a_trial_is_measured_at_its_rungs(tmp_path: Path) -> None:
     rungs = list(run_trial(task, VALUES, CPU))
     assert [rung.iteration for rung in rungs] == [2, 6, 18]
     assert all(len(rung.accuracies) == 2 and 0 <= rung.mean <= 100 for rung in rungs)
-    held = task.folder(VALUES).read()
-    assert held is not None
-    assert (held.outcome, held.values, held.rungs) == ("finished", VALUES, tuple(rungs))
+    record = task.folder(VALUES).read()
+    assert record is not None
+    assert (record.outcome, record.values, record.rungs) == ("finished", VALUES, tuple(rungs))
 
 
-def test_what_is_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_rung_is_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path)
     first = accuracies(task)
     monkeypatch.setattr(trial_module, "score", lambda *_: pytest.fail("a finished trial ran again"))
     assert accuracies(task) == first
 
 
-def test_a_trial_killed_between_rungs_goes_on(tmp_path: Path) -> None:
-    whole = accuracies(task_of(tmp_path / "a"))
+def test_a_trial_killed_between_rungs_is_resumed(tmp_path: Path) -> None:
+    complete = accuracies(task_of(tmp_path / "a"))
     task = task_of(tmp_path / "b")
     begun = run_trial(task, VALUES, CPU)
     first = next(begun)
-    del begun  # nobody asks for the next rung
-    held = task.folder(VALUES).read()
-    assert held is not None
-    assert held.outcome == "running"
-    assert accuracies(task) == whole
-    assert first.accuracies == whole[0]
+    del begun  # the next rung is never asked for
+    record = task.folder(VALUES).read()
+    assert record is not None
+    assert record.outcome == "running"
+    assert accuracies(task) == complete
+    assert first.accuracies == complete[0]
 
 
-def test_a_trial_killed_within_a_rung_goes_on_from_its_checkpoint(
+def test_a_trial_killed_within_a_rung_is_resumed_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = accuracies(task_of(tmp_path / "a"))
+    complete = accuracies(task_of(tmp_path / "a"))
     task = task_of(tmp_path / "b", "resources.checkpoint_every_s=1e-9")
     steps = Condenser.step
 
@@ -95,12 +95,12 @@ def test_a_trial_killed_within_a_rung_goes_on_from_its_checkpoint(
         return steps(self, state, **options)
 
     monkeypatch.setattr(Condenser, "step", noted)
-    assert accuracies(task) == whole
+    assert accuracies(task) == complete
     assert started == list(range(12, 18))
 
 
 def test_a_trial_never_sees_a_test_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = accuracies(task_of(tmp_path / "a"))
+    complete = accuracies(task_of(tmp_path / "a"))
     task = task_of(tmp_path / "b")
     trial_module._test_set.cache_clear()
     trial_module._real.cache_clear()
@@ -115,8 +115,8 @@ def test_a_trial_never_sees_a_test_image(tmp_path: Path, monkeypatch: pytest.Mon
         return real(self, split, label)
 
     monkeypatch.setattr(PreparedDataset, "images", train_only)
-    assert accuracies(task) == whole
-    # The same trial on the test split would have been found out.
+    assert accuracies(task) == complete
+    # The same trial on the test split would have been noticed.
     on_test = replace(task, config=replace(task.config, evaluate=replace(task.config.evaluate, on="test")))
     with pytest.raises(AssertionError):
         score_stored(on_test, VALUES, task.folder(VALUES), CPU)
@@ -140,10 +140,10 @@ def test_values_that_break_a_trial_are_recorded(tmp_path: Path, times: int) -> N
     for _ in range(times):
         with pytest.raises(TrialFailedError, match="not finite"):
             accuracies(task, values)
-    held = task.folder(values).read()
-    assert held is not None
-    assert held.outcome == "failed"
-    assert "not finite" in held.why
+    record = task.folder(values).read()
+    assert record is not None
+    assert record.outcome == "failed"
+    assert "not finite" in record.why
 
 
 def test_values_that_do_not_go_together_are_recorded(tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ def test_memory_that_runs_out_is_recorded(tmp_path: Path, monkeypatch: pytest.Mo
         accuracies(task_of(tmp_path))
 
 
-def test_other_errors_are_not_the_values_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_do_not_count_as_failures_of_the_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_module, "score", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
     task = task_of(tmp_path)
     with pytest.raises(RuntimeError, match="a bug"):
         accuracies(task)
-    held = task.folder(VALUES).read()
-    assert held is not None
-    assert held.outcome == "running"
+    record = task.folder(VALUES).read()
+    assert record is not None
+    assert record.outcome == "running"
 
 
 def test_a_stopped_trial_stays_stopped(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_a_stopped_trial_stays_stopped(tmp_path: Path) -> None:
     assert len(accuracies(task)) == 1
 
 
-def test_some_classes_move_as_in_the_whole_run(tmp_path: Path) -> None:
+def test_some_classes_move_as_in_a_run_of_all(tmp_path: Path) -> None:
     task = task_of(tmp_path, labels=(1, 3))
-    found = accuracies(task)
+    measured = accuracies(task)
     saved, cache = task.folder(VALUES).load(), PreparedDataset(task.cache, task.config.data)
     assert saved is not None
     mean, std = cache.moments
@@ -196,7 +196,7 @@ def test_some_classes_move_as_in_the_whole_run(tmp_path: Path) -> None:
     for _ in range(18):
         state, _ = whole.step(state)
     torch.testing.assert_close(saved.pixels_KSCHW, state.pixels_KSCHW[[1, 3]], atol=2e-3, rtol=0)
-    assert found[-1][0] > 55  # of two classes, which stand at labels 0 and 1 of the networks
+    assert measured[-1][0] > 55  # of two classes, which stand at labels 0 and 1 of the networks
 
 
 def test_a_trial_has_a_name_of_its_own(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_trial_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert task.key(VALUES) == replace(task, threads=7, out="/elsewhere").key(VALUES)
 
 
-def test_classes_are_chosen_out_of_every_stratum() -> None:
+def test_classes_are_chosen_from_every_stratum() -> None:
     counts = [10, 500, 11, 490, 12, 480]
     for seed in range(20):
         chosen = chosen_classes(counts, 2, seed)
@@ -219,10 +219,10 @@ def test_classes_are_chosen_out_of_every_stratum() -> None:
     assert chosen_classes([7, 7, 7], None, 0) == (0, 1, 2)
 
 
-@pytest.mark.parametrize("wanted", [1, 7])
-def test_a_number_of_classes_that_cannot_be(wanted: int) -> None:
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_number_of_classes_that_is_not_allowed(number: int) -> None:
     with pytest.raises(UserError, match=r"tune\.classes"):
-        chosen_classes([5] * 6, wanted, 0)
+        chosen_classes([5] * 6, number, 0)
 
 
 def test_settings_of_a_search_change_no_run(tmp_path: Path) -> None:
@@ -232,5 +232,5 @@ def test_settings_of_a_search_change_no_run(tmp_path: Path) -> None:
     other = with_settings(config, ["tune.searcher=random", "tune.seeds=9"])
     assert identity(record) == identity(new_record(other, cache, placement))
     RunFolder.at("out").require_same_run(record, other)
-    del record["config"]["tune"]  # a run of before there was a search
+    del record["config"]["tune"]  # a run from before there were searches
     RunFolder.at("out").require_same_run(record, other)
