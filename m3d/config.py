@@ -73,7 +73,7 @@ class Kernel:
     """The kernel of the maximum mean discrepancy."""
 
     name: str = "gaussian"
-    """Name of the kernel, one of ``m3d.kernels.KERNELS``."""
+    """Name of the kernel; docs/method.md lists all kernels."""
     bandwidth: Literal["mean", "median", "fixed"] = "mean"
     """Bandwidth of the kernels that have one: mean or median of the squared distances in the joint batch, or fixed."""
     bandwidth_value: float | None = None

@@ -78,7 +78,6 @@ def condenser_of(
     ids: range | tuple[int, ...] = range(3),
     *,
     class_count: int | None = None,
-    count: int = 20,
     size: int = 8,
     seed: int = 0,
     kernel: Kernel | None = None,
@@ -96,7 +95,7 @@ def condenser_of(
     }
     assert set(chosen) <= {field.name for field in fields(Condense)}
     return Condenser(
-        class_images(ids, count=count, size=size, seed=seed),
+        class_images(ids, size=size, seed=seed),
         Method(
             kernel=kernel or Kernel(),
             augment=augment or Augment(),

@@ -98,7 +98,7 @@ def test_patches(size, patch):
 
 
 def test_exception_an_odd_side_has_no_patches():
-    with pytest.raises(ConfigError, match=r"vit_tiny: needs an even number of pixels a side, given 17"):
+    with pytest.raises(ConfigError, match=r"vit_tiny needs an even number of pixels a side, given 17"):
         made("vit_tiny", 17)
 
 
