@@ -16,19 +16,24 @@ PAGE = RESULTS.parent / "results.md"
 HEAD = """\
 # Results
 
-Everything that was measured so far. This page is made from the files in [docs/results](results) by
-`python -m tests.reproduce --page`, and a test compares them. `make reproduce` measures what is missing, in pieces of nine
-minutes; a cell that has a file is not measured again without `--fresh`.
+Everything measured so far. `python -m tests.reproduce --page` generates this page from the files in [docs/results](results), and a
+test compares them. `make reproduce` measures missing cells, nine minutes per call; a cell that has a file is not measured
+again without `--fresh`.
 
-Test accuracy in percent, last epoch: mean ± standard deviation over networks trained on *one* condensed set, with Student's
-95 % interval of the mean where there are the single accuracies. *Published* is quoted from the M3D paper (for the
-baselines: from its tables), not measured here; it is the best epoch by test accuracy. Scores are those of DD-Ranking in fractions:
-IOR, the improvement over random images; HLR, what is lost against the whole set; LRS, the label-robust score.
+- **Accuracies** are test accuracies in percent after the last epoch: mean ± standard deviation over networks trained on *one* condensed
+  set. If the accuracies of the single networks are known, there is also Student's 95 % interval of the mean.
+- ***Published*** numbers are quoted from the M3D paper (for the baselines: from its tables), not measured here. They are the best epoch by
+  test accuracy.
+- **Scores** are DD-Ranking's, as fractions: IOR, the improvement over random images; HLR, the loss against the whole set; LRS, the
+  label-robust score.
+
+The [glossary](glossary.md#evaluation) explains cell, baseline and protocol.
 
 ## All cells
 
-The network that condensed, trained on each set; *published* is for the condensed one. Below, a section of every cell has the
-other networks, intervals, seeds, commits, hardware and commands. The whole set has a schedule of its own. What begins with *early* was measured by hand before there was `make reproduce`.
+The table shows the network that condensed, trained on each set; *published* refers to the condensed set. A section for each cell
+below has the other networks, intervals, seeds, commits, hardware and commands. The whole set has a schedule of its own. Cells whose
+names begin with *early* were measured by hand, before `make reproduce` existed.
 """
 SETS = (*BASELINES, "whole")
 
