@@ -1,8 +1,8 @@
-"""Whether this machine computes what a CPU does eagerly in float32: ``python -m tests.benchmarks.agreement [--json]``.
+"""Compares this machine's results with a CPU's eager float32: ``python -m tests.benchmarks.agreement [--json]``.
 
-The gradient of a condensation and that of a training step, at CIFAR-10's shapes, in each precision, eagerly and
-compiled, on the GPU where there is one. What is compiled is used for other inputs first, since a CUDA graph is recorded
-at its second use and replayed from the third on. Exit code 1 where something differs by more than rounding explains.
+It computes the gradients of a condensation and of a training step at CIFAR-10's shapes, in each precision, eager and
+compiled, on the GPU if there is one. Compiled functions are first called with other inputs, since a CUDA graph is
+recorded at its second use and replayed from the third on. The exit code is 1 if a difference exceeds rounding.
 """
 
 import argparse
@@ -21,20 +21,20 @@ from m3d.backend import compiler
 from m3d.backend.precision import convolutions
 
 MOST_GRADIENT = {"float32": 5e-3, "tf32": 0.03, "bfloat16": 0.1}
-"""How long the difference of a gradient and the reference's may be, relative to the latter; per class for the pixels."""
+"""Largest allowed norm of a gradient's difference from the reference, relative to the reference; per class for pixels."""
 MOST_LOSS = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 3e-2}
-"""How far a loss may be off, relative to the reference."""
+"""Largest allowed difference of a loss from the reference, relative to the reference."""
 BEFORE = 2
-"""Uses of what is compiled before the one that counts."""
+"""Calls of a compiled function before the one that counts."""
 TRAINED = 64
-"""Images of a training batch, all classes together."""
+"""Images of a training batch, over all classes."""
 CPU = torch.device("cpu")
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How something is computed."""
+    """How the gradients are computed."""
 
     device: torch.device = CPU
     precision: Precision = "float32"
@@ -46,7 +46,7 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is computed."""
+    """Shapes of the data."""
 
     classes: int = 10
     images: int = 256
@@ -55,19 +55,19 @@ class Size:
 
 
 def main() -> int:
-    """Prints a line for every way, and says by the exit code whether all agree."""
+    """Prints a line for every way. Returns exit code 1 if one of them does not agree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
     agree = True
     for figures in compare(Size(), ways()):
         agree &= figures["agrees"]
-        print(json.dumps(figures) if given.json else described(figures), flush=True)
+        print(json.dumps(figures) if args.json else described(figures), flush=True)
     return 0 if agree else 1
 
 
 def ways() -> list[Way]:
-    """What this machine can do besides the reference."""
+    """Every way that this machine supports, except the reference."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precisions: tuple[Precision, ...] = (
         ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
@@ -81,7 +81,7 @@ def ways() -> list[Way]:
 
 
 def compare(size: Size, chosen: list[Way]) -> Iterator[dict[str, Any]]:
-    """Yields the differences from the reference, once for condensation and once for training, of every way."""
+    """Yields the differences of every way from the reference, one for condensation and one for training."""
     references = {"condense": condensing(size, Way()), "train": training(size, Way())}
     for way in chosen:
         for name, compute in (("condense", condensing), ("train", training)):
@@ -95,12 +95,12 @@ def differences(reference: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], 
     loss = float(((losses[1] - losses[0]).abs() / losses[0].abs()).max())
     wanted, slopes = (one.flatten(1) for one in gradients)
     gradient = float(((slopes - wanted).norm(dim=1) / wanted.norm(dim=1)).max())
-    agrees = loss <= MOST_LOSS[precision] and gradient <= MOST_GRADIENT[precision]  # which a NaN is not
+    agrees = loss <= MOST_LOSS[precision] and gradient <= MOST_GRADIENT[precision]  # False for NaN
     return {"loss": loss, "gradient": gradient, "agrees": agrees}
 
 
 def condensing(size: Size, way: Way) -> tuple[Tensor, Tensor]:
-    """Losses and pixel gradients of every class, float64 on the CPU: the losses with the real-by-real term, which is never compiled."""
+    """Losses and pixel gradients of every class, float64 on the CPU. The losses include the real-by-real term, which is never compiled."""
     condenser = Condenser(
         ClassImages(made_up(size, size.images), range(size.classes), seed=0, device=way.device),
         condense=Condense(
@@ -122,7 +122,7 @@ def condensing(size: Size, way: Way) -> tuple[Tensor, Tensor]:
 
 
 def training(size: Size, way: Way) -> tuple[Tensor, Tensor]:
-    """Loss and gradient by all parameters of a training batch, float64 on the CPU."""
+    """Loss of a training batch and its gradient by all parameters, float64 on the CPU."""
     shape = (3, size.side, size.side)
     trainer = Trainer(
         "convnet3", shape, classes=size.classes, precision=way.precision, compiled=way.compiled, device=way.device
@@ -146,7 +146,7 @@ def training(size: Size, way: Way) -> tuple[Tensor, Tensor]:
 
 
 def made_up(size: Size, count: int) -> list[Tensor]:
-    """uint8 images of classes that differ in their mean pattern, under noise; always the same."""
+    """The same synthetic uint8 images in every call: the classes differ in their mean pattern, under noise."""
     random = torch.Generator().manual_seed(0)
     shape = (3, size.side, size.side)
     patterns = torch.rand(size.classes, 1, *shape, generator=random)
@@ -155,7 +155,7 @@ def made_up(size: Size, count: int) -> list[Tensor]:
 
 
 def described(figures: dict[str, Any]) -> str:
-    """One line for a person."""
+    """The figures as one line of text."""
     verdict = "agrees" if figures["agrees"] else "DIFFERS"
     return (
         f"{figures['of']}, {figures['way']}: {verdict}; losses are off by {figures['loss']:.1e} at most, "

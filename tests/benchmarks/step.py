@@ -1,8 +1,9 @@
 """What a step costs: ``python -m tests.benchmarks.step [--json] [--cases A,B]``.
 
-Three things take turns in one process, and their medians are compared: the step; the encoder's passes alone on the
-same batches, in the step's own precision, compilation and blocks, which is the limit; and the published shape of the
-loop. The ratio to the encoder is the median over neighbouring turns. The cases of 128 and 224 px take two classes; the ratios do not depend on the number.
+Three loops take turns in one process, and their medians are compared: the step; the encoder's passes alone on the
+same batches, in the step's own precision, compilation and blocks, which is the lower limit; and the published loop. The
+ratio to the encoder is the median over neighbouring turns. The cases of 128 and 224 px have two classes; the ratios do
+not depend on the number.
 """
 
 import argparse
@@ -26,9 +27,9 @@ from tests.benchmarks.published import Published
 
 ROUNDS = 3
 PAIRS = 5
-"""Turns of the step and of the encoder, one after the other, to one turn of the published loop."""
+"""Turns of the step and of the encoder, one after the other, for each turn of the published loop."""
 TURN_S = 0.7
-"""A turn of a fast loop takes as many iterations as fill this time."""
+"""Seconds that a turn of a fast loop fills with iterations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Case:
     images_per_class: int
     images: int = 256
     iterations: int = 10_000
-    """Of the schedule that the case stands for: it decides whether a compiler pays."""
+    """Iterations of the schedule that the case represents. They decide whether compiling pays."""
 
 
 CASES = {
@@ -58,21 +59,21 @@ CASES = {
 
 
 def main() -> None:
-    """Prints the figures: one JSON object a line, or one line of text a case."""
+    """Prints the figures of each case as a line of JSON or of text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--cases", default=",".join(CASES), help="some of " + ", ".join(CASES))
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of the published loop")
-    given = parser.parse_args()
-    names = given.cases.split(",")
+    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated, from " + ", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of the published loop (%(default)s)")
+    args = parser.parse_args()
+    names = args.cases.split(",")
     unknown = [name for name in names if name not in CASES]
     if unknown:
         parser.error(f"--cases: given {unknown[0]!r}, allowed: {', '.join(CASES)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for name in names:
         torch.compiler.reset()
-        figures = measure(name, CASES[name], device, given.rounds)
-        print(json.dumps(figures) if given.json else described(figures), flush=True)
+        figures = measure(name, CASES[name], device, args.rounds)
+        print(json.dumps(figures) if args.json else described(figures), flush=True)
 
 
 def measure(name: str, case: Case, device: torch.device, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -102,13 +103,13 @@ def measure(name: str, case: Case, device: torch.device, rounds: int = ROUNDS) -
     turns = {"step": step, "encoder": encoder_alone(condenser), "published": published.sweep}
     for turn in turns.values():
         for _ in range(3 if device.type == "cuda" else 1):
-            turn()  # compiles and allocates; a CUDA graph is recorded when it is used for the second time
+            turn()  # compiles and allocates; a CUDA graph is recorded at its second use
     repeats = {label: max(1, round(TURN_S / _timed(turn, 1, device))) for label, turn in turns.items()}
     seconds: dict[str, list[float]] = {label: [] for label in turns}
     for _ in range(rounds):
         for label in ["step", "encoder"] * PAIRS + ["published"]:
             seconds[label].append(_timed(turns[label], repeats[label], device))
-    # Neighbouring turns share what else the machine does, so their ratios spread less than the ratio of two medians.
+    # Other work on the machine affects neighbouring turns alike, so their ratios spread less than the ratio of two medians.
     pairs = [step / encoder for step, encoder in zip(seconds["step"], seconds["encoder"], strict=True)]
     medians = {label: statistics.median(values) for label, values in seconds.items()}
     return {
@@ -131,7 +132,7 @@ def measure(name: str, case: Case, device: torch.device, rounds: int = ROUNDS) -
 
 
 def encoder_alone(condenser: Condenser) -> Callable[[], None]:
-    """The passes that no step can do without: real images forward; views forward and back to the pixels."""
+    """A function that runs the passes every step needs: real images forward; views forward and back to the pixels."""
     execution, condense, real = condenser.execution, condenser.condense, condenser.real
     network, classes, device = condenser._passes.network, len(real.ids), real.device
 
@@ -144,7 +145,7 @@ def encoder_alone(condenser: Condenser) -> Callable[[], None]:
     images = torch.randn((classes * condense.batch_real, *real.shape), generator=random).to(device)
     views = torch.randn((classes * condense.views, *real.shape), generator=random).to(device)
     real_blocks = images.split(block_size(len(images), execution.real_block))
-    # The step takes some classes at a time, or a part of one; so does this.
+    # Like the step, this takes some classes at a time, or a part of one.
     some = block_size(classes, max(1, execution.synthetic_block // condense.views)) * condense.views
     size = some if some <= execution.synthetic_block else block_size(condense.views, execution.synthetic_block)
     view_blocks = [block.clone().requires_grad_(True) for block in views.split(size)]
@@ -162,7 +163,7 @@ def encoder_alone(condenser: Condenser) -> Callable[[], None]:
 
 
 def described(figures: dict[str, Any]) -> str:
-    """One line for a person."""
+    """The figures as one line of text."""
     return (
         f"{figures['case']}: step {figures['step_s']:.4f} s, {figures['step_over_encoder']:.2f} x the encoder alone, "
         f"{figures['published_over_step']:.1f} x faster than the published loop; {figures['peak_mib']:.0f} MiB "
@@ -185,15 +186,15 @@ def _settle(device: torch.device) -> None:
 
 
 def _peak_mib(turn: Callable[[], None], device: torch.device) -> float:
-    """Memory of the process (or of the GPU) at its highest during one step, everything that it holds included."""
+    """Peak memory of the process, or of the GPU, during one step."""
     if device.type == "cuda":
-        # What a CUDA graph uses was allocated when it was recorded: only what is reserved shows it.
+        # A CUDA graph's memory was allocated when it was recorded; only the reserved memory includes it.
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         turn()
         return torch.cuda.max_memory_reserved(device) / 2**20
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # from here on the highest counts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
         turn()
         status = Path("/proc/self/status").read_text().splitlines()
         return next(float(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10

@@ -1,8 +1,8 @@
-"""The cells of CIFAR-10 with m3d alone, where there is no Ray: ``python -m tests.reproduce.alone --data FOLDER [CELL ...]``.
+"""Measures CIFAR-10's cells with m3d alone, without Ray: ``python -m tests.reproduce.alone --data FOLDER [CELL ...]``.
 
-FOLDER holds the parts that ``python -m tests.reproduce.pack`` made. All classes are one group on one device; every cell is
-condensed, then evaluated against random images and mosaics, and leaves NAME.json in --results. An interrupted call, by
-Ctrl-C or because its minutes are over, goes on where it ended. Several calls for different cells may share a GPU.
+FOLDER contains the parts that ``python -m tests.reproduce.pack`` wrote. All classes are one group on one device. Every
+cell is condensed, then evaluated against random images and mosaics, and leaves NAME.json in --results. A call that was
+interrupted by Ctrl-C or ran out of minutes resumes where it ended. Several calls for different cells may share a GPU.
 """
 
 import argparse
@@ -26,32 +26,32 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main() -> int:
-    """Runs the command line; 0 also where the time was used up, since the same command goes on."""
-    given = _parser().parse_args()
+    """Runs the command line. Returns 0 also if the time ran out, since the same command resumes."""
+    args = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     cells = {cell.name: cell for cell in sorted(CELLS, key=_images_per_class) if cell.data == "cifar10"}
-    unknown = set(given.cells) - set(cells)
+    unknown = set(args.cells) - set(cells)
     if unknown:
         print(f"unknown cells: {', '.join(sorted(unknown))}; there are: {', '.join(cells)}")
         return 2
-    plain = _schedule(given) == PUBLISHED_SCHEDULE and not given.best_epoch
-    folder = given.results or (ROOT / "docs" / "results" if plain else given.work)
-    chosen = [cells[name] for name in given.cells or cells]
-    todo = [cell for cell in chosen if not _measured(folder, cell, given)]
-    ends = time.monotonic() + 60 * given.minutes
+    plain = _schedule(args) == PUBLISHED_SCHEDULE and not args.best_epoch
+    folder = args.results or (ROOT / "docs" / "results" if plain else args.work)
+    chosen = [cells[name] for name in args.cells or cells]
+    todo = [cell for cell in chosen if not _measured(folder, cell, args)]
+    ends = time.monotonic() + 60 * args.minutes
     try:
-        images = load(given.data) if todo else None
+        images = load(args.data) if todo else None
         for cell in todo:
             assert images is not None
-            task = task_of(cell, images, ends, given)
+            task = task_of(cell, images, ends, args)
             made = condense(task)
-            found = result(task, made, *rows(task, made))
-            replace_file(folder / f"{cell.name}.json", (json.dumps(found, indent=1) + "\n").encode())
+            measured = result(task, made, *rows(task, made))
+            replace_file(folder / f"{cell.name}.json", (json.dumps(measured, indent=1) + "\n").encode())
             print(f"{cell.name}: measured, {folder / cell.name}.json", flush=True)
     except OutOfTimeError:
-        print("the time is over; the same command goes on")
+        print("the time is over; the same command resumes")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on")
+        print("interrupted; the same command resumes")
         return 130
     except NotFiniteError as error:
         print(error)
@@ -59,23 +59,23 @@ def main() -> int:
     except (ConfigError, PartsError) as error:
         print(error)
         return 2
-    print(f"{sum(_measured(folder, cell, given) for cell in chosen)} of {len(chosen)} cells have a result")
+    print(f"{sum(_measured(folder, cell, args) for cell in chosen)} of {len(chosen)} cells have a result")
     return 0
 
 
-def task_of(cell: Cell, images: Images, ends: float, given: argparse.Namespace) -> Task:
-    """The cell at its images per class and its seed."""
+def task_of(cell: Cell, images: Images, ends: float, args: argparse.Namespace) -> Task:
+    """The task of a cell, with its images per class and its seed."""
     settings = dict(setting.split("=") for setting in cell.settings)
     return Task(
         cell=cell,
-        condense=Condense(images_per_class=_images_per_class(cell), iterations=given.iterations, compile=given.compile),
-        evaluate=Evaluate(epochs=given.epochs, best_epoch=given.best_epoch, seeds=cell.seeds, compile=given.compile),
+        condense=Condense(images_per_class=_images_per_class(cell), iterations=args.iterations, compile=args.compile),
+        evaluate=Evaluate(epochs=args.epochs, best_epoch=args.best_epoch, seeds=cell.seeds, compile=args.compile),
         seed=int(settings.get("seed", 0)),
         images=images,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        place=given.work / cell.name,
+        place=args.work / cell.name,
         ends=ends,
-        commit=given.commit,
+        commit=args.commit,
     )
 
 
@@ -83,49 +83,52 @@ def _images_per_class(cell: Cell) -> int:
     return int(cell.preset.rpartition("ipc")[2])
 
 
-def _schedule(given: argparse.Namespace) -> tuple[int, int]:
-    return given.iterations, given.epochs or PUBLISHED_SCHEDULE[1]
+def _schedule(args: argparse.Namespace) -> tuple[int, int]:
+    return args.iterations, args.epochs or PUBLISHED_SCHEDULE[1]
 
 
-def _measured(folder: Path, cell: Cell, given: argparse.Namespace) -> bool:
-    """Whether there is a result of the schedule that is asked for, with the looks that are."""
+def _measured(folder: Path, cell: Cell, args: argparse.Namespace) -> bool:
+    """Whether there is a result of the requested schedule, with the requested best-epoch figure."""
     path = folder / f"{cell.name}.json"
     if not path.exists():
         return False
-    held: dict[str, Any] = json.loads(path.read_text())
-    row = held["rows"][0]
+    stored: dict[str, Any] = json.loads(path.read_text())
+    row = stored["rows"][0]
     every = row.get("best_epoch_compatibility", {}).get("every", 0)
-    return (held["schedule"]["iterations"], row["epochs"]) == _schedule(given) and given.best_epoch in (0, every)
+    return (stored["schedule"]["iterations"], row["epochs"]) == _schedule(args) and args.best_epoch in (0, every)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="names, in order; all of CIFAR-10 when none is given")
-    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="parts of the images")
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="names, in order; defaults to all cells of CIFAR-10")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="folder of the packed images")
     folder = {"type": Path, "metavar": "FOLDER"}
-    parser.add_argument("--work", **folder, default=Path("runs/alone"), help="what is under way (%(default)s)")
+    parser.add_argument("--work", **folder, default=Path("runs/alone"), help="folder of unfinished work (%(default)s)")
     parser.add_argument(
-        "--results", **folder, help="docs/results, or --work for another schedule or with --best-epoch, when not given"
+        "--results", **folder, help="defaults to docs/results, or to --work for another schedule or with --best-epoch"
     )
     parser.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after so many, once what is being compiled is; the same command goes on",
+        help="stop after so many minutes, once compiling is finished; the same command resumes",
     )
     parser.add_argument(
-        "--iterations", type=int, default=PUBLISHED_SCHEDULE[0], help="more go on from fewer (%(default)s)"
+        "--iterations",
+        type=int,
+        default=PUBLISHED_SCHEDULE[0],
+        help="a larger number resumes from a smaller one (%(default)s)",
     )
-    parser.add_argument("--epochs", type=int, help=f"of evaluation ({PUBLISHED_SCHEDULE[1]})")
+    parser.add_argument("--epochs", type=int, help=f"epochs of evaluation ({PUBLISHED_SCHEDULE[1]})")
     parser.add_argument(
         "--best-epoch",
         type=int,
         default=0,
         metavar="N",
-        help="look at the test accuracy every N epochs as well",
+        help="also record the best test accuracy of every N-th epoch",
     )
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
-    parser.add_argument("--commit", required=True, help="of this code, as the results say it")
+    parser.add_argument("--commit", required=True, help="commit of this code, for the results")
     return parser
 
 

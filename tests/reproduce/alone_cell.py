@@ -1,4 +1,4 @@
-"""One cell with m3d alone: condensed from its checkpoint on, then evaluated network by network."""
+"""One cell with m3d alone: condensed, resuming from its checkpoint, then evaluated network by network."""
 
 import json
 import platform
@@ -35,13 +35,14 @@ from tests.reproduce.packed import Images
 T = TypeVar("T")
 
 CHECKPOINT_S = 20.0
+"""Seconds between two checkpoints."""
 PUBLISHED_SCHEDULE = (10_000, 1000)
-"""Iterations, and epochs of evaluation."""
+"""Iterations and evaluation epochs of the published schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A cell as m3d takes it: the published settings, which are m3d's defaults."""
+    """A cell with the settings that m3d needs: the published ones, which are m3d's defaults."""
 
     cell: Cell
     condense: Condense
@@ -50,18 +51,18 @@ class Task:
     images: Images
     device: torch.device
     place: Path
-    """Folder of what is under way."""
+    """Folder of unfinished work."""
     ends: float
     """``time.monotonic()`` at which to stop."""
     commit: str
 
     @property
     def schedule(self) -> tuple[int, int]:
-        """Iterations, and epochs of evaluation."""
+        """Iterations and evaluation epochs."""
         return self.condense.iterations, training_of(self.evaluate).epochs
 
     def origin(self, precision: str, *, compiled: bool) -> dict[str, Any]:
-        """Where and how something was computed; pieces of a cell may differ in it."""
+        """Where and how something was computed; parts of a cell may have different origins."""
         return {
             "commit": self.commit,
             "device": device_name(self.device),
@@ -74,29 +75,29 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A condensed set and what is said of it."""
+    """A condensed set and its origins."""
 
     condensed: Condensed
     start: Condensed
-    """The starting mosaics."""
+    """Mosaics that the condensation started from."""
     seconds: float
-    """That the iterations took, without loading and compiling."""
+    """Seconds of the iterations, without loading and compiling."""
     origins: list[dict[str, Any]]
-    """Of its iterations."""
+    """Origins of the iterations, in order."""
 
 
 def condense(task: Task) -> Made:
-    """The condensed set, without the compiler where that fails and the task leaves it open.
+    """The condensed set. If the compiler fails under ``auto``, the rest is computed without it.
 
     Raises:
-        OutOfTimeError: the time is over; what was computed is in the checkpoint.
-        ConfigError: the checkpoint is of more iterations, or in another precision, or a compiler that was asked for failed.
+        OutOfTimeError: if the time is over; the checkpoint has what was computed.
+        ConfigError: if the checkpoint has more iterations or another precision, or a required compiler failed.
     """
     return despite_compiler(task, _condensed)
 
 
 def despite_compiler(task: Task, run: Callable[[Task], T]) -> T:
-    """``run(task)``, and once more without the compiler, from what is kept, where that fails and the task leaves it open."""
+    """``run(task)``. If the compiler fails under ``auto``, ``run`` resumes from its checkpoints without the compiler."""
     try:
         return run(task)
     except Exception as error:
@@ -105,14 +106,14 @@ def despite_compiler(task: Task, run: Callable[[Task], T]) -> T:
         reason = compiler.reason(error)
         if task.condense.compile == "on":
             raise CompilerError(f"--compile: the compiler failed ({reason}); use --compile off") from None
-    # Only here, where the error no longer holds what it was raised in, and with it a GPU's memory.
-    print(f"{task.cell.name}: goes on without the compiler, which failed: {reason}", flush=True)
+    # Outside of the except block, where the error no longer keeps its frames, and with them a GPU's memory, alive.
+    print(f"{task.cell.name}: continues without the compiler, which failed: {reason}", flush=True)
     eager = {"condense": replace(task.condense, compile="off"), "evaluate": replace(task.evaluate, compile="off")}
     return run(replace(task, **eager))
 
 
 def condenser_of(task: Task) -> Condenser:
-    """All classes as one group."""
+    """The condenser of all classes as one group."""
     test = task.images.test
     return Condenser(
         ClassImages(task.images.train, range(test.classes), seed=task.seed, device=task.device),
@@ -136,11 +137,11 @@ def _condensed(task: Task) -> Made:
     if path.exists():
         state, passed, origins = _read(path, task)
         if state.iteration > iterations:
-            raise ConfigError(f"{path}: is at iteration {state.iteration} already; give another --work")
+            raise ConfigError(f"{path}: is already at iteration {state.iteration}; give another --work")
         if state.iteration < iterations and origin not in origins:
             if origins[-1]["precision"] != precision:
                 used = origins[-1]["precision"]
-                raise ConfigError(f"{path}: is in {used}, and this machine chooses {precision}; give another --work")
+                raise ConfigError(f"{path}: is in {used}, but this machine chooses {precision}; give another --work")
             origins.append(origin)
     before = passed
     if condenser.execution.compiled and state.iteration < iterations:
@@ -164,22 +165,24 @@ def _condensed(task: Task) -> Made:
 
 
 def _read(path: Path, task: Task) -> tuple[CondenseState, float, list[dict[str, Any]]]:
-    held = torch.load(path, weights_only=True)
-    tensors = {key: value.to(task.device) for key, value in held["tensors"].items()}
-    return CondenseState(iteration=held["iteration"], **tensors), held["seconds"], held["origins"]
+    stored = torch.load(path, weights_only=True)
+    tensors = {key: value.to(task.device) for key, value in stored["tensors"].items()}
+    return CondenseState(iteration=stored["iteration"], **tensors), stored["seconds"], stored["origins"]
 
 
 def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The file of a finished cell, like those of ``tests.reproduce.measure``, without scores: they follow from the rows."""
-    held = task.condense
-    schedule = {key: getattr(held, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
+    """The content of a finished cell's file, as in ``tests.reproduce.measure`` but without scores, which follow from the rows."""
+    chosen = task.condense
+    schedule = {
+        key: getattr(chosen, key) for key in ("iterations", "images_per_class", "factor", "batch_real", "start")
+    }
     iterations, epochs = task.schedule
     settings = [*task.cell.settings, f"evaluate.seeds={task.evaluate.seeds}"]
     if task.evaluate.best_epoch:
         settings.append(f"evaluate.best_epoch={task.evaluate.best_epoch}")
     if task.schedule != PUBLISHED_SCHEDULE:
         settings += [f"condense.iterations={iterations}", f"evaluate.epochs={epochs}"]
-    given = " ".join(f"--set {setting}" for setting in settings)
+    options = " ".join(f"--set {setting}" for setting in settings)
     evaluated = list(origins)
     return {
         "cell": task.cell.name,
@@ -188,28 +191,29 @@ def result(task: Task, made: Made, rows: list[dict[str, Any]], origins: Iterable
         "note": f"With m3d alone (`python -m tests.reproduce.alone {task.cell.name}`): all classes in one process; the "
         f"iterations took {made.seconds:.0f} s. The command below does the same through Ray. Baselines that need a "
         "feature network were not measured.",
-        "commands": [f"python -m pipeline run --preset {task.cell.preset} --data DIR {given} --out OUT"],
-        "commit": {"condensed": _said(made.origins, "commit"), "evaluated": _said(evaluated, "commit")},
+        "commands": [f"python -m pipeline run --preset {task.cell.preset} --data DIR {options} --out OUT"],
+        "commit": {"condensed": _joined(made.origins, "commit"), "evaluated": _joined(evaluated, "commit")},
         "hardware": {
-            "condensed": f"{_said(made.origins, 'device')}, {_said(made.origins, 'precision')}",
-            "evaluated": _said(evaluated, "device"),
+            "condensed": f"{_joined(made.origins, 'device')}, {_joined(made.origins, 'precision')}",
+            "evaluated": _joined(evaluated, "device"),
         },
-        "versions": {name: _said([*made.origins, *evaluated], name) for name in ("python", "torch")},
+        "versions": {name: _joined([*made.origins, *evaluated], name) for name in ("python", "torch")},
         "origins": {
             "condensed": made.origins,
-            "evaluated": [one for i, one in enumerate(evaluated) if one not in evaluated[:i]],
+            "evaluated": [origin for i, origin in enumerate(evaluated) if origin not in evaluated[:i]],
         },
-        "schedule": schedule | {"learning_rate": held.step_size, "seed": task.seed, "encoder": "convnet3"},
+        "schedule": schedule | {"learning_rate": chosen.step_size, "seed": task.seed, "encoder": "convnet3"},
         "rows": rows,
     }
 
 
-def _said(origins: Iterable[dict[str, Any]], key: str) -> str:
+def _joined(origins: Iterable[dict[str, Any]], key: str) -> str:
+    """The different values of ``key``, sorted and separated by commas."""
     return ", ".join(sorted({origin[key] for origin in origins}))
 
 
 def replace_file(path: Path, content: bytes | dict[str, Any]) -> None:
-    """Writes a file, whole or not at all; what is no bytes is written by ``torch.save``."""
+    """Writes a file atomically; content other than bytes is written by ``torch.save``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     if isinstance(content, bytes):

@@ -1,4 +1,4 @@
-"""The cells of the table of results: what is condensed, how it is evaluated, and what was published for it."""
+"""The cells of the table of results: what is condensed, how it is evaluated, and the published figures."""
 
 from dataclasses import dataclass, replace
 
@@ -6,11 +6,14 @@ BASELINES = ("condensed", "random", "mosaic", "herding", "k_center", "class_mean
 
 
 SMALL = ("convnet3", "mlp", "alexnet")
-"""Architectures for digits, which are too small for LeNet's published form. VGG-11 does not learn its training images at 16 px in 100 epochs (docs/experiments.md)."""
+"""Architectures for digits, whose images are too small for LeNet's published form.
+
+VGG-11 does not learn its training images at 16 px in 100 epochs (docs/experiments.md).
+"""
 
 
 class OutOfTimeError(Exception):
-    """The piece of time is used up; the same command goes on."""
+    """The time of the call is used up; the same command resumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +21,21 @@ class Cell:
     """One condensed set with its evaluation."""
 
     name: str
-    """Also of its file docs/results/NAME.json."""
+    """Name of the cell and of its file docs/results/NAME.json."""
     preset: str
     settings: tuple[str, ...] = ()
-    """Beyond the preset, as ``--set`` takes them."""
+    """Settings that differ from the preset, in the form of ``--set``."""
     data: str | None = None
-    """mnist or cifar10: which folder it needs."""
+    """Folder of the data, mnist or cifar10; None for digits."""
     architectures: tuple[str, ...] = ("convnet3",)
     sets: tuple[str, ...] = BASELINES
     seeds: int = 5
     trajectories: int = 0
-    """Networks that are trained on the whole set, of ConvNet-3; none where that takes too long."""
+    """ConvNet-3 networks trained on the whole set; 0 if that takes too long."""
     needs_gpu: bool = False
-    """Left out where there is none."""
+    """Whether the cell is skipped on a machine without a GPU."""
     comparable: bool = True
-    """False where the schedule is shorter than the preset's, so that no published figure stands beside the measured ones."""
+    """Whether published figures are shown; False if the schedule is shorter than the preset's."""
 
 
 def _digits(images: int) -> Cell:
@@ -47,13 +50,13 @@ def _mnist(images: int) -> Cell:
 
 
 def _mnist_in_an_hour(images: int, epochs: int) -> Cell:
-    """As much of the published schedule as two CPU cores do in about an hour for both."""
+    """MNIST with a shorter schedule: both such cells together take two CPU cores about an hour."""
     settings = ("condense.iterations=1000", f"evaluate.epochs={epochs}")
     return replace(_mnist(images), name=f"mnist_ipc{images}_short", settings=settings, comparable=False)
 
 
 def _cifar10(images: int) -> Cell:
-    whole = 1 if images == 10 else 0  # once is enough: it is the same network in all cells, and takes a CPU 18 minutes
+    whole = 1 if images == 10 else 0  # once is enough: all cells share this network, and it takes a CPU 18 minutes
     return Cell(name=f"cifar10_ipc{images}", preset=f"cifar10_ipc{images}", data="cifar10", trajectories=whole)
 
 
@@ -87,4 +90,4 @@ PUBLISHED = {
     ("mnist_ipc10", "convnet3"): {"condensed": 97.6},
     ("mnist_ipc50", "convnet3"): {"condensed": 98.2},
 }
-"""Test accuracy in percent: M3D (arXiv 2312.15927) for condensed, its tables for the baselines. By preset and architecture."""
+"""Test accuracies in percent by preset and architecture: M3D's (arXiv 2312.15927) for condensed, its tables for the baselines."""

@@ -1,4 +1,4 @@
-"""A packed data set, and what every test here leaves as it was."""
+"""A packed data set, and the signal handler that every test here restores."""
 
 import signal
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.reproduce import pack
 
 @pytest.fixture(autouse=True)
 def sigterm() -> Iterator[None]:
-    """The programs treat SIGTERM like Ctrl-C."""
+    """Restores the handler of SIGTERM: the programs treat SIGTERM like Ctrl-C."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -20,7 +20,7 @@ def sigterm() -> Iterator[None]:
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four digits, packed in more than ten parts."""
+    """Folder of four digits, packed in more than ten parts."""
     monkeypatch.setattr(pack, "PART_BYTES", 4_000)
     assert pack.pack(prepared(small_config(), tmp_path), tmp_path / "parts") > 10
     return tmp_path / "parts"

@@ -1,7 +1,8 @@
-"""CIFAR-10 for a machine without Ray: ``python -m tests.reproduce.pack RUN FOLDER``.
+"""Packs CIFAR-10 for a machine without Ray: ``python -m tests.reproduce.pack RUN FOLDER``.
 
-RUN is the folder of a run of CIFAR-10 that `run` or `condense` began. FOLDER gets ``part-000.pt`` and so on, with at most
-44 MiB of pixels each, which ``python -m tests.reproduce.alone --data FOLDER`` reads; they may be carried over one by one.
+RUN is the folder of a run of CIFAR-10 that `run` or `condense` started. The parts ``part-000.pt`` and so on are written
+to FOLDER, with at most 44 MiB of pixels each. They may be carried over one by one. ``python -m tests.reproduce.alone
+--data FOLDER`` reads them.
 """
 
 import argparse
@@ -18,52 +19,52 @@ from tests.reproduce.packed import checksum
 
 PART_BYTES = 44 * 2**20
 WANTED = ((3, 32, 32), ((5000, 1000),) * 10, 0.0)
-"""Shape of an image, training and test images of every class, and the part that is held out."""
+"""Required shape of an image, training and test images of every class, and fraction held out for validation."""
 
 
 def main() -> None:
-    """Writes the parts and says how many there are."""
+    """Writes the parts and prints their number."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a run")
-    parser.add_argument("folder", type=Path, help="where the parts are written")
-    given = parser.parse_args()
+    parser.add_argument("folder", type=Path, help="folder for the parts")
+    args = parser.parse_args()
     try:
-        print(f"{pack(cache_of(given.run), given.folder)} parts in {given.folder}")
+        print(f"{pack(cache_of(args.run), args.folder)} parts in {args.folder}")
     except UserError as error:
         parser.error(str(error))
 
 
 def cache_of(run: str) -> PreparedDataset:
-    """The class shards of a run. Raises UserError where they are not all of CIFAR-10's."""
+    """The class shards of a run. Raises UserError unless they are those of all of CIFAR-10."""
     record = read_run(run)
     if record is None:
-        raise UserError(f"{run}: is no run's folder (it has no config.json)")
+        raise UserError(f"{run}: is not the folder of a run (no config.json); give the --out of `run` or `condense`")
     data = from_dict(record, origin=run).data
     cache = PreparedDataset(record["resolved"]["class_shards"], data)
     rows = tuple((entry["train"]["rows"], entry["test"]["rows"]) for entry in cache.classes)
     if (tuple(cache.manifest["shape"]), rows, data.validation_fraction) != WANTED:
-        raise UserError(f"{run}: is not of all images of CIFAR-10 at 32 px; give another run")
+        raise UserError(f"{run}: does not have all images of CIFAR-10 at 32 px; give another run")
     return cache
 
 
 def pack(cache: PreparedDataset, folder: Path) -> int:
-    """Writes training and test images, class by class, in parts; returns how many there are."""
+    """Writes training and test images in parts, class by class. Returns the number of parts."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("part-*.pt"):
         old.unlink()
     parts: list[list[dict[str, Any]]] = [[]]
-    room = PART_BYTES
+    left = PART_BYTES
     for split in ("train", "test"):
         for entry in cache.classes:
             label = entry["label"]
             images = cache.train(label) if split == "train" else cache.images("test", label)
             for piece in images.split(max(1, PART_BYTES // images[0].numel())):
-                if piece.numel() > room:
+                if piece.numel() > left:
                     parts.append([])
-                    room = PART_BYTES
-                # A view would be stored with all that it is a view of.
+                    left = PART_BYTES
+                # A view would be stored with the full tensor behind it.
                 parts[-1].append({"split": split, "label": label, "images": piece.clone()})
-                room -= piece.numel()
+                left -= piece.numel()
     mean, std = cache.moments
     packing = secrets.token_hex(8)
     for number, pieces in enumerate(parts):

@@ -1,4 +1,4 @@
-"""The cells of a machine without Ray: packed images, a cell that goes on where it was cut off, and the same sets as the pipeline's."""
+"""Cells on a machine without Ray: packed images, resuming an interrupted cell, and the same sets as the pipeline's."""
 
 import argparse
 import json
@@ -40,12 +40,12 @@ def found_in(parts: Path, work: str = "work") -> dict[str, Any]:
     return json.loads((parts.parent / work / f"{NAME}.json").read_text())
 
 
-def test_a_cell_goes_on_where_it_was_cut_off(
+def test_an_interrupted_cell_resumes(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = parts.parent / "work" / NAME
     assert call(parts, monkeypatch, "--minutes", "0") == 0
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command resumes" in capsys.readouterr().out
     assert torch.load(work / "checkpoint.pt", weights_only=True)["iteration"] == 1
     steps: list[int] = []
     step = Condenser.step
@@ -65,7 +65,7 @@ def test_a_cell_goes_on_where_it_was_cut_off(
     assert not found["comparable"]
     assert "45.3" not in page([found])  # three iterations are not the published schedule
     assert "--set condense.iterations=3 --set evaluate.epochs=2" in found["commands"][0]
-    # At one go, the pixels and the figures are the same.
+    # In a single call, the pixels and the figures are the same.
     assert call(parts, monkeypatch, work="whole") == 0
     pixels = [
         torch.load(parts.parent / name / NAME / "checkpoint.pt", weights_only=True)["tensors"]["pixels_KSCHW"]
@@ -77,7 +77,7 @@ def test_a_cell_goes_on_where_it_was_cut_off(
     ]
 
 
-def test_an_evaluation_goes_on_network_by_network(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_resumes_network_by_network(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(parts, monkeypatch, "--epochs", "30") == 0
     whole = found_in(parts)
     (parts.parent / "work" / f"{NAME}.json").unlink()
@@ -96,7 +96,7 @@ def test_an_evaluation_goes_on_network_by_network(parts: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("every", [0, 5])
-def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+def test_a_network_resumes_within_its_training(parts: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     asked = ("--epochs", "30", "--best-epoch", str(every))
     assert call(parts, monkeypatch, *asked, work="whole") == 0
     keep, load_kept, begun = alone_rows.Keeper.keep, alone_rows.Keeper.load, []
@@ -127,7 +127,7 @@ def test_a_network_goes_on_in_the_middle(parts: Path, monkeypatch: pytest.Monkey
         assert row.get("best_epoch_compatibility") == whole.get("best_epoch_compatibility")
 
 
-def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> None:
+def test_an_unfinished_network_is_kept_when_the_time_is_over(tmp_path: Path) -> None:
     path, asked = tmp_path / "network.pt", {"weight": torch.arange(3.0)}
     kept = alone_rows.Keeper(path, time.monotonic() + 60, {})
 
@@ -147,7 +147,7 @@ def test_a_network_under_way_is_kept_when_the_time_is_over(tmp_path: Path) -> No
     assert kept.load(1) is None
 
 
-def test_ctrl_c_ends_in_a_line(
+def test_ctrl_c_prints_one_line(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(task: alone_cell.Task) -> None:
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_in_a_line(
 
     monkeypatch.setattr(alone, "condense", interrupted)
     assert call(parts, monkeypatch) == 130
-    assert "interrupted; the same command goes on" in capsys.readouterr().out
+    assert "interrupted; the same command resumes" in capsys.readouterr().out
 
 
 def test_another_precision_is_refused(
@@ -167,25 +167,25 @@ def test_another_precision_is_refused(
     held["origins"][0]["precision"] = "tf32"
     torch.save(held, path)
     assert call(parts, monkeypatch) == 2
-    assert "is in tf32, and this machine chooses" in capsys.readouterr().out
+    assert "is in tf32, but this machine chooses" in capsys.readouterr().out
 
 
-def test_more_iterations_go_on_and_fewer_are_refused(
+def test_more_iterations_resume_and_fewer_are_refused(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(parts, monkeypatch) == 0
     assert call(parts, monkeypatch, "--iterations", "5") == 0
     assert found_in(parts)["schedule"]["iterations"] == 5
     held = list((parts.parent / "work" / NAME).glob("condensed-*.json"))
-    assert len(held) == 2  # figures of the shorter one are not taken over
+    assert len(held) == 2  # figures of the shorter one are not reused
     assert call(parts, monkeypatch, "--iterations", "5", "--best-epoch", "1") == 0
     assert found_in(parts)["rows"][0]["best_epoch_compatibility"]["every"] == 1
     capsys.readouterr()
     assert call(parts, monkeypatch) == 2
-    assert "is at iteration 5 already; give another --work" in capsys.readouterr().out
+    assert "is already at iteration 5; give another --work" in capsys.readouterr().out
 
 
-def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) -> None:
+def test_settings_equal_the_presets_and_sets_equal_the_pipelines(parts: Path) -> None:
     images = load(parts)
     for cell in CELLS:
         if cell.data == "cifar10":
@@ -215,7 +215,7 @@ def test_its_settings_are_the_presets_and_its_sets_the_pipelines(parts: Path) ->
             torch.testing.assert_close(ours, training_set(name, config, "", cache, seed))
 
 
-def test_a_compiler_that_fails_is_done_without(
+def test_a_failing_compiler_is_skipped(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from torch._dynamo.exc import BackendCompilerFailed
@@ -227,7 +227,7 @@ def test_a_compiler_that_fails_is_done_without(
 
     monkeypatch.setattr(alone_cell, "_condensed", fails)
     assert call(parts, monkeypatch) == 0
-    assert "goes on without the compiler, which failed" in capsys.readouterr().out
+    assert "continues without the compiler, which failed" in capsys.readouterr().out
     assert call(parts, monkeypatch, "--compile", "off") == 0
     monkeypatch.setattr(alone_cell, "_condensed", lambda task: fails(replace(task, condense=Condense())))
     assert call(parts, monkeypatch, "--compile", "on") == 2
@@ -248,7 +248,7 @@ def test_a_compiler_that_fails_in_an_evaluation_is_tried_once(
 
     monkeypatch.setattr(alone_rows, "_network", fails)
     assert call(parts, monkeypatch, "--epochs", "30") == 0
-    assert "goes on without the compiler, which failed: operation not" in capsys.readouterr().out
+    assert "continues without the compiler, which failed: operation not" in capsys.readouterr().out
     assert tried[:5] == [
         ("condensed", 0, "auto"),
         ("condensed", 1, "auto"),
@@ -266,10 +266,10 @@ def test_nothing_is_compiled_when_the_time_is_over(
 ) -> None:
     monkeypatch.setattr("m3d.Condenser.warm_up", lambda *_: pytest.fail("compiles"))
     assert call(parts, monkeypatch, "--compile", "on", "--minutes", "0") == 0
-    assert "the time is over; the same command goes on" in capsys.readouterr().out
+    assert "the time is over; the same command resumes" in capsys.readouterr().out
 
 
-def test_an_unknown_cell_is_said(
+def test_an_unknown_cell_is_reported(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["alone", "imagenet", "--data", str(parts), "--commit", "abc"])
@@ -277,7 +277,7 @@ def test_an_unknown_cell_is_said(
     assert "unknown cells: imagenet; there are: cifar10_ipc1, cifar10_ipc1_seed1," in capsys.readouterr().out
 
 
-def test_it_needs_pytorch_alone(parts: Path) -> None:
+def test_it_needs_only_pytorch(parts: Path) -> None:
     others = "ray pyarrow pipeline torchvision scipy rich pydantic safetensors sklearn PIL fsspec jaxtyping beartype"
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({others!r}.split()))\n"

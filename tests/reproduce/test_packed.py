@@ -1,4 +1,4 @@
-"""Images for a machine without Ray: packed, carried, loaded."""
+"""Images for a machine without Ray: packed, then loaded."""
 
 import sys
 from pathlib import Path
@@ -24,15 +24,15 @@ def test_packed_images_are_those_of_the_class_shards(parts: Path) -> None:
     assert (held.test.mean, held.test.std, held.test.classes) == (expected.mean, expected.std, 4)
 
 
-def test_parts_that_are_damaged_or_missing_are_named(parts: Path) -> None:
+def test_damaged_or_missing_parts_are_reported(parts: Path) -> None:
     path = parts / "part-001.pt"
     data = bytearray(path.read_bytes())
     for damaged in (data[: len(data) // 2], data[:2000] + bytes([data[2000] ^ 1]) + data[2001:], b""):
         path.write_bytes(damaged)
-        with pytest.raises(PartsError, match=r"part-001.pt: is damaged; bring it again"):
+        with pytest.raises(PartsError, match=r"part-001.pt: is damaged; copy it again"):
             load(parts)
     path.unlink()
-    with pytest.raises(PartsError, match=r"tests.reproduce.pack makes them"):
+    with pytest.raises(PartsError, match=r"tests.reproduce.pack writes them"):
         load(parts)
     other = torch.load(parts / "part-000.pt", weights_only=True)
     torch.save({**other, "packing": "another"}, path)
@@ -46,7 +46,7 @@ def test_a_run_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(sys, "argv", ["pack", str(run), str(tmp_path / "parts")])
     with pytest.raises(SystemExit, match="2"):
         pack.main()
-    assert "is not of all images of CIFAR-10 at 32 px; give another run" in capsys.readouterr().err
+    assert "does not have all images of CIFAR-10 at 32 px; give another run" in capsys.readouterr().err
     shape, rows = (1, 8, 8), tuple((entry["train"]["rows"], entry["test"]["rows"]) for entry in cache.classes)
     monkeypatch.setattr(pack, "WANTED", (shape, rows, 0.0))
     pack.main()
