@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up on a fresh machine with Python 3.11 or newer.
+# On a fresh machine with Python 3.11 or newer, `make demo` and `make test` first set up .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,11 +17,12 @@ test: lint contracts types
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow
 
-# Fifty real kills at random moments; an interrupted call goes on where it ended.
+# Fifty real kills at random moments. An interrupted call resumes where it ended.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 
-# Whether this machine computes what it should, then ratios that anyone can have again; about half an hour on two quiet cores.
+# First checks that this machine computes correctly, then measures ratios that anyone can reproduce.
+# Takes about half an hour on two quiet cores.
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmarks.agreement
 	$(BIN)/python -m tests.benchmarks.step
@@ -31,7 +32,8 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmarks.schedule --iterations 500
 	$(BIN)/python -m tests.benchmarks.checkpoint
 
-# Nine minutes of the table in docs/results.md; M3D_DATA names a folder with mnist and cifar10. Repeat it until all is measured.
+# Measures the table in docs/results.md for nine minutes. Repeat it until every cell is measured.
+# M3D_DATA names a folder with mnist and cifar10.
 reproduce: $(VENV)/.installed-test
 	$(BIN)/python -m tests.reproduce --minutes 9
 

@@ -65,14 +65,19 @@ def meanings() -> dict[str, str]:
 
 
 def field_texts(kind: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
+    """The docstring below each field of a dataclass and of its bases."""
     texts = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            assert isinstance(field.target, ast.Name)
-            texts[field.target.id] = " ".join(str(below.value.value).split())
+    for owner in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                assert isinstance(field.target, ast.Name)
+                texts[field.target.id] = " ".join(str(below.value.value).split())
     return texts
 
 

@@ -1,4 +1,4 @@
-"""What every test shares: one thread, and hypothesis without a clock or a data base."""
+"""Settings of every test: one thread, and hypothesis without a deadline or a database."""
 
 import torch
 from hypothesis import settings

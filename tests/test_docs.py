@@ -1,7 +1,10 @@
 """README.md and docs/ say what the code does: blocks run, commands parse, and the generated pages are up to date."""
 
+import ast
+import importlib
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from tests.pipeline.support.runs import small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README, SETTINGS, CLI = ROOT / "README.md", ROOT / "docs" / "configuration.md", ROOT / "docs" / "cli.md"
+PACKAGES = ("m3d", "pipeline", "cluster")
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 STALE = "out of date: run python -m docs.generate"
 SHORTER = {"iterations=60": "iterations=2", "epochs=100": "epochs=2"}
@@ -87,7 +91,7 @@ def test_readme_trains_on_a_condensed_set(tmp_path: Path, monkeypatch: pytest.Mo
     condensed_run(small_config(iterations=2), tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)
     names = _run(block)
-    assert names["network"](names["held"].images).shape == (16, 4)
+    assert names["network"](names["dataset"].images).shape == (16, 4)
 
 
 def test_readme_condenses_without_ray() -> None:
@@ -163,10 +167,36 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
 
 
-def test_files_of_the_tree_exist() -> None:
-    (tree,) = re.findall(r"^```text\n(.*?)^```$", section(README, "The tree"), re.DOTALL | re.MULTILINE)
-    named = [line.split()[0] for line in tree.splitlines() if line.strip()]
-    assert len(named) > 20
-    assert [name for name in named if not (ROOT / name).exists()] == []
-    packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
-    assert packages <= {name.split("/")[0] for name in named}
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    """All but the changelog's, which tells of files that are gone."""
+    named = {code for code in inline_code(page) if re.fullmatch(rf"(?:{'|'.join(PACKAGES)}|tests|docs)/[\w./-]*", code)}
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_imported_names_exist(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.parse(block).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+                module = importlib.import_module(str(node.module))
+                assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+def test_the_tree_names_every_folder_and_no_other() -> None:
+    named = set(re.findall(r"`((?:\w+/)+)`", section(README, "The tree")))
+    assert sorted(name for name in named if not (ROOT / name).is_dir()) == []
+    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert (
+        sorted(f"{folder.relative_to(ROOT)}/" for folder in folders if f"{folder.relative_to(ROOT)}/" not in named)
+        == []
+    )
+    assert {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} == {*PACKAGES, "tests"}
+
+
+def test_the_tree_lists_the_wings_in_the_order_of_their_layers() -> None:
+    wings = re.findall(r"^\| `pipeline/(\w+)/` \|", section(README, "The tree"), re.MULTILINE)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract.get("containers") == ["pipeline"])
+    modules = [name for layer in layers for name in layer.split(" | ")]
+    assert wings == [name for name in modules if (ROOT / "pipeline" / name).is_dir()]

@@ -1,7 +1,7 @@
 """What checkpoints cost: ``python -m tests.benchmarks.checkpoint [--json] [--slices 12]``.
 
-Two condensations of CIFAR-10's shape at 10 images per class take turns of ten seconds in one process; one
-writes a checkpoint in each of its turns, the other none. Two minutes each make twelve turns.
+Two condensations of CIFAR-10's shape at 10 images per class take turns of ten seconds in one process. One of them
+writes a checkpoint in each of its turns, the other none. Two minutes for each give twelve turns.
 """
 
 import argparse
@@ -21,28 +21,30 @@ SLICE_S = 10.0
 
 
 def main() -> None:
-    """Prints the figures: JSON, or a line."""
+    """Prints the figures as JSON or as a line of text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--slices", type=int, default=12, help="turns of ten seconds of each of the two")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--slices", type=int, default=12, help="turns of ten seconds for each condensation (%(default)s)"
+    )
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(folder, given.slices)
-    if given.json:
+        figures = measure(folder, args.slices)
+    if args.json:
         print(json.dumps(figures))
     else:
         print(
             f"checkpoints every {SLICE_S:g} s cost {100 * figures['cost']:.2f} % of the iterations "
-            f"(median of {given.slices} turns, from {100 * figures['cost_min']:.2f} to {100 * figures['cost_max']:.2f} %); "
-            f"the step stood still for {100 * figures['stalled']:.3f} % of the time"
+            f"(median of {args.slices} turns, from {100 * figures['cost_min']:.2f} to {100 * figures['cost_max']:.2f} %); "
+            f"the step was blocked for {100 * figures['stalled']:.3f} % of the time"
         )
 
 
 def measure(folder: str, slices: int) -> dict[str, float]:
-    """Shares of the run, 0 to 1: ``cost`` by iterations lost, ``stalled`` by the clock around the checkpoint call."""
+    """Shares of the run, 0 to 1: ``cost`` in lost iterations, ``stalled`` in time spent in the checkpoint call."""
     condensers = [_condenser(), _condenser()]
     states = [condenser.init() for condenser in condensers]
-    for i, condenser in enumerate(condensers):  # the first iterations allocate
+    for i, condenser in enumerate(condensers):  # the first iterations allocate memory
         for _ in range(3):
             states[i], _ = condenser.step(states[i])
     checkpoints = Checkpoints(
@@ -62,7 +64,7 @@ def measure(folder: str, slices: int) -> dict[str, float]:
 def _turn(
     condenser: Condenser, state: CondenseState, checkpoints: Checkpoints | None
 ) -> tuple[CondenseState, float, float]:
-    """Iterations per second of one turn, and the seconds spent in the checkpoint call."""
+    """The state after one turn, its iterations per second, and the seconds spent in the checkpoint call."""
     began, done, stalled = time.monotonic(), 0, 0.0
     while time.monotonic() - began < SLICE_S:
         state, _ = condenser.step(state)

@@ -1,9 +1,9 @@
 """What evaluation costs: ``python -m tests.benchmarks.evaluate [--json] [--seeds 10] [--epochs 10]``.
 
 Networks are trained on a set of CIFAR-10's shape at 10 images per class (400 views) and scored on 1,000 images.
-One by one: eagerly in one process with every thread, in the precision that ``auto`` chooses. Together: as the evaluate
-stage does it, compiled, one process per core with one thread each (on a GPU: compiled, in one process). What is
-compiled is warmed up before, since a real evaluation trains a hundred times as many epochs with it.
+"One by one" is eager, in one process with every thread, in the precision that ``auto`` chooses. "Together" is what the
+evaluate stage does: compiled, one process per core with one thread each (on a GPU: compiled, in one process). Compiled
+functions are warmed up first, since a real evaluation trains a hundred times as many epochs with them.
 """
 
 import argparse
@@ -20,28 +20,28 @@ from m3d.backend.precision import resolve
 
 ARCHITECTURE = "convnet3"
 GRAPH_EPOCHS = 3
-"""The batch that is smaller comes once in an epoch, and a CUDA graph is recorded when it is used for the second time."""
+"""Epochs of warm-up on a GPU: the smaller batch comes once per epoch, and a CUDA graph is recorded at its second use."""
 
 
 def main() -> None:
-    """Prints the figures: JSON, or a line."""
+    """Prints the figures as JSON or as a line of text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=10)
-    given = parser.parse_args()
-    figures = measure(given.seeds, given.epochs)
-    if given.json:
+    args = parser.parse_args()
+    figures = measure(args.seeds, args.epochs)
+    if args.json:
         print(json.dumps(figures))
     else:
         print(
-            f"{given.seeds} seeds of {ARCHITECTURE}: one by one {figures['one_by_one_per_minute']:.1f} a minute, together "
+            f"{args.seeds} seeds of {ARCHITECTURE}: one by one {figures['one_by_one_per_minute']:.1f} a minute, together "
             f"{figures['together_per_minute']:.1f} a minute: {figures['together_over_one_by_one']:.2f} times as many"
         )
 
 
 def measure(seeds: int, epochs: int) -> dict[str, Any]:
-    """Seeds per minute either way, and their ratio."""
+    """Seeds per minute one by one and together, and their ratio."""
     gpu = torch.cuda.is_available()
     processes = 1 if gpu else torch.get_num_threads()
     if gpu:
@@ -83,7 +83,7 @@ def _single(barrier: Any) -> None:
 
 def _warm(_: int) -> None:
     _score(0, 1, True)
-    _barrier.wait(timeout=600)  # so that every process takes exactly one
+    _barrier.wait(timeout=600)  # so that every process warms up exactly once
 
 
 def _score(seed: int, epochs: int, compiled: bool) -> float:
@@ -101,19 +101,19 @@ def _score(seed: int, epochs: int, compiled: bool) -> float:
 
 
 def _data(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, TestSet]:
-    """Ten classes that differ in their mean colour pattern, under noise."""
+    """Training images, their labels and the test set: ten classes that differ in their mean colour pattern, under noise."""
     random = torch.Generator().manual_seed(0)
     patterns = torch.rand(10, 3, 32, 32, generator=random)
 
-    def made(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def synthetic(count: int) -> tuple[torch.Tensor, torch.Tensor]:
         labels = torch.arange(count) % 10
         images = 0.25 * patterns[labels] + 0.75 * torch.rand(count, 3, 32, 32, generator=random)
         return (images * 255).to(torch.uint8), labels
 
-    images, labels = made(400)
-    shown, answers = made(1000)
+    images, labels = synthetic(400)
+    test_images, test_labels = synthetic(1000)
     mean, std = (0.5,) * 3, (0.25,) * 3
-    test = TestSet(images=shown.to(device), labels=answers.to(device), mean=mean, std=std, classes=10)
+    test = TestSet(images=test_images.to(device), labels=test_labels.to(device), mean=mean, std=std, classes=10)
     return ((images.float() / 255 - 0.5) / 0.25).to(device), labels.to(device), test
 
 

@@ -1,8 +1,8 @@
-"""How fast images come in: ``python -m tests.benchmarks.ingest [--json] [--data FOLDER_OR_TAR] [--images 12000]``.
+"""How fast images are ingested: ``python -m tests.benchmarks.ingest [--json] [--data FOLDER_OR_TAR] [--images 12000]``.
 
-``prepare`` against a bare loop on every core that reads, decodes and resizes the same files with the same decoder and
-keeps nothing. The files are those of ``--data``, repeated under other names until there are enough; without it, made-up
-JPEGs of 500 x 375 px. Both take turns. Ray is started before; its start is no part of the figures.
+It compares ``prepare`` with a bare loop on every core that reads, decodes and resizes the same files with the same
+decoder and keeps nothing. Both take turns. The files are those of ``--data``, repeated under other names until there
+are enough; without ``--data`` they are synthetic JPEGs of 500 x 375 px. Ray starts before the measurement.
 """
 
 import argparse
@@ -35,17 +35,17 @@ SIDE = 128
 
 
 def main() -> None:
-    """Prints the figures: JSON, or a line."""
+    """Prints the figures as JSON or as a line of text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", help="folder or tar file of images")
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    # What prepare says goes to stderr, so that stdout holds the figures alone.
+    args = parser.parse_args()
+    # What prepare prints goes to stderr, so that stdout has the figures only.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        figures = measure(given.data, given.images, given.rounds, Path(folder))
-    if given.json:
+        figures = measure(args.data, args.images, args.rounds, Path(folder))
+    if args.json:
         print(json.dumps(figures))
     else:
         print(
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(data: str | None, images: int, rounds: int, folder: Path) -> dict[str, Any]:
-    """Images per second either way (medians), their ratio, and the largest memory of a worker."""
+    """Images per second of both (medians), their ratio, and the peak memory of the largest worker."""
     source = _files(data, folder / "originals")
     paths = _repeated(source, images, folder / "images")
     config = with_settings(
@@ -110,7 +110,7 @@ def _files(data: str | None, folder: Path) -> list[Path]:
 
 
 def _repeated(source: list[Path], count: int, folder: Path) -> list[Path]:
-    made = []
+    paths = []
     for number in range(count):
         split = "val" if number < 2 * CLASSES else "train"
         place = folder / split / f"class{number % CLASSES:03d}"
@@ -120,12 +120,12 @@ def _repeated(source: list[Path], count: int, folder: Path) -> list[Path]:
         os.link(original, path) if original.stat().st_dev == folder.stat().st_dev else path.write_bytes(
             original.read_bytes()
         )
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
 def _worker_mib() -> float:
-    """Memory of the largest Ray worker at its highest."""
+    """Peak memory of the largest Ray worker."""
     workers = [child for child in psutil.Process().children(recursive=True) if "ray::" in " ".join(_command(child))]
     return max((_highest_mib(worker.pid) for worker in workers), default=0.0)
 

@@ -1,7 +1,7 @@
-"""The shape of the published loop, for comparison: one class at a time, float32, eager, one optimiser step per class.
+"""The published loop in outline, for comparison: one class at a time, float32, eager, one optimiser step per class.
 
-Written from the description of the method: real images under ``no_grad``, an encoder whose weights get gradients
-as well, augmentation by index gathers, the kernel of the whole joint batch with its real-by-real block, and SGD with
+It follows the description of the method: real images under ``no_grad``, an encoder whose weights get gradients
+as well, augmentation by index gathers, the kernel of the complete joint batch with its real-by-real block, and SGD with
 momentum over the tensor of all classes for every class.
 """
 
@@ -16,7 +16,7 @@ from m3d.seeding import generator
 
 
 class Published:
-    """Steps like the published code; one ``sweep`` visits every class once."""
+    """Steps as the published code does; one ``sweep`` visits every class once."""
 
     def __init__(
         self, images_KNCHW: Tensor, pixels_KSCHW: Tensor, *, condense: Condense, encoder: Encoder, augment: Augment
@@ -38,7 +38,7 @@ class Published:
         self.sweeps = 0
 
     def sweep(self) -> None:
-        """One iteration: every class once, in float32 on a GPU too."""
+        """Runs one iteration: every class once, in float32 also on a GPU."""
         with convolutions("float32", self.pixels.device):
             self._sweep()
 
@@ -117,6 +117,6 @@ def _mmd(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _expanded(z: Tensor) -> Tensor:
-    # The published [n, n, D] difference needs gigabytes here; this is the faster way, to the published loop's advantage.
+    # The published [n, n, D] difference needs gigabytes here. This way is faster, to the published loop's advantage.
     squared = z.square().sum(1)
     return (squared[:, None] + squared[None] - 2 * z @ z.T).clamp_min(0)

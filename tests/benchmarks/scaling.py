@@ -1,8 +1,8 @@
-"""What Ray costs and what a second actor brings: ``python -m tests.benchmarks.scaling [--json] [--iterations 900]``.
+"""What Ray costs and what a second actor gains: ``python -m tests.benchmarks.scaling [--json] [--iterations 900]``.
 
-The ``condense`` stage on CIFAR-10's shape at one image per class, two groups of five classes: with one actor of one
-thread, with two, and the same work in one process without Ray. From the first to the last iteration, what is compiled
-being kept from a short run before; start-up and shutdown are reported apart.
+The ``condense`` stage runs on CIFAR-10's shape at one image per class, two groups of five classes: with one actor of
+one thread, with two, and as the same work in one process without Ray. Times are from the first to the last iteration.
+A short run before fills the compiler's cache. Start-up and shutdown are reported separately.
 """
 
 import argparse
@@ -30,29 +30,29 @@ CLASSES, IMAGES = 10, 200
 
 
 def main() -> None:
-    """Prints the figures: JSON, or a few lines."""
+    """Prints the figures as JSON or as a line of text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--iterations", type=int, default=900)
     parser.add_argument("--alone", nargs=2, metavar=("CONFIG", "SHARDS"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.alone:
-        print(_alone(from_dict(json.loads(Path(given.alone[0]).read_text()), origin="config"), given.alone[1]))
+    args = parser.parse_args()
+    if args.alone:
+        print(_alone(from_dict(json.loads(Path(args.alone[0]).read_text()), origin="config"), args.alone[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(given.iterations, Path(folder))
-    if given.json:
+        figures = measure(args.iterations, Path(folder))
+    if args.json:
         print(json.dumps(figures))
     else:
         print(
-            f"{given.iterations} iterations: one actor {figures['one_actor_s']:.1f} s, two {figures['two_actors_s']:.1f} s: "
+            f"{args.iterations} iterations: one actor {figures['one_actor_s']:.1f} s, two {figures['two_actors_s']:.1f} s: "
             f"{figures['two_over_one']:.2f} times as fast; without Ray {figures['alone_s']:.1f} s, so Ray costs "
             f"{100 * figures['ray_overhead']:.1f} %; start-up {figures['start_s']:.1f} s and shutdown {figures['end_s']:.1f} s"
         )
 
 
 def measure(iterations: int, folder: Path) -> dict[str, Any]:
-    """Seconds from the first to the last iteration, their ratios, and the seconds before and after."""
+    """Seconds from the first to the last iteration, their ratios, and the seconds of start-up and shutdown."""
     _write_images(folder / "images")
     _condense(folder, "warm", 2, 5)
     shards = str(next((folder / "shards").iterdir()))
@@ -63,7 +63,7 @@ def measure(iterations: int, folder: Path) -> dict[str, Any]:
     one = _condense(folder, "one", 1, iterations)
     two = _condense(folder, "two", 2, iterations)
     command = [sys.executable, "-m", "tests.benchmarks.scaling", "--alone", str(folder / "alone.json"), shards]
-    same = {**os.environ, **MALLOC}  # as the actors have it
+    same = {**os.environ, **MALLOC}  # as in the actors
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600, env=same)
     alone_s = float(done.stdout.strip().splitlines()[-1])
     return {
@@ -96,13 +96,13 @@ def _condense(folder: Path, name: str, actors: int, iterations: int) -> dict[str
     ended = time.time()
     events = [json.loads(line) for line in (folder / name / "events.jsonl").read_text().splitlines()]
     first = min(event["time"] for event in events if event["event"] == "compiled")
-    # The compilation of a second group by the same actor is a second or less, and part of the stage.
+    # Compiling for a second group takes the same actor a second or less, and counts as part of the stage.
     last = max(event["time"] for event in events if event["event"] == "done")
     return {"start": first - began, "middle": last - first, "end": ended - last}
 
 
 def _alone(config: RunConfig, shards: str) -> float:
-    """The same groups one after another in this process, with one thread; seconds without compiling."""
+    """Seconds that the same groups take one after another in this process, with one thread, without compiling."""
     torch.set_num_threads(1)
     cache = PreparedDataset(shards, config.data)
     mean, std = cache.moments

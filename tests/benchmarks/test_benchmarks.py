@@ -1,4 +1,4 @@
-"""The benchmarks run, and print what their readers expect."""
+"""The benchmarks run and print the expected fields."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ FIELDS = (
 )
 
 
-def told(name: str, *arguments: str) -> list[dict[str, object]]:
+def printed(name: str, *arguments: str) -> list[dict[str, object]]:
     command = [sys.executable, "-W", "ignore", "-m", f"tests.benchmarks.{name}", "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -29,7 +29,7 @@ def told(name: str, *arguments: str) -> list[dict[str, object]]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_step() -> None:
-    lines = told("step", "--cases", "digits_ipc1,cifar10_ipc1", "--rounds", "1")
+    lines = printed("step", "--cases", "digits_ipc1,cifar10_ipc1", "--rounds", "1")
     assert [line["case"] for line in lines] == ["digits_ipc1", "cifar10_ipc1"]
     assert all(set(FIELDS) <= set(line) for line in lines)
     assert all(float(str(line["peak_mib"])) > 10 for line in lines)
@@ -38,14 +38,14 @@ def test_step() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_evaluate() -> None:
-    (line,) = told("evaluate", "--seeds", "2", "--epochs", "1")
+    (line,) = printed("evaluate", "--seeds", "2", "--epochs", "1")
     assert float(str(line["together_over_one_by_one"])) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ingest() -> None:
-    (line,) = told("ingest", "--images", "200", "--rounds", "1")
+    (line,) = printed("ingest", "--images", "200", "--rounds", "1")
     assert float(str(line["prepare_over_bare"])) > 0
 
 

@@ -1,6 +1,6 @@
-"""``python -m tests.faults``: many real kills at random moments; every run must finish with the same bytes.
+"""``python -m tests.faults``: many real kills at random moments. Every run must finish with the same bytes.
 
-Trials that are done are kept in OUT/trials-COMMIT.jsonl, so an interrupted call goes on where it ended.
+Finished trials are recorded in OUT/trials-COMMIT.jsonl, so an interrupted call resumes where it ended.
 """
 
 import argparse
@@ -21,20 +21,20 @@ from tests.faults.trial import KINDS, PHASES, Outcome, run_trial, undisturbed
 
 
 def main() -> int:
-    """Runs what is missing, prints the table; exit code 1 if a trial did not pass."""
+    """Runs the missing trials and prints the table. Returns exit code 1 if a trial did not pass."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--out", type=Path, default=Path("runs/faults"))
-    given = parser.parse_args()
+    args = parser.parse_args()
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
-    folder = given.out.absolute()
+    folder = args.out.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     expected = undisturbed(folder / "undisturbed", folder / "class-shards")
     version = commit() or "unknown"
-    log = folder / f"trials-{version}.jsonl"  # trials of other code do not count
+    log = folder / f"trials-{version}.jsonl"  # trials of another commit do not count
     done = {outcome.trial: outcome for outcome in _read(log)}
-    # Trials that share a cluster run next to each other.
-    todo = sorted((n for n in range(given.trials) if n not in done), key=lambda n: (KINDS[n % len(KINDS)] == "node", n))
+    # Trials that share a cluster run one after another.
+    todo = sorted((n for n in range(args.trials) if n not in done), key=lambda n: (KINDS[n % len(KINDS)] == "node", n))
     nodes = _Nodes()
     try:
         for number in todo:
@@ -49,7 +49,7 @@ def main() -> int:
                 shutil.rmtree(folder / f"trial-{number:03d}", ignore_errors=True)
     finally:
         nodes.stop()
-    outcomes = [done[number] for number in sorted(done) if number < given.trials]
+    outcomes = [done[number] for number in sorted(done) if number < args.trials]
     Console().print(_table(outcomes))
     passed = sum(outcome.passed for outcome in outcomes)
     print(f"{passed} of {len(outcomes)} trials finished with the bytes of the undisturbed run")
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 class _Nodes:
-    """A Ray cluster of a head without CPUs and two worker nodes; a killed one is replaced."""
+    """A Ray cluster with a head without CPUs and two worker nodes. A killed worker node is replaced."""
 
     def __init__(self) -> None:
         self.cluster: Any = None
@@ -76,7 +76,7 @@ class _Nodes:
         return self.cluster
 
     def stop(self) -> None:
-        """Stops what was started."""
+        """Stops the cluster if it was started."""
         if self.cluster is not None:
             self.cluster.shutdown()
 
@@ -96,14 +96,14 @@ def _table(outcomes: list[Outcome]) -> Table:
         table.add_column(column, justify="left" if column in ("killed", "when") else "right")
     for kind in KINDS:
         for phase in PHASES:
-            held = [o for o in outcomes if (o.kind, o.phase) == (kind, phase)]
-            if held:
-                seconds = sorted(o.seconds for o in held)[len(held) // 2]
+            matching = [o for o in outcomes if (o.kind, o.phase) == (kind, phase)]
+            if matching:
+                seconds = sorted(o.seconds for o in matching)[len(matching) // 2]
                 numbers = (
-                    len(held),
-                    sum(o.finished for o in held),
-                    sum(o.identical for o in held),
-                    max(o.repeated for o in held),
+                    len(matching),
+                    sum(o.finished for o in matching),
+                    sum(o.identical for o in matching),
+                    max(o.repeated for o in matching),
                 )
                 table.add_row(kind, f"{phase} the first checkpoint", *map(str, numbers), f"{seconds:.0f}")
     return table

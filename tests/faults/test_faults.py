@@ -1,4 +1,4 @@
-"""A handful of the trials that ``make faults`` runs many of."""
+"""A few of the trials that ``make faults`` runs in large numbers."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.faults.trial import KINDS, PHASES, run_trial, undisturbed
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
-    """The class shards and the shards of a run that nothing happened to."""
+    """The class shards of an undisturbed run, and its condensed shards."""
     folder = tmp_path_factory.mktemp("quiet")
     return folder / "class-shards", undisturbed(folder / "run", folder / "class-shards")
 

@@ -1,4 +1,4 @@
-"""One fault trial: a short run on real digits, one real kill at a random moment, and what came of it."""
+"""One fault trial: a short run on real digits, one real kill at a random moment, and the outcome."""
 
 import json
 import os
@@ -17,10 +17,10 @@ import psutil
 CHECKPOINT_EVERY = 40
 KINDS = ("actor", "node", "driver")
 PHASES = ("before", "after")
-"""The first checkpoint of any group."""
+"""When the kill comes: before or after the first checkpoint of any group."""
 GROUPS = 4
 LATEST = 0.6
-"""Share of the whole work by which a kill after the first checkpoint has come: something is left to do, on a machine of any speed."""
+"""Latest share of all iterations at which a kill after the first checkpoint comes. The rest is left to do, however fast the machine is."""
 SETTINGS = {
     "data.image_size": 8,
     "encoder.name": "convnet2",
@@ -39,48 +39,48 @@ TIMEOUT_S = 180.0
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A line of the table."""
+    """The outcome of one trial."""
 
     trial: int
     kind: str
     phase: str
     killed_after_s: float
     killed: bool
-    """Whether there was still something to kill."""
+    """Whether there was still a process or node to kill."""
     finished: bool
     reruns: int
     identical: bool
     repeated: int
-    """Most iterations that a group was seen to do again: last one reported before the kill less the one resumed at."""
+    """Largest number of iterations that a group repeated: the last one reported before the kill minus the one resumed at."""
     seconds: float
     said: str
-    """The last line of a run that failed."""
+    """Last line of stderr of a failed run, else empty."""
 
     @property
     def passed(self) -> bool:
-        """Killed, finished, the same bytes, and no more than one checkpoint interval done again."""
+        """Whether the run was killed, finished with the same bytes, and repeated no more than one checkpoint interval."""
         return self.killed and self.finished and self.identical and self.repeated <= CHECKPOINT_EVERY
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The outcome as plain values."""
         return asdict(self)
 
 
 def command(out: Path, cache: Path) -> list[str]:
-    """The command that is run, and run again."""
+    """The command of a trial, which is also the command that resumes it."""
     settings = [f"{key}={json.dumps(value)}" for key, value in {**SETTINGS, "data.cache": str(cache)}.items()]
     flags = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, "-m", "pipeline", "condense", "--preset", "digits_ipc1", *flags, "--out", str(out)]
 
 
 def environment(address: str | None) -> dict[str, str]:
-    """Of a driver that joins a cluster, or starts one of its own."""
+    """Environment of a driver that joins the cluster at ``address``, or starts its own."""
     kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return {**kept, "RAY_AUTH_MODE": "disabled", **({"RAY_ADDRESS": address} if address else {})}
 
 
 def shards(out: Path) -> list[bytes]:
-    """The committed shards, and what the manifest says of them."""
+    """Bytes of the committed shards in the order of the manifest; empty without a manifest."""
     manifest = out / "condensed" / "manifest.json"
     if not manifest.exists():
         return []
@@ -89,7 +89,7 @@ def shards(out: Path) -> list[bytes]:
 
 
 def undisturbed(out: Path, cache: Path) -> list[bytes]:
-    """The shards of a run that nothing happened to; made once."""
+    """Runs the command without a kill and returns its shards."""
     done = subprocess.run(command(out, cache), capture_output=True, text=True, env=environment(None), timeout=TIMEOUT_S)
     if done.returncode != 0:
         raise RuntimeError(f"the undisturbed run failed: {done.stderr}")
@@ -99,15 +99,15 @@ def undisturbed(out: Path, cache: Path) -> list[bytes]:
 def run_trial(
     number: int, folder: Path, cache: Path, expected: list[bytes], cluster: "Any | None", kind: str
 ) -> Outcome:
-    """Starts a run, kills ``kind``, lets it finish (one rerun where the driver was killed), and compares.
+    """Starts a run, kills ``kind``, lets the run finish and compares its shards. A killed driver is started once more.
 
     Args:
-        number: of the trial; everything random follows from it.
-        folder: of all trials.
-        cache: class shards that all share.
-        expected: the shards of the undisturbed run.
-        cluster: a ray.cluster_utils.Cluster for a node's death, of which a worker node is killed.
-        kind: what is killed.
+        number: number of the trial; every random choice follows from it.
+        folder: folder of all trials.
+        cache: class shards that all trials share.
+        expected: shards of the undisturbed run.
+        cluster: a ray.cluster_utils.Cluster, one of whose worker nodes is killed if ``kind`` is node.
+        kind: what is killed, one of KINDS.
     """
     chance = random.Random(number)
     phase = PHASES[number // len(KINDS) % 2]
@@ -152,7 +152,7 @@ def run_trial(
 
 
 def repeated_iterations(out: Path) -> int:
-    """From the run's own logs, in their order: how far a group had come before it began again lower down."""
+    """Largest number of iterations that a group repeated after resuming, according to the run's own logs."""
     events = _lines(out / "events.jsonl")
     metrics = _lines(out / "metrics.jsonl")
     most = 0
@@ -168,7 +168,7 @@ def repeated_iterations(out: Path) -> int:
 
 
 def done_share(out: Path) -> float:
-    """How much of all groups' iterations the run's log has seen, from 0 to 1."""
+    """Share of all groups' iterations that the run's log reports as done, from 0 to 1."""
     reached: dict[int, int] = {}
     for line in _lines(out / "metrics.jsonl"):
         reached[line["group"]] = max(line["iteration"], reached.get(line["group"], 0))
@@ -176,17 +176,21 @@ def done_share(out: Path) -> float:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    found = []
+    entries = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            entries.append(json.loads(line))
         except json.JSONDecodeError:
             continue  # the line that a killed driver was writing
-    return found
+    return entries
 
 
 def _wait_until(phase: str, share: float, out: Path, driver: "subprocess.Popen[str]") -> None:
-    """before: the first actor is ready; after: the first checkpoint is written, and ``share`` of all iterations done."""
+    """Waits until it is time to kill.
+
+    With phase before, until the first actor is ready. With phase after, until the first checkpoint is written and
+    ``share`` of all iterations is done.
+    """
     ends = time.monotonic() + TIMEOUT_S
     while True:
         if phase == "after" and list((out / "checkpoints").glob("*.safetensors")) and done_share(out) >= share:
@@ -201,7 +205,7 @@ def _wait_until(phase: str, share: float, out: Path, driver: "subprocess.Popen[s
 
 
 def _kill(kind: str, out: Path, driver: "subprocess.Popen[str]", cluster: "Any | None", chance: random.Random) -> bool:
-    """Kills, and says whether there was something to kill."""
+    """Kills an actor, a node or the driver. Returns whether there was one to kill."""
     if kind == "driver":
         alive = driver.poll() is None
         driver.send_signal(signal.SIGKILL)
@@ -212,7 +216,7 @@ def _kill(kind: str, out: Path, driver: "subprocess.Popen[str]", cluster: "Any |
         alive = driver.poll() is None
         cluster.remove_node(node, allow_graceful=False)
         return alive
-    # What a process is called changes with what it does, so the run's own log says which ones are actors.
+    # The name of a process changes with its work, so the run's own log tells which processes are actors.
     pids = {event["pid"] for event in _lines(out / "events.jsonl") if event["event"] == "ready"}
     actors = [child for child in psutil.Process(driver.pid).children(recursive=True) if child.pid in pids]
     if actors:

@@ -1,4 +1,4 @@
-"""Runs one cell: condense, evaluate, and its row as a file. Every step goes on where it was interrupted."""
+"""Runs one cell: condenses, evaluates and writes its result. Every step resumes where it was interrupted."""
 
 import json
 import os
@@ -27,62 +27,62 @@ from tests.reproduce.cells import Cell, OutOfTimeError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
 SAME_DATA = ("name", "image_size", "channels", "classes", "test_fraction", "validation_fraction", "split_seed")
-"""Of data.*: what a run must share with a cell to be taken over, wherever its images lie."""
+"""Keys of data.* that a run must share with a cell to be reused, wherever its images are stored."""
 GRACE_S = 90.0
-"""That a command has to save what it holds after it was asked to stop."""
+"""Seconds that a command has to save its state after it was asked to stop."""
 ROW = ("set", "architecture", "protocol", "on", "augmentation", "labels", "mean", "std", "interval95", "accuracies")
 ROW += ("seeds", "epochs", "epoch", "per_class", "best_epoch_compatibility", "images", "precision", "training")
-"""What a result keeps of a row of evaluation.json."""
+"""Keys of a row of evaluation.json that a result keeps."""
 
 
 def settings_of(cell: Cell, data: Path | None) -> list[str]:
-    """Settings beyond the preset, with the kind of the data's files."""
+    """Settings that differ from the preset, including the kind of source."""
     parquet = data is not None and any(data.glob("*.parquet"))
     return [*cell.settings, *(["data.source=parquet"] if parquet else [])]
 
 
 def config_of(cell: Cell, data: Path | None) -> RunConfig:
-    """The whole configuration that a cell condenses with."""
+    """The full configuration that a cell condenses with."""
     return with_settings(preset(cell.preset), settings_of(cell, data))
 
 
 def condense_command(cell: Cell, data: Path | None, place: str, out: str) -> list[str]:
-    """Arguments after ``python -m pipeline``; ``place`` stands for the data's folder."""
+    """Arguments after ``python -m pipeline`` that condense the cell; ``place`` is the folder of the data."""
     chosen = [part for setting in settings_of(cell, data) for part in ("--set", setting)]
     return ["condense", "--preset", cell.preset, *(["--data", place] if data else []), *chosen, "--out", out]
 
 
 def pretrain_command(cell: Cell, out: str) -> list[str]:
-    """Arguments after ``python -m pipeline``: the row of the whole set."""
+    """Arguments after ``python -m pipeline`` that measure the row of the whole set."""
     chosen = ["--set", f"pretrain.trajectories={cell.trajectories}"]
     return ["pretrain", "--config", f"{out}/config.json", "--out", out, *chosen]
 
 
 def evaluate_command(cell: Cell, out: str) -> list[str]:
-    """Arguments after ``python -m pipeline``."""
+    """Arguments after ``python -m pipeline`` that evaluate the cell."""
     names = ["--architectures", ",".join(cell.architectures), "--sets", ",".join(cell.sets)]
     return ["evaluate", out, *names, "--seeds", str(cell.seeds)]
 
 
 def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: float) -> dict[str, Any]:
-    """Does what is missing of a cell and returns its result.
+    """Does the missing steps of a cell and returns its result.
 
     Args:
-        cell: what to measure.
-        data: folder of its images; none for digits.
-        work: where its run lies, or will lie.
-        runs: folder of runs that may be taken over.
+        cell: the cell to measure.
+        data: folder of its images; None for digits.
+        work: folder below which its run is stored.
+        runs: folder of runs that may be reused, if any.
         ends: ``time.monotonic()`` at which to stop.
 
     Raises:
-        OutOfTimeError: ``ends`` came first.
-        subprocess.CalledProcessError: a command failed.
+        OutOfTimeError: if the time ends before the cell is finished.
+        subprocess.CalledProcessError: if a command fails.
     """
-    taken = taken_over(cell, data, runs)
-    out = taken or work / cell.name
-    if not (taken and RunFolder.at(out).is_committed()):
+    reused = reusable_run(cell, data, runs)
+    out = reused or work / cell.name
+    if not (reused and RunFolder.at(out).is_committed()):
         arguments = condense_command(cell, data, str(data), str(out))
-        if taken:  # its own record says where its images lie
+        if reused:  # its own record names the folder of its images
             arguments = ["condense", "--config", str(out / "config.json"), "--out", str(out)]
         pipeline(arguments, ends)
     if cell.trajectories:
@@ -91,21 +91,22 @@ def run(cell: Cell, *, data: Path | None, work: Path, runs: Path | None, ends: f
     return result(cell, out, data)
 
 
-def taken_over(cell: Cell, data: Path | None, runs: Path | None) -> Path | None:
-    """A run among ``runs`` (the folder itself or one in it) that condenses and trains as the cell does, if there is one."""
+def reusable_run(cell: Cell, data: Path | None, runs: Path | None) -> Path | None:
+    """The folder of a run that condenses and trains as the cell does: ``runs`` itself or a folder in it. None if there is none."""
     if runs is None:
         return None
     wanted = _deciding(config_of(cell, data))
     for folder in [runs, *sorted(path for path in runs.iterdir() if path.is_dir())]:
         record = RunFolder.at(folder).read_record()
         if record is not None:
-            held = _deciding(from_dict(record, origin=str(folder)))
-            if not differing_keys(held, wanted):
+            stored = _deciding(from_dict(record, origin=str(folder)))
+            if not differing_keys(stored, wanted):
                 return folder
     return None
 
 
 def _deciding(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide the figures of a cell."""
     values, evaluate = to_dict(config), config.evaluate
     evaluation = {"training": asdict(training_of(evaluate)), "on": evaluate.on, "labels": evaluate.labels}
     data = {key: values["data"][key] for key in SAME_DATA}
@@ -113,7 +114,7 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
 
 
 def pipeline(arguments: Sequence[str], ends: float) -> None:
-    """Runs a command until it ends or the time is used up; it saves what it holds then."""
+    """Runs a command until it ends or the time is used up, at which it saves its state."""
     if time.monotonic() >= ends:
         raise OutOfTimeError
     command = [sys.executable, "-m", "pipeline", *arguments]
@@ -132,7 +133,7 @@ def pipeline(arguments: Sequence[str], ends: float) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Has it save what it holds; returns when it has ended, so that the next command finds the run free."""
+    """Asks the command to save its state. Returns when it has ended, so that the next command can take the run's lease."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(timeout=GRACE_S)
@@ -162,11 +163,11 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
         "cell": cell.name,
         "preset": cell.preset,
         "comparable": cell.comparable,
-        "commands": [f"python -m pipeline {shlex.join(one)}" for one in commands],
+        "commands": [f"python -m pipeline {shlex.join(command)}" for command in commands],
         "commit": {"condensed": record.get("commit"), "evaluated": _commits(asked)},
         "hardware": {
             "condensed": f"{resolved['device']}, {execution.get('precision')}",
-            "evaluated": _said(asked, "device"),
+            "evaluated": _joined(asked, "device"),
         },
         "versions": versions(),
         "schedule": {key: condense[key] for key in ("iterations", "images_per_class", "factor", "batch_real", "start")}
@@ -178,14 +179,14 @@ def result(cell: Cell, out: Path, data: Path | None) -> dict[str, Any]:
 
 def _commits(rows: Sequence[EvaluationRow]) -> str:
     """Each that had a part in a row, once."""
-    return ", ".join(sorted(set(_said(rows, "commit").split(", "))))
+    return ", ".join(sorted(set(_joined(rows, "commit").split(", "))))
 
 
-def _said(rows: Sequence[EvaluationRow], key: str) -> str:
+def _joined(rows: Sequence[EvaluationRow], key: str) -> str:
     """What the rows that were evaluated say of themselves, not what holds now: an evaluation may have been finished before."""
     return ", ".join(sorted({str(row.get(key) or "unknown") for row in rows if row["set"] != "whole"}))
 
 
-def write(found: dict[str, Any], folder: Path = RESULTS) -> None:
-    """docs/results/NAME.json, whole or not at all."""
-    storage.write_bytes(str(folder / f"{found['cell']}.json"), (json.dumps(found, indent=1) + "\n").encode())
+def write(measured: dict[str, Any], folder: Path = RESULTS) -> None:
+    """Writes docs/results/NAME.json atomically."""
+    storage.write_bytes(str(folder / f"{measured['cell']}.json"), (json.dumps(measured, indent=1) + "\n").encode())

@@ -1,4 +1,4 @@
-"""docs/results.md out of docs/results/*.json: what was measured, and what was published beside it."""
+"""Generates docs/results.md from docs/results/*.json: measured figures beside the published ones."""
 
 import json
 import re
@@ -16,103 +16,116 @@ PAGE = RESULTS.parent / "results.md"
 HEAD = """\
 # Results
 
-Everything that was measured so far. This page is made from the files in [docs/results](results) by
-`python -m tests.reproduce --page`, and a test compares them. `make reproduce` measures what is missing, in pieces of nine
-minutes; a cell that has a file is not measured again without `--fresh`.
+Everything measured so far. `python -m tests.reproduce --page` generates this page from the files in [docs/results](results), and a
+test compares them. `make reproduce` measures missing cells, nine minutes per call; a cell that has a file is not measured
+again without `--fresh`.
 
-Test accuracy in percent, last epoch: mean ± standard deviation over networks trained on *one* condensed set, with Student's
-95 % interval of the mean where there are the single accuracies. *Published* is quoted from the M3D paper (for the
-baselines: from its tables), not measured here; it is the best epoch by test accuracy. Scores are those of DD-Ranking in fractions:
-IOR, the improvement over random images; HLR, what is lost against the whole set; LRS, the label-robust score.
+- **Accuracies** are test accuracies in percent after the last epoch: mean ± standard deviation over networks trained on *one* condensed
+  set. If the accuracies of the single networks are known, there is also Student's 95 % interval of the mean.
+- ***Published*** numbers are quoted from the M3D paper (for the baselines: from its tables), not measured here. They are the best epoch by
+  test accuracy.
+- **Scores** are DD-Ranking's, as fractions: IOR, the improvement over random images; HLR, the loss against the whole set; LRS, the
+  label-robust score.
+
+The [glossary](glossary.md#evaluation) explains cell, baseline and protocol.
 
 ## All cells
 
-The network that condensed, trained on each set; *published* is for the condensed one. Below, a section of every cell has the
-other networks, intervals, seeds, commits, hardware and commands. The whole set has a schedule of its own. What begins with *early* was measured by hand before there was `make reproduce`.
+The table shows the network that condensed, trained on each set; *published* refers to the condensed set. A section for each cell
+below has the other networks, intervals, seeds, commits, hardware and commands. The whole set has a schedule of its own. Cells whose
+names begin with *early* were measured by hand, before `make reproduce` existed.
 """
 SETS = (*BASELINES, "whole")
 
 
 def results(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The files' contents: cells in their order, then what is none of them by name."""
+    """Contents of the files: cells in their order, then the other files by name."""
     order = {cell.name: number for number, cell in enumerate(CELLS)}
     paths = sorted(folder.glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
     return [json.loads(path.read_text()) for path in paths]
 
 
-def page(found: list[dict[str, Any]]) -> str:
-    """The whole text."""
-    return "\n".join([HEAD, _overview(found), *(_cell(one) for one in found)])
+def page(cells: list[dict[str, Any]]) -> str:
+    """The full text of the page."""
+    return "\n".join([HEAD, _overview(cells), *(_cell(cell) for cell in cells)])
 
 
-def _overview(found: list[dict[str, Any]]) -> str:
+def _overview(cells: list[dict[str, Any]]) -> str:
     names = ("cell", "iterations", "epochs", *(name.replace("_", " ") for name in SETS), "published")
-    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}", *(_summary(one) for one in found), ""]
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}", *(_summary(cell) for cell in cells), ""]
     return "\n".join(lines)
 
 
-def _summary(one: dict[str, Any]) -> str:
-    """A line for the network of the first condensed row, which is the one that condensed."""
-    first = next(row for row in one["rows"] if row["set"] == "condensed")
-    rows = {row["set"]: row for row in one["rows"] if row["architecture"] == first["architecture"]}
+def _summary(cell: dict[str, Any]) -> str:
+    """The line of a cell, for the network that condensed: that of the first condensed row."""
+    first = next(row for row in cell["rows"] if row["set"] == "condensed")
+    rows = {row["set"]: row for row in cell["rows"] if row["architecture"] == first["architecture"]}
     figures = [_mean(rows[name]) if name in rows else "" for name in SETS]
-    cells = (
-        f"[{one['cell']}](#{one['cell']})",
-        str(one["schedule"]["iterations"]),
+    columns = (
+        f"[{cell['cell']}](#{cell['cell']})",
+        str(cell["schedule"]["iterations"]),
         str(first["epochs"]),
         *figures,
-        _published(one, first),
+        _published(cell, first),
     )
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(columns)} |"
 
 
-def _cell(one: dict[str, Any]) -> str:
-    lines = [f"## {one['cell']}", ""]
-    if one.get("note"):
-        lines += [one["note"], ""]
+def _cell(cell: dict[str, Any]) -> str:
+    lines = [f"## {cell['cell']}", ""]
+    if cell.get("note"):
+        lines += [cell["note"], ""]
     lines += [
         "| architecture | set | measured | 95 % interval | seeds | epochs | published |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [_row(one, row) for row in one["rows"]]
-    found = one.get("scores") or [score for score in scores(one["rows"]) if score["ior"] is not None]
-    if found:
+    lines += [_row(cell, row) for row in cell["rows"]]
+    scored = cell.get("scores") or [score for score in scores(cell["rows"]) if score["ior"] is not None]
+    if scored:
         lines += ["", "| architecture | IOR | HLR | LRS |", "| --- | --- | --- | --- |"]
         lines += [
             f"| {score['architecture']} | {' | '.join(_figure(score[key]) for key in ('ior', 'hlr', 'lrs'))} |"
-            for score in found
+            for score in scored
         ]
-    schedule = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one["schedule"].items())
+    schedule = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in cell["schedule"].items())
     commits = {
         name: re.sub(r"[0-9a-f]{40}", lambda hit: hit[0][:12], text or "unknown")
-        for name, text in one["commit"].items()
+        for name, text in cell["commit"].items()
     }
-    said = "; ".join(f"{name} at {commits[name]} on {one['hardware'][name]}" for name in ("condensed", "evaluated"))
-    lines += ["", f"Schedule: {schedule}. {said[0].upper()}{said[1:]}.", "", "```bash", *one["commands"], "```", ""]
+    origin = "; ".join(f"{name} at {commits[name]} on {cell['hardware'][name]}" for name in ("condensed", "evaluated"))
+    lines += [
+        "",
+        f"Schedule: {schedule}. {origin[0].upper()}{origin[1:]}.",
+        "",
+        "```bash",
+        *cell["commands"],
+        "```",
+        "",
+    ]
     return "\n".join(lines)
 
 
-def _row(one: dict[str, Any], row: dict[str, Any]) -> str:
-    cells = (
+def _row(cell: dict[str, Any], row: dict[str, Any]) -> str:
+    columns = (
         row["architecture"],
         row["set"],
         _mean(row),
         span(row.get("interval95") or _interval(row.get("accuracies", []))),
         str(len(row["seeds"])),
         str(row["epochs"]),
-        _published(one, row),
+        _published(cell, row),
     )
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(columns)} |"
 
 
 def _mean(row: dict[str, Any]) -> str:
     return f"{row['mean']:.1f} ± {row['std']:.1f}" if len(row["seeds"]) > 1 else f"{row['mean']:.1f}"
 
 
-def _published(one: dict[str, Any], row: dict[str, Any]) -> str:
-    """The published figure of a row's set and network, where the cell's schedule is the published one."""
-    held = PUBLISHED.get((one["preset"], row["architecture"]), {}) if one.get("comparable", True) else {}
-    return f"{held[row['set']]:.1f}" if row["set"] in held else ""
+def _published(cell: dict[str, Any], row: dict[str, Any]) -> str:
+    """The published figure of a row's set and network if the cell has the published schedule, else empty."""
+    figures = PUBLISHED.get((cell["preset"], row["architecture"]), {}) if cell.get("comparable", True) else {}
+    return f"{figures[row['set']]:.1f}" if row["set"] in figures else ""
 
 
 def _interval(accuracies: Sequence[float]) -> tuple[float, float] | None:

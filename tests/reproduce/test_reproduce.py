@@ -1,4 +1,4 @@
-"""The table of results: its page, what is measured and what is left, and what a result says."""
+"""The table of results: its page, which cells are measured or skipped, and the contents of a result."""
 
 import json
 import re
@@ -37,12 +37,12 @@ SMALL = Cell(
 )
 
 
-def test_the_page_is_made_of_the_files() -> None:
+def test_the_page_is_generated_from_the_files() -> None:
     assert PAGE.read_text() == page(results()), "run python -m tests.reproduce --page"
 
 
 @pytest.mark.parametrize("path", sorted(measure.RESULTS.glob("*.json")), ids=lambda path: path.stem)
-def test_a_result_says_how_to_have_it_again(path: Path) -> None:
+def test_a_result_records_how_to_reproduce_it(path: Path) -> None:
     held = json.loads(path.read_text())
     assert held["cell"] == path.stem
     assert held["preset"] in PRESETS
@@ -68,7 +68,7 @@ def test_cells_can_be_configured() -> None:
 
 
 def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished and evaluated run of the small digits, which the small cell is told to condense."""
+    """A finished and evaluated run of the small digits, whose configuration the small cell is made to use."""
     config = small_config(iterations=2)
     cache = condensed_run(config, out)
     RunFolder.at(out).write_record(new_record(config, cache, placement_of(config)))
@@ -92,21 +92,21 @@ def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return out
 
 
-def test_a_fitting_run_is_taken_over_and_an_other_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matching_run_is_reused_and_another_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = small_run(tmp_path / "runs" / "a", monkeypatch)
-    assert measure.taken_over(SMALL, None, tmp_path / "runs") == run
-    assert measure.taken_over(SMALL, None, run) == run
-    assert measure.taken_over(SMALL, None, None) is None
+    assert measure.reusable_run(SMALL, None, tmp_path / "runs") == run
+    assert measure.reusable_run(SMALL, None, run) == run
+    assert measure.reusable_run(SMALL, None, None) is None
     for other in ("seed=1", "condense.iterations=3", "data.classes=0,1,2", "evaluate.epochs=6"):
         monkeypatch.setattr(
             measure, "config_of", lambda cell, data, other=other: with_settings(small_config(iterations=2), [other])
         )
-        assert measure.taken_over(SMALL, None, tmp_path / "runs") is None
+        assert measure.reusable_run(SMALL, None, tmp_path / "runs") is None
     monkeypatch.setattr(measure, "config_of", lambda cell, data: small_config("evaluate.seeds=9", iterations=2))
-    assert measure.taken_over(SMALL, None, tmp_path / "runs") == run  # how it is evaluated is the cell's own
+    assert measure.reusable_run(SMALL, None, tmp_path / "runs") == run  # the cell decides how it is evaluated
 
 
-def test_a_cell_is_condensed_evaluated_and_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_is_condensed_evaluated_and_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = small_run(tmp_path / "work" / "small", monkeypatch)
     commands: list[list[str]] = []
     monkeypatch.setattr(measure, "pipeline", lambda arguments, ends: commands.append(list(arguments)))
@@ -135,10 +135,10 @@ def test_a_cell_is_condensed_evaluated_and_written_down(tmp_path: Path, monkeypa
     assert "| convnet1 | 0.250 |  |  |" in shown
     commands.clear()
     measure.run(SMALL, data=None, work=tmp_path / "elsewhere", runs=run, ends=time.monotonic() + 60)
-    assert [one[0] for one in commands] == ["pretrain", "evaluate"]  # a finished run that is taken over
+    assert [one[0] for one in commands] == ["pretrain", "evaluate"]  # the reused run is already condensed
 
 
-def test_the_published_figure_stands_in_its_own_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_figure_has_its_own_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {
         "set": "condensed",
         "protocol": "idc",
@@ -166,14 +166,14 @@ def test_the_overview_has_every_cell_with_the_network_that_condensed() -> None:
     assert digits[9] == "98.9 ± 0.5"  # the whole set, under its own schedule
 
 
-def test_results_stand_in_the_order_of_the_cells(tmp_path: Path) -> None:
+def test_results_follow_the_order_of_the_cells(tmp_path: Path) -> None:
     for name in ("early_one", "digits_ipc10", "digits_ipc5", "digits_ipc1"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"cell": name}))
     assert [one["cell"] for one in results(tmp_path)] == ["digits_ipc1", "digits_ipc5", "digits_ipc10", "early_one"]
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """A program of some lines of Python in place of ``python -m pipeline``."""
+    """Replaces ``python -m pipeline`` by a program with the given Python code."""
     program = folder / "program"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$PROGRAM"\n')
     program.chmod(0o755)
@@ -201,7 +201,7 @@ def test_a_command_is_stopped_when_the_time_is_over(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_takes_the_command_along(
+def test_an_interruption_stops_the_command_too(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     stopped = tmp_path / "stopped"
@@ -220,14 +220,14 @@ def test_an_interruption_takes_the_command_along(
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc1", "--work", str(tmp_path)])
     assert tool.main() == 130
-    assert stopped.read_text() == "saved"  # before the program has ended
-    assert "digits_ipc1: interrupted; the same command goes on" in capsys.readouterr().out
+    assert stopped.read_text() == "saved"  # before the tool has ended
+    assert "digits_ipc1: interrupted; the same command resumes it" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--fresh"])
     assert tool.main() == 130
-    assert "interrupted; the same command without --fresh goes on" in capsys.readouterr().out
+    assert "interrupted; the same command without --fresh resumes it" in capsys.readouterr().out
 
 
-def test_cells_with_a_result_and_without_data_are_left_out(
+def test_cells_with_a_result_and_without_data_are_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
@@ -246,22 +246,22 @@ def test_cells_with_a_result_and_without_data_are_left_out(
     (tmp_path / "digits_ipc1.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc1", "mnist_ipc1", "digits_ipc5"])
     assert tool.main() == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert measured == ["digits_ipc5"]
-    assert "mnist_ipc1: left out, needs the folder mnist" in said
-    assert "2 of 3 cells have a result" in said
+    assert "mnist_ipc1: skipped, needs the folder mnist" in printed
+    assert "2 of 3 cells have a result" in printed
     monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc10"])
     assert tool.main() == 0
-    said = capsys.readouterr().out
-    assert "digits_ipc10: under way" in said
-    assert "0 of 1 cells have a result" in said
+    printed = capsys.readouterr().out
+    assert "digits_ipc10: unfinished" in printed
+    assert "0 of 1 cells have a result" in printed
     old = tmp_path / "work" / "digits_ipc1" / "config.json"
     old.parent.mkdir(parents=True)
     old.touch()
     monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "digits_ipc1", "--work", str(tmp_path / "work")])
     assert tool.main() == 0
     assert measured[-1] == "digits_ipc1"
-    assert not old.exists(), "an old run would be found finished"
+    assert not old.exists(), "the old run would count as finished"
     monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "--runs", str(tmp_path)])
     assert tool.main() == 2
     (tmp_path / "digits_ipc5.json").write_text("{}")
@@ -273,7 +273,9 @@ def test_cells_with_a_result_and_without_data_are_left_out(
     monkeypatch.setattr(measure, "run", late)
     monkeypatch.setattr(sys, "argv", ["reproduce", "--fresh", "digits_ipc1", "digits_ipc5"])
     assert tool.main() == 0
-    assert "without --fresh goes on\n0 of 2" in capsys.readouterr().out  # what was not reached has no old result either
+    assert (
+        "without --fresh resumes it\n0 of 2" in capsys.readouterr().out
+    )  # a cell that was not reached has lost its old result too
     monkeypatch.setattr(sys, "argv", ["reproduce", "--runs", str(tmp_path / "absent")])
     assert tool.main() == 2
 
@@ -284,7 +286,7 @@ def test_cells_with_a_result_and_without_data_are_left_out(
     monkeypatch.setattr(sys, "argv", ["reproduce", "digits_ipc5", "digits_ipc10", "--fresh"])
     capsys.readouterr()
     assert tool.main() == 1
-    assert "digits_ipc10: failed, exit code 2" in capsys.readouterr().out  # the second one was tried, too
+    assert "digits_ipc10: failed, exit code 2" in capsys.readouterr().out  # the second cell was tried, too
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "config.json").write_text("{")
     monkeypatch.undo()
