@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3d import CondenseState
+from pipeline import storage
 from pipeline.condense.group_store import GroupStore
 from pipeline.errors import FailedError, UserError
 from pipeline.formats.condense_checkpoint import snapshot
 from pipeline.formats.condensed_writer import condensed_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import refuse_another
+from pipeline.storage import objects
 
 CLASSES = [{"label": 0, "wnid": "", "name": "a"}, {"label": 1, "wnid": "", "name": "b"}]
 
@@ -90,20 +92,17 @@ def test_a_finished_group_drops_its_checkpoint(tmp_path: Path) -> None:
 
 
 def test_commit_writes_shards_then_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline import storage
-    from pipeline.storage import objects
-
     store, written = GroupStore(RunFolder.at(tmp_path), "id"), []
     for group in range(2):
         store.finish_group(group, shard_bytes(group / 2), 2)
-    original = storage.write_bytes
+    write_bytes = objects.write_bytes
 
     def recorded(path: str, data: bytes) -> None:
         written.append(Path(path).name)
-        original(path, data)
+        write_bytes(path, data)
 
-    for module in (storage, objects):  # the package's face, and where documents are written from
-        monkeypatch.setattr(module, "write_bytes", recorded)
+    monkeypatch.setattr(storage, "write_bytes", recorded)
+    monkeypatch.setattr(objects, "write_bytes", recorded)  # writes the documents
     store.commit(2, {})
     assert written == ["shard-00000.arrow", "shard-00001.arrow", "manifest.json"]
 
