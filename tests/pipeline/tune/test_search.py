@@ -139,7 +139,7 @@ def test_the_folder_of_a_run_is_refused(call: Call, tmp_path: Path) -> None:
 FOUR_GPUS = """
 import ray, sys
 ray.init(address="local", num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False)
-from pipeline.cli import main
+from pipeline.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
