@@ -59,11 +59,11 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]
 
 
 def parameters(function: Function) -> list[str]:
-    """Names of the parameters without self and cls; ``*args`` and ``**kwargs`` count as one each."""
+    """Names of the parameters without self and cls. ``**settings`` go to a constructor of settings and do not count."""
     declared = function.args
     names = [argument.arg for argument in (*declared.posonlyargs, *declared.args)]
     names = names[1:] if names[:1] in (["self"], ["cls"]) else names
-    others = [*declared.kwonlyargs, *(extra for extra in (declared.vararg, declared.kwarg) if extra is not None)]
+    others = [*declared.kwonlyargs, *([declared.vararg] if declared.vararg is not None else [])]
     return [*names, *(argument.arg for argument in others)]
 
 
