@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.condense import manifest
 from pipeline.condense.stage import condense
-from pipeline.formats import provenance
+from pipeline.formats import run_record
 from pipeline.formats.provenance import joined
 from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.runs import prepared, small_config
@@ -25,14 +26,15 @@ def test_a_record_names_every_commit_that_contributed(tmp_path: Path, monkeypatc
     dataset = prepared(config, tmp_path)
 
     def run_at(commit: str) -> str:
-        monkeypatch.setattr(provenance, "commit", lambda: commit)
+        for module in (manifest, run_record):
+            monkeypatch.setattr(module, "commit", lambda: commit)
         condense(config, RunFolder.at(tmp_path), dataset)
         record = RunFolder.at(tmp_path).read_record()
         assert record is not None
         return record.get("commit") or ""
 
     assert run_at("a") == "a"
-    manifest = (tmp_path / "condensed" / "manifest.json").read_bytes()
+    committed = (tmp_path / "condensed" / "manifest.json").read_bytes()
     assert run_at("b") == "a, b"
-    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == manifest
+    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == committed
     assert json.loads((tmp_path / "config.json").read_text())["commit"] == "a, b"
