@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.condense import manifest as manifest_module
+from pipeline.condense import manifest
 from pipeline.condense.stage import condense
 from pipeline.formats import run_record
 from pipeline.formats.provenance import joined
@@ -26,7 +26,11 @@ def test_a_record_names_every_commit_that_contributed(tmp_path: Path, monkeypatc
     dataset = prepared(config, tmp_path)
 
     def run_at(commit: str) -> str:
+<<<<<<< HEAD
         for module in (manifest_module, run_record):
+=======
+        for module in (manifest, run_record):
+>>>>>>> h-condense
             monkeypatch.setattr(module, "commit", lambda: commit)
         condense(config, RunFolder.at(tmp_path), dataset)
         record = RunFolder.at(tmp_path).read_record()
@@ -34,7 +38,7 @@ def test_a_record_names_every_commit_that_contributed(tmp_path: Path, monkeypatc
         return record.get("commit") or ""
 
     assert run_at("a") == "a"
-    manifest = (tmp_path / "condensed" / "manifest.json").read_bytes()
+    committed = (tmp_path / "condensed" / "manifest.json").read_bytes()
     assert run_at("b") == "a, b"
-    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == manifest
+    assert (tmp_path / "condensed" / "manifest.json").read_bytes() == committed
     assert json.loads((tmp_path / "config.json").read_text())["commit"] == "a, b"
