@@ -26,11 +26,7 @@ def test_a_record_names_every_commit_that_contributed(tmp_path: Path, monkeypatc
     dataset = prepared(config, tmp_path)
 
     def run_at(commit: str) -> str:
-<<<<<<< HEAD
-        for module in (manifest_module, run_record):
-=======
         for module in (manifest, run_record):
->>>>>>> h-condense
             monkeypatch.setattr(module, "commit", lambda: commit)
         condense(config, RunFolder.at(tmp_path), dataset)
         record = RunFolder.at(tmp_path).read_record()
