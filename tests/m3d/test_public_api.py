@@ -31,7 +31,7 @@ def test_every_name_is_importable_and_documented(name):
     if inspect.isclass(value) or inspect.isfunction(value):
         assert value.__module__.startswith("m3d.")
         assert value.__name__ == name
-        assert not value.__doc__.startswith(f"{name}(")  # the doc of a dataclass without one
+        assert not (value.__doc__ or "").startswith(f"{name}(")  # the doc of a dataclass without one
 
 
 def test_an_unknown_name_is_an_attribute_error():
