@@ -3,6 +3,7 @@
 Commands run it: ``python -m pipeline --help``. Programs read what it stores; none of these names needs Ray::
 
     load_condensed, CondensedDataset    a condensed set as a torch Dataset
+    RunFolder                           where each file of a run is, its record and its configuration
     read_rows                           the results of ``evaluate``: the rows of a run's evaluation.json
     load_config, RunConfig              a configuration file, such as a run's config.json
     preset, with_settings               a preset, and a configuration with ``KEY=VALUE`` applied
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from pipeline.errors import FailedError, UserError
     from pipeline.evaluate.results import read_rows
     from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
+    from pipeline.formats.run_folder import RunFolder
     from pipeline.storage.settings import load_config
 
 __all__ = [
     "CondensedDataset",
     "FailedError",
     "RunConfig",
+    "RunFolder",
     "UserError",
     "load_condensed",
     "load_config",
@@ -39,6 +42,7 @@ _MODULES = {
     "CondensedDataset": "pipeline.formats.condensed_reader",
     "FailedError": "pipeline.errors",
     "RunConfig": "pipeline.config.run_config",
+    "RunFolder": "pipeline.formats.run_folder",
     "UserError": "pipeline.errors",
     "load_condensed": "pipeline.formats.condensed_reader",
     "load_config": "pipeline.storage.settings",

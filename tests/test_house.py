@@ -133,4 +133,4 @@ def test_parameters_are_counted_without_self() -> None:
         "class A:\n  def f(self, a, *b, c=1, **d):\n    def g(e, /): ...\n@staticmethod\nasync def h(): ..."
     )
     found = {name: parameters(function) for name, function in functions(tree)}
-    assert found == {"A.f": ["a", "c", "b", "d"], "A.f.g": ["e"], "h": []}
+    assert found == {"A.f": ["a", "c", "b"], "A.f.g": ["e"], "h": []}

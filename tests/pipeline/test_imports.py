@@ -92,6 +92,7 @@ def test_public_names() -> None:
         "CondensedDataset",
         "FailedError",
         "RunConfig",
+        "RunFolder",
         "UserError",
         "load_condensed",
         "load_config",

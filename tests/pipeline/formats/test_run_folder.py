@@ -21,6 +21,7 @@ NAMES = {
     "condensed": "condensed",
     "metrics": "metrics.jsonl",
     "events": "events.jsonl",
+    "tensorboard": "tensorboard",
     "evaluation": "evaluation.json",
     "partial_evaluation": "evaluation-partial.json",
     "networks": "networks",
