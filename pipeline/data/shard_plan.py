@@ -23,7 +23,7 @@ from pipeline.storage.files import REQUESTS, in_threads
 
 FORMAT = 1
 CHUNK_BYTES = 256 * 2**20
-"""Bytes of pixels that one task decodes, unless a single class is larger; no more is lost with a task."""
+"""Bytes of pixels that one task decodes, unless a single class is larger; this bounds the work lost when a task dies."""
 PASS_CLASSES = 64
 """Most classes of one task, if the source must be read completely: each class keeps a record batch in memory."""
 

@@ -77,9 +77,11 @@ class EvaluationRow(TypedDict):
     confusion: NotRequired[list[list[int]]]
     best_epoch_compatibility: NotRequired[BestEpoch]
     schedule: NotRequired[str]
-    """Name of the schedule of the full training set; ``knobs`` and ``experts`` are its settings and its networks."""
+    """Name of the schedule of the full training set's networks."""
     knobs: NotRequired[Settings]
+    """Settings of that schedule."""
     experts: NotRequired[str]
+    """Checksum of the manifest of those networks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -209,7 +209,8 @@ def _require_held_out(config: RunConfig, shards: str) -> None:
 
 @ray.remote(max_retries=2)
 def _score(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
-    # Ray pickles a task by value, and one that names both torch and .config drags torch's modules of such names along.
+    # A task is pickled with the modules that it names. Naming `torch` and an attribute `.config` here would also pickle
+    # torch's `config` modules.
     return score_block(block, task)
 
 

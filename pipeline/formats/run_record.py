@@ -60,7 +60,8 @@ def refuse_another(out: str, differing: list[str]) -> None:
 
 
 FREE = ("resources.", "storage", "tune", "pretrain.", "data.cache", "data.disk_cache", "data.download")
-"""Beginnings of keys that may change when a run is resumed: they move work or train other networks, but change no byte of it."""
+"""Beginnings of keys that may change when a run is resumed: they change where work runs or which other networks are
+trained, not the condensed set."""
 
 
 def add_commit(record: RunRecord) -> bool:

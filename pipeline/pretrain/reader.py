@@ -1,4 +1,4 @@
-"""Reads networks that were trained on the complete training set: trajectories of snapshots. No Ray here.
+"""Reads networks that were trained on the full training set: trajectories of snapshots. No Ray here.
 
     OUT/experts/ARCHITECTURE/trajectory-00000/epoch-00005.safetensors   weights after that many epochs
     OUT/experts/ARCHITECTURE/trajectory-00000.json                      record of a finished trajectory

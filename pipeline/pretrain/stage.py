@@ -1,4 +1,4 @@
-"""The pretrain stage: Ray Train trains networks on the complete training set, and their snapshots are stored.
+"""The pretrain stage: Ray Train trains networks on the full training set, and their snapshots are stored.
 
 Ray Train places the workers, connects them, and starts them again when one dies. Checkpoints are the project's own
 (``pipeline.pretrain.store``: complete objects of a known identity, local or by URL).

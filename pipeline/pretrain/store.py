@@ -146,7 +146,7 @@ class ExpertStore:
         try:
             return Checkpoint(tensors=file.tensors, **json.loads(file.metadata["state"]))
         except (ValueError, TypeError):
-            return None  # a damaged checkpoint costs the work that it stored, never the training
+            return None  # a damaged file is ignored and its work is repeated
 
     def finish(self, checkpoint: Checkpoint, *, compiled: bool) -> None:
         """Writes the record of a finished trajectory."""

@@ -1,7 +1,7 @@
 """Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that fsspec knows.
 
-A write replaces the complete object and becomes visible at once. A local file is written to a hidden file beside it,
-flushed and renamed; an object store publishes an object when it is complete.
+A write replaces the complete object. Locally and on S3 it becomes visible at once: a local file is written to a hidden
+file beside it, flushed and renamed, and S3 publishes an object when it is complete. Other stores may show it earlier.
 """
 
 import contextlib

@@ -19,6 +19,8 @@ from pipeline.errors import FailedError, UserError, first_line
 
 T = TypeVar("T")
 VARIABLE = "M3D_STORAGE"
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables that name the endpoint if the settings do not. The first one that is set is used."""
 PART_BYTES = 16 * 2**20
 """Bytes of a part of a multipart upload; objects of two or more parts are uploaded that way."""
 REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
@@ -157,11 +159,12 @@ _count = _Count()
 
 
 def _resolved(settings: Storage) -> Storage:
-    endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    variable = next((name for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
+    endpoint = settings.endpoint or (os.environ[variable] if variable else None)
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if endpoint and settings.endpoint is None:
-        check_endpoint(endpoint, "AWS_ENDPOINT_URL")
-    return replace(settings, endpoint=endpoint or None, region=region or None)
+    if variable and endpoint and settings.endpoint is None:
+        check_endpoint(endpoint, variable)
+    return replace(settings, endpoint=endpoint, region=region or None)
 
 
 def _broke_off(error: Exception) -> bool:

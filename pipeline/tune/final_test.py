@@ -1,4 +1,4 @@
-"""The end of a search: the given configuration is brought to its last rung, then it and the winner meet the test set."""
+"""The end of a search: the given configuration runs to its last rung; then it and the winner are scored on the test set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

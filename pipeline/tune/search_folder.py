@@ -7,8 +7,10 @@ OUT/search/          Ray Tune's own files; TensorBoard reads them
 OUT/clock.json       seconds that the search has run, all calls together
 OUT/trials.parquet   a row for each trial
 OUT/best.json        the winner's full configuration, for ``run --config``
+OUT/whole/           trials that tune.final=whole condenses again with all classes
 OUT/final.json       the winner and the given configuration on the test set
 OUT/tune.html        the page of plots
+OUT/lease.json       the driver that may write to the folder
 """
 
 import contextlib

@@ -94,7 +94,8 @@ class EvaluateSpeed:
 @ray.remote(max_retries=2)
 def condense_speed(task: CondenseTask, seconds: float, submitted: float) -> CondenseSpeed:
     """``measure_condense`` as a Ray task."""
-    # Ray pickles a task by value. One that names both torch and .config would include torch's modules of that name.
+    # A task is pickled with the modules that it names. Naming `torch` and an attribute `.config` here would also pickle
+    # torch's `config` modules.
     return measure_condense(task, seconds, submitted)
 
 

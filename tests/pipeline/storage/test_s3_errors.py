@@ -52,7 +52,11 @@ def test_wrong_endpoints_are_refused(endpoint: str, monkeypatch: pytest.MonkeyPa
     assert "storage.endpoint" in str(caught.value)
     assert "secret@" not in str(caught.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL"):
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL:"):
+        s3.use(Storage())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_S3:"):
         s3.use(Storage())
 
 
