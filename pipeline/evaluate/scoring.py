@@ -24,7 +24,7 @@ from pipeline.formats.provenance import commit
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display
 from pipeline.runtime import nodes as ray_nodes
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.placement import capacity, does_not_fit
 from pipeline.runtime.tasks import results
 
@@ -228,7 +228,7 @@ def score_block(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
 
 def _trained_and_scored(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
     torch.set_num_threads(task.threads)
-    config, request, device = task.config, block.row.request, device_of_actor()
+    config, request, device = task.config, block.row.request, assigned_device()
     precision = resolve(config.condense.precision, device)
     sets = {seed: block.row.load(seed) for seed in block.seeds}
     first = sets[block.seeds[0]]

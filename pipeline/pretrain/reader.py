@@ -146,7 +146,7 @@ def trained_network(folder: RunFolder, manifest: ExpertsManifest, seed: int = 0,
     return network.eval()
 
 
-def feature_network(folder: RunFolder, architecture: str, dataset: PreparedDataset) -> Network | None:
+def teacher_network(folder: RunFolder, architecture: str, dataset: PreparedDataset) -> Network | None:
     """Returns a network that was trained on exactly these images: the last snapshot of seed 0.
 
     Args:

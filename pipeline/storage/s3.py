@@ -35,10 +35,10 @@ def use(settings: Storage) -> None:
 
 def environment() -> dict[str, str]:
     """Returns the environment that processes on other machines need to reach the same storage; often empty."""
-    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ and in_force() != Storage() else {}
+    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ and active_settings() != Storage() else {}
 
 
-def in_force() -> Storage:
+def active_settings() -> Storage:
     """Returns the active settings of this process."""
     text = os.environ.get(VARIABLE)
     return Storage(**json.loads(text)) if text else _resolved(Storage())
@@ -46,7 +46,7 @@ def in_force() -> Storage:
 
 def file_system() -> Any:
     """Returns the file system of this process. Listings are never cached, since other processes write."""
-    return _file_system(in_force(), os.getpid())
+    return _file_system(active_settings(), os.getpid())
 
 
 def retries() -> int:
@@ -71,7 +71,7 @@ def call(path: str, operation: Callable[[], T]) -> T:
         UserError: there is no such bucket, the credentials or the access are refused, or the endpoint does not answer.
         FailedError: all attempts failed; ``storage.attempts`` sets their number.
     """
-    attempts, attempt = in_force().attempts, 1
+    attempts, attempt = active_settings().attempts, 1
     while True:
         try:
             return operation()
@@ -103,7 +103,7 @@ def code_of(error: BaseException) -> str:
 def problem(path: str, error: BaseException) -> Exception:
     """Returns the one-line error for a failed request. It contains codes and names, never the content of headers or keys."""
     code, kind = code_of(error), type(error).__name__
-    settings = in_force()
+    settings = active_settings()
     where = settings.endpoint or "Amazon S3"
     if code == "NoSuchBucket":
         return UserError(

@@ -83,5 +83,5 @@ def test_settings_reach_other_processes_without_credentials(bucket: str) -> None
     text = s3.environment()[s3.VARIABLE]
     assert SECRET not in text
     assert "AKIA" not in text
-    assert s3.in_force().endpoint == os.environ["AWS_ENDPOINT_URL"]
-    assert s3.in_force().attempts == 3
+    assert s3.active_settings().endpoint == os.environ["AWS_ENDPOINT_URL"]
+    assert s3.active_settings().attempts == 3
