@@ -81,9 +81,9 @@ class Kernel:
     bandwidth_multiplier: float = 1.0
     """Factor of the bandwidth, whatever its origin."""
     scales: int = 5
-    """Gaussians in the bank, at b scale_factor**e with exponents e from -(scales // 2) up: symmetric if odd."""
+    """Number of Gaussians that are summed. Their bandwidths are b * scale_factor**e for consecutive integers e from -(scales // 2)."""
     scale_factor: float = 2.0
-    """Ratio of neighbouring bandwidths in the bank."""
+    """Ratio of neighbouring bandwidths."""
     estimator: Literal["biased", "unbiased"] = "biased"
     """biased: the V-statistic of the paper; unbiased: without the diagonals, needs two images per side."""
 

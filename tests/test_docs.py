@@ -15,7 +15,8 @@ from docs import generate
 from pipeline.cli import commands
 from pipeline.cli.parser import build_parser
 from pipeline.config import presets
-from pipeline.config.parsing import known_keys, with_settings
+from pipeline.config.keys import keys
+from pipeline.config.parsing import with_settings
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import small_config
 
@@ -70,7 +71,7 @@ def test_every_setting_is_listed_with_its_type_default_and_meaning() -> None:
 
 
 def test_every_setting_has_a_docstring() -> None:
-    assert [key for key in known_keys() if not generate.meanings().get(key)] == []
+    assert [key for key in keys() if not generate.meanings().get(key)] == []
 
 
 def test_generating_changes_nothing_but_the_generated_parts() -> None:
@@ -135,10 +136,10 @@ def test_there_are_commands_to_parse() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_in_the_text_exist(page: Path) -> None:
-    sections = {key.split(".")[0] for key in known_keys() if "." in key}
+    sections = {key.split(".")[0] for key in keys() if "." in key}
     named = [re.fullmatch(r"(?:--set )?(\w+)\.(\w+)(=.*)?", code) for code in inline_code(page)]
-    keys = {f"{found[1]}.{found[2]}" for found in named if found and found[1] in sections}
-    assert keys - {"data.pt"} <= set(known_keys())
+    settings = {f"{found[1]}.{found[2]}" for found in named if found and found[1] in sections}
+    assert settings - {"data.pt"} <= set(keys())
 
 
 def test_make_targets_exist() -> None:

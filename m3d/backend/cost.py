@@ -27,7 +27,7 @@ def forward_flops(encoder: Encoder, channels: int, size: int) -> int:
 
 @lru_cache(maxsize=64)
 def kept_numbers(encoder: Encoder, channels: int, size: int) -> int:
-    """Numbers that one image's forward pass keeps for the backward pass to the pixels. Arguments as for ``forward_flops``."""
+    """Activations (number of values) stored per image for the backward pass to the pixels. Arguments as for ``forward_flops``."""
     network = architecture(encoder.name, channels=channels, image_size=size, classes=1, width=encoder.width)
     sizes: dict[int, int] = {}
     alive: list[torch.Tensor] = []  # the identity of a freed storage would be reused

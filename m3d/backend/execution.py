@@ -28,7 +28,8 @@ CPU_REAL_PIXELS = 2**16
 CPU_SYNTHETIC_PIXELS = 40 * 2**10
 """The same for views, whose activations are kept for the backward pass: best at 32 and 64 px."""
 CPU_LEAST = 4
-"""Smallest number of images per pass on a CPU, compiled; half of it for views above 128 px: best at 128 and 224 px."""
+"""Smallest number of images per pass on a CPU, compiled: best for views of 128 px. Above 128 px the smallest number of
+views is half of it: best at 224 px."""
 CPU_EAGER_PIXELS = 2**14
 """Pixels of real images or views per pass on a CPU without a compiler: best at 32 px, second best at 16 and 128 px."""
 GPU_REAL_PIXELS = 2**24 - 1

@@ -132,11 +132,12 @@ def _evaluate_settings(options: argparse.Namespace, command: str, *, data: bool 
     Raises:
         UserError: a setting of --set is of a section that the command takes from the run.
     """
-    sections = ("evaluate.", "resources.", "storage.", *(["data."] if data else []))
+    sections = ("data.", "evaluate.", "resources.", "storage.") if data else ("evaluate.", "resources.", "storage.")
+    *others, last = (f"{section}*" for section in sections)
     for setting in options.settings:
         if not setting.startswith(sections):
             raise UserError(
-                f"--set {setting}: {command} accepts evaluate.*, resources.* and storage.* only; other settings come from the run"
+                f"--set {setting}: {command} accepts {', '.join(others)} and {last} only; other settings come from the run"
             )
     _activate_storage(options.settings)
     named = {name: getattr(options, name) for name in ("architectures", "seeds", "protocol")}

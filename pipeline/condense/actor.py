@@ -12,14 +12,14 @@ from pipeline.condense.events import GroupEvent, Progress, Ready
 from pipeline.condense.task import GroupTask
 from pipeline.condense.worker import GroupWorker
 from pipeline.observability.events import log_line
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 
 
 class CondenseActor:
     """A GroupWorker on the actor's device. Ray runs it with two threads, so that ``stop`` can interrupt a group."""
 
     def __init__(self, task: GroupTask) -> None:
-        self._worker = GroupWorker(task, device_of_actor())
+        self._worker = GroupWorker(task, assigned_device())
         self._log = ActorLog(task.run)
 
     def ready(self) -> Ready:

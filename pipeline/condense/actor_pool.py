@@ -21,7 +21,7 @@ from pipeline.runtime.placement import Placement, fitting_classes
 from pipeline.runtime.tasks import reason
 
 LOST = (RayError, DeviceError, asyncio.TimeoutError)
-"""The actor is gone, silent or of no more use; its group is not. (The error of a task itself is looked at before.)"""
+"""Errors after which an actor is replaced and its group is queued again. RayTaskError is handled first."""
 RESPAWN_S = 0.5
 """Seconds before a lost actor is replaced. A node that is going down still takes actors for a moment."""
 
@@ -118,7 +118,7 @@ class ActorPool:
                 self._live -= is_ready
                 if not self._live:
                     self.idle_since = time.monotonic()
-                ray.kill(actor)  # also fences one that hangs or is cut off
+                ray.kill(actor)  # also ends an actor that hangs or lost its connection
 
     async def _next_attempt(self, ready: Ready) -> Attempt:
         while not self._queue.has_waiting:
@@ -162,7 +162,8 @@ class ActorPool:
                 self._execution = replace(event.execution, note="")
             self._emit(group, last)
         if not isinstance(last, ENDINGS):
-            raise FailedError(f"group {group}: its events ended with {last}, not with a finished shard")
+            kind = last.kind if last else "none"
+            raise FailedError(f"group {group}: ended without a finished shard (last event: {kind})")
 
     def _give_back(self, attempt: Attempt, error: BaseException) -> None:
         """Queues the group of a lost actor or storage again, or gives it up after its last attempt."""

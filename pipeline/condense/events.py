@@ -1,7 +1,7 @@
 """Events of the condense stage, from workers, actors and the driver to logs, metrics and the display. No Ray here.
 
 They are pickled when an actor sends them, so they hold plain values. The name and the fields of an event are those of
-its line in events.jsonl.
+its line in events.jsonl, with two exceptions: ``Progress`` becomes ``begin``, and its losses are left out.
 """
 
 from collections.abc import Callable

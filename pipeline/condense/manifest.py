@@ -15,7 +15,7 @@ from pipeline.formats.run_record import Resolved, RunRecord
 from pipeline.runtime.placement import Placement
 from pipeline.storage.documents import checked
 
-METHOD = ("seed", "kernel", "augment", "encoder", "condense")
+CONDENSING_SECTIONS = ("seed", "kernel", "augment", "encoder", "condense")
 """Sections that decide what is condensed from given images."""
 
 
@@ -74,7 +74,7 @@ def identity(record: RunRecord) -> str:
     data = record["config"].get("data", {})
     resolved = record["resolved"]
     parts = {
-        "config": {key: record["config"].get(key) for key in METHOD},
+        "config": {key: record["config"].get(key) for key in CONDENSING_SECTIONS},
         "data": {key: data.get(key) for key in ("validation_fraction", "split_seed")},
         "shards": key_of(resolved["class_shards"]),
         "groups": resolved["placement"]["groups"],
@@ -94,7 +94,7 @@ def shard_metadata(config: RunConfig, dataset: PreparedDataset, record: RunRecor
         decode="split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
         subset=config.data.subset or (config.data.name if config.data.source == "torchvision" else config.data.source),
         class_order=[entry["name"] for entry in dataset.classes],
-        config={key: record["config"].get(key) for key in METHOD},
+        config={key: record["config"].get(key) for key in CONDENSING_SECTIONS},
         versions=record["versions"],
     )
 

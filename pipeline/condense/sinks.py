@@ -67,7 +67,7 @@ class Tally:
 
 
 class EventLog:
-    """Writes rare events to events.jsonl: those of actors, and the beginnings and ends of groups."""
+    """Writes every event but Tick and repeated Progress to events.jsonl."""
 
     def __init__(self, folder: RunFolder, run: str) -> None:
         """Args: the folder of the run, and its name."""

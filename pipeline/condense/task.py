@@ -21,7 +21,7 @@ class GroupTask:
     identity: str
     """Checksum of everything that a group's bytes depend on."""
     threads: int
-    """Threads of torch on a CPU."""
+    """Torch's CPU threads in an actor."""
     metadata: ShardMetadata
     """Metadata of every shard."""
     execution: Execution | None = None

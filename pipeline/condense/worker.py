@@ -217,25 +217,27 @@ class GroupWorker:
 
     def _condenser(self, group: int, execution: Execution) -> tuple[Condenser, list[str]]:
         config, labels = self.task.config, self.task.groups[group]
-        cache = self.dataset
-        mean, std = cache.moments
-        real = self._real(cache, labels)
+        dataset = self.dataset
+        mean, std = dataset.moments
+        real = self._real(dataset, labels)
         condenser = Condenser(
             real,
             config.method,
             mean=mean,
             std=std,
-            class_count=len(cache.classes),
+            class_count=len(dataset.classes),
             execution=execution,
         )
-        return condenser, [cache.classes[label]["name"] for label in labels]
+        return condenser, [dataset.classes[label]["name"] for label in labels]
 
-    def _real(self, cache: PreparedDataset, labels: tuple[int, ...]) -> RealImages:
+    def _real(self, dataset: PreparedDataset, labels: tuple[int, ...]) -> RealImages:
         tier, seed = self.tier.name, self.task.config.seed
         if tier == "device":
-            return ClassImages([cache.train_parts(label) for label in labels], labels, seed=seed, device=self.device)
+            return ClassImages([dataset.train_parts(label) for label in labels], labels, seed=seed, device=self.device)
         images = [
-            cache.train_parts(label, must_map=True) if tier == "mapped" else ImageParts([cache.train(label).clone()])
+            dataset.train_parts(label, must_map=True)
+            if tier == "mapped"
+            else ImageParts([dataset.train(label).clone()])
             for label in labels
         ]
         return StreamedImages(images, labels, seed=seed, device=self.device)

@@ -18,7 +18,7 @@ class Evaluate(m3d.training.settings.Evaluate):
     sets: tuple[str, ...] = ("condensed", "random", "mosaic")
     """Training sets that `run` compares: condensed, random, mosaic, herding, k_center, class_mean or whole."""
     best_epoch: int = 0
-    """Epochs between two measurements of the test accuracy, for the figure best_epoch_compatibility; 0 measures the last epoch only. Nothing is selected by it."""
+    """Epochs between measurements of the test accuracy; the best is reported separately, as best_epoch_compatibility. 0 measures the last epoch only."""
     together: int = 0
     """Networks of different seeds that are trained as one, with stacked weights; 1 trains one after another, 0 chooses. Soft labels and best_epoch always train one after another."""
     compile: Literal["auto", "on", "off"] = "auto"

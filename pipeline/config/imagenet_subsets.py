@@ -42,7 +42,7 @@ def _lists() -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 @lru_cache(maxsize=1)
-def _titles() -> dict[str, str]:
+def subset_titles() -> dict[str, str]:
     """Title of every class by its WordNet id, from the first list that contains it."""
     titles: dict[str, str] = {}
     pairs: Iterable[tuple[str, str]] = (pair for classes in _lists().values() for pair in classes)

@@ -42,11 +42,6 @@ def from_dict(values: Mapping[str, Any], *, origin: str) -> RunConfig:
         raise UserError(f"{origin}: {_sentence(error)}") from None
 
 
-def known_keys() -> list[str]:
-    """Every key with its section, such as ``kernel.scales``."""
-    return list(keys())
-
-
 def with_settings(config: RunConfig, settings: Iterable[str], *, origin: str = "--set") -> RunConfig:
     """The configuration with ``KEY=VALUE`` applied in order; a value is JSON if it parses as JSON, else text."""
     values = to_dict(config)

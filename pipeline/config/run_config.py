@@ -79,7 +79,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Placement of the work. Nothing here changes a class's random draws."""
+    """Where the work runs, and how failures are handled. Nothing here changes a class's random draws."""
 
     address: str | None = None
     """Address of a Ray cluster to join. Defaults to the variable RAY_ADDRESS; without it, the run starts its own Ray."""
@@ -96,11 +96,11 @@ class Resources:
     wait_s: float = 0.0
     """Seconds to wait for a node on which an actor fits."""
     attempts: int = 3
-    """Number of times a group is tried when its actors die."""
+    """Attempts at a group, an actor's start, a pretraining or a trial before it counts as failed."""
     stall_s: float = 900.0
     """Seconds without a message after which an actor counts as dead."""
     checkpoint_every_s: float = 10.0
-    """Seconds between the checkpoints of a group."""
+    """Seconds between the checkpoints of a group or a trial."""
     checkpoint_every: int | None = None
     """Iterations between the checkpoints of a group, instead of seconds."""
 

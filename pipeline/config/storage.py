@@ -13,9 +13,9 @@ class Storage:
     """Access to paths of the form s3://BUCKET/PREFIX. Credentials are not settings; see docs/scale.md."""
 
     endpoint: str | None = None
-    """URL of an S3 service other than Amazon's. Defaults to the variable AWS_ENDPOINT_URL."""
+    """URL of an S3 service other than Amazon's. Defaults to the variable AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL."""
     region: str | None = None
-    """Region of the bucket. Defaults to the variable AWS_REGION."""
+    """Region of the bucket. Defaults to the variable AWS_REGION, else AWS_DEFAULT_REGION."""
     profile: str | None = None
     """Profile in the AWS configuration files. Defaults to the usual chain of credentials."""
     anonymous: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.config.imagenet_subsets import _titles, subset
+from pipeline.config.imagenet_subsets import subset, subset_titles
 from pipeline.errors import UserError, listed
 
 LEADING = re.compile(r"(n\d{8})(?:[ _.,-]|$)")
@@ -81,7 +81,7 @@ def described(
             wnid = synsets[int(name)][0]
         if not wnid and len(candidates := by_title.get(_folded(name), set())) == 1:
             wnid = next(iter(candidates))
-        title = table.get(wnid) or _titles().get(wnid) or (name if name != wnid else "")
+        title = table.get(wnid) or subset_titles().get(wnid) or (name if name != wnid else "")
         classes.append(ClassName(source_name=name, wnid=wnid, title=title or name))
     return tuple(classes)
 

@@ -80,7 +80,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     _say_skipped(manifest)
     if condensing:
         require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
-    if plan.cut:
+    if plan.test_cut_from_train:
         say(
             f"no test split in the source: {data.test_fraction:.0%} of every class was cut from train (data.split_seed={data.split_seed})"
         )

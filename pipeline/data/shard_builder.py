@@ -42,13 +42,13 @@ def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> i
         return shards[split, label]
 
     try:
-        for split in ["train"] if plan.cut else plan.splits:
+        for split in ["train"] if plan.test_cut_from_train else plan.splits:
             seen = dict.fromkeys(label_of.values(), 0)
-            tests = {label: _test_rows(plan, label) for label in label_of.values()} if plan.cut else {}
+            tests = {label: _test_rows(plan, label) for label in label_of.values()} if plan.test_cut_from_train else {}
             for item, decoded in _decoded(source.read(split, list(label_of)), plan, threads):
                 label = label_of[item.label]
                 position = seen[label] if item.rank is None else item.rank
-                target = "test" if plan.cut and position in tests[label] else split
+                target = "test" if plan.test_cut_from_train and position in tests[label] else split
                 seen[label] += 1
                 shard_of(target, label).add(item, decoded)
         for split in plan.splits:

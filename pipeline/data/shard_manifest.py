@@ -79,7 +79,7 @@ def finish(plan: ShardPlan) -> PreparedManifest:
         "shape": (plan.channels, plan.data.image_size, plan.data.image_size),
         "mean": mean,
         "std": std,
-        "test_cut_from_train": plan.cut,
+        "test_cut_from_train": plan.test_cut_from_train,
         "classes": classes,
     }
     path = storage.join(plan.folder, MANIFEST)

@@ -23,7 +23,7 @@ from pipeline.storage.files import REQUESTS, in_threads
 
 FORMAT = 1
 CHUNK_BYTES = 256 * 2**20
-"""Bytes of pixels that one task decodes, unless a single class is larger; no more is lost with a task."""
+"""Bytes of pixels that one task decodes, unless a single class is larger; this bounds the work lost when a task dies."""
 PASS_CLASSES = 64
 """Most classes of one task, if the source must be read completely: each class keeps a record batch in memory."""
 
@@ -47,7 +47,7 @@ class ShardPlan:
     """Label of each class of the run in the source."""
     counts: dict[str, tuple[int, ...]]
     """Images per class, by split, after test images were cut from train if the source has no test split."""
-    cut: bool
+    test_cut_from_train: bool
     """Whether the test split is cut from train."""
     channels: int
     by_class: bool
@@ -95,7 +95,7 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         source_names=index.class_names,
         source_labels=labels,
         counts=counts,
-        cut=cut,
+        test_cut_from_train=cut,
         channels=channels,
         by_class=index.by_class,
     )

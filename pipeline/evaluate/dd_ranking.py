@@ -2,7 +2,7 @@
 
 IOR = acc(condensed) - acc(random)      improvement over random images, under the same protocol
 HLR = acc(whole) - acc(condensed)       hard-label recovery: the loss against the full training set, both with hard labels
-LRS = (e^a - e^-1) / (e - e^-1),  a = (IOR - HLR) / 2, from -1 to 1
+LRS = (e^a - e^-1) / (e - e^-1)         where a = (IOR - HLR) / 2 lies in [-1, 1]; LRS lies in [0, 1]
 """
 
 import math

@@ -3,7 +3,7 @@
     OUT/evaluation-partial.json            scores of networks whose row is incomplete; removed with the last row
     OUT/networks/KEY-SEED.safetensors      checkpoint of a network that is being trained
 
-A damaged file costs the work that it stores, never the evaluation.
+A damaged file is ignored and its work is repeated.
 """
 
 import time

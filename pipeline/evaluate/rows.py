@@ -15,7 +15,7 @@ from pipeline.config.run_config import RunConfig
 
 WHOLE = "whole"
 """Name of the set of all training images. ``pretrain`` writes its row, under a schedule of its own."""
-SHARED = ("training", "epochs", "flip", "condensed_set", "class_shards")
+MUST_AGREE = ("training", "epochs", "flip", "condensed_set", "class_shards")
 """Keys in which two rows must agree to be compared, if both have them."""
 
 Settings = dict[str, Any]
@@ -77,9 +77,11 @@ class EvaluationRow(TypedDict):
     confusion: NotRequired[list[list[int]]]
     best_epoch_compatibility: NotRequired[BestEpoch]
     schedule: NotRequired[str]
-    """Name of the schedule of the full training set; ``knobs`` and ``experts`` are its settings and its networks."""
+    """Name of the schedule of the full training set's networks."""
     knobs: NotRequired[Settings]
+    """Settings of that schedule."""
     experts: NotRequired[str]
+    """Checksum of the manifest of those networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +187,7 @@ def is_whole_set_row(row: EvaluationRow, like: RowKey) -> bool:
 
 def is_comparable(row: EvaluationRow, other: EvaluationRow) -> bool:
     """Whether two rows have the same training, condensed set and images, as far as both record them."""
-    pairs = [(row.get(name), other.get(name)) for name in SHARED]
+    pairs = [(row.get(name), other.get(name)) for name in MUST_AGREE]
     return all(mine == theirs for mine, theirs in pairs if mine is not None and theirs is not None)
 
 

@@ -24,7 +24,7 @@ from pipeline.formats.provenance import commit
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display
 from pipeline.runtime import nodes as ray_nodes
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.placement import capacity, does_not_fit
 from pipeline.runtime.tasks import results
 
@@ -209,7 +209,8 @@ def _require_held_out(config: RunConfig, shards: str) -> None:
 
 @ray.remote(max_retries=2)
 def _score(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
-    # Ray pickles a task by value, and one that names both torch and .config drags torch's modules of such names along.
+    # A task is pickled with the modules that it names. Naming `torch` and an attribute `.config` here would also pickle
+    # torch's `config` modules.
     return score_block(block, task)
 
 
@@ -227,7 +228,7 @@ def score_block(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
 
 def _trained_and_scored(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
     torch.set_num_threads(task.threads)
-    config, request, device = task.config, block.row.request, device_of_actor()
+    config, request, device = task.config, block.row.request, assigned_device()
     precision = resolve(config.condense.precision, device)
     sets = {seed: block.row.load(seed) for seed in block.seeds}
     first = sets[block.seeds[0]]

@@ -42,7 +42,7 @@ def labels_of(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, im
     Raises:
         UserError: ``pretrain`` has not stored a network that was trained on these images.
     """
-    teacher = reader.feature_network(folder, config.pretrain.architecture, dataset)
+    teacher = reader.teacher_network(folder, config.pretrain.architecture, dataset)
     if teacher is None:
         raise without_teacher(config, folder)
     return probabilities(teacher, images)

@@ -23,7 +23,7 @@ from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
 from pipeline.runtime import session
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.tasks import result
 from pipeline.storage.documents import SEAL
 
@@ -147,6 +147,6 @@ def _select_images(names: Sequence[str], config: RunConfig, folder: RunFolder, s
     dataset = PreparedDataset(shards, config.data)
     try:
         for name in names:
-            selected_rows(name, config, folder, dataset, device_of_actor())
+            selected_rows(name, config, folder, dataset, assigned_device())
     except ConfigError as error:
         raise UserError(str(error)) from None

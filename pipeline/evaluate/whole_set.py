@@ -20,8 +20,8 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display
 from pipeline.pretrain.reader import ExpertsManifest, TrajectoryRecord, seal_of, trained_network
 from pipeline.pretrain.scaling import Shares, training_images
-from pipeline.pretrain.store import RULE
-from pipeline.runtime.devices import device_of_actor
+from pipeline.pretrain.store import WEIGHT_SETTINGS
+from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.tasks import results
 
 SCHEDULE = "pretrain"
@@ -96,7 +96,7 @@ def _accuracies(
 @ray.remote(max_retries=2)
 def _score(networks: _Networks, seed: int, precision: str) -> float:
     torch.set_num_threads(networks.threads)
-    device = device_of_actor()
+    device = assigned_device()
     test = PreparedDataset(networks.shards, networks.config.data).test_set(networks.config.evaluate.on)
     network = trained_network(networks.folder, networks.manifest, seed).to(device)
     return accuracy(network, test, precision=resolve(precision, device))
@@ -110,7 +110,7 @@ def _row(config: RunConfig, manifest: ExpertsManifest, accuracies: list[float], 
         "architecture": config.pretrain.architecture,
         "protocol": SCHEDULE,
         "schedule": SCHEDULE,
-        "knobs": {key: to_dict(config)["pretrain"][key] for key in RULE if key != "architecture"},
+        "knobs": {key: to_dict(config)["pretrain"][key] for key in WEIGHT_SETTINGS if key != "architecture"},
         "mean": statistics.fmean(accuracies),
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         "accuracies": accuracies,

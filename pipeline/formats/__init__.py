@@ -1,1 +1,1 @@
-"""Formats of the files that stages leave each other. No Ray here."""
+"""Formats of condensed sets, of a run's folder and of other projects' files. No Ray here."""

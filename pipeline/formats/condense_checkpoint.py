@@ -32,7 +32,7 @@ def read_checkpoint(path: str, identity: str) -> CondenseState | None:
             broken_K=file.tensors["broken"],
         )
     except (KeyError, ValueError):
-        return None  # a damaged checkpoint costs the work that it stored, never the run
+        return None  # a damaged file is ignored and its work is repeated
 
 
 def snapshot(state: CondenseState) -> CondenseState:

@@ -6,6 +6,7 @@ OUT/checkpoints/              one checkpoint per group of classes, then its fini
 OUT/condensed/                the committed condensed set, its manifest written last
 OUT/metrics.jsonl             losses and throughput
 OUT/events.jsonl              what happened to actors, groups and workers
+OUT/tensorboard/              curves of the loss and the throughput
 OUT/evaluation.json           accuracies
 OUT/evaluation-partial.json   scores of networks whose row is incomplete
 OUT/networks/                 networks that the evaluation is training
@@ -13,6 +14,7 @@ OUT/baselines/                images that herding and k-center selected
 OUT/feature-network.safetensors   the network in whose features the baselines select
 OUT/experts/ARCHITECTURE/     networks that ``pretrain`` trained
 OUT/report.html, grid.png     the report
+OUT/lease.json                the driver that may write to the folder
 """
 
 from dataclasses import dataclass

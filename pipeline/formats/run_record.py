@@ -59,8 +59,9 @@ def refuse_another(out: str, differing: list[str]) -> None:
         )
 
 
-FREE = ("resources.", "storage", "tune", "pretrain.", "data.cache", "data.disk_cache", "data.download")
-"""Beginnings of keys that may change when a run is resumed: they move work or train other networks, but change no byte of it."""
+MAY_CHANGE_ON_RESUME = ("resources.", "storage", "tune", "pretrain.", "data.cache", "data.disk_cache", "data.download")
+"""Beginnings of keys that may change when a run is resumed: they change where work runs or which other networks are
+trained, not the condensed set."""
 
 
 def add_commit(record: RunRecord) -> bool:
@@ -74,4 +75,8 @@ def differing_settings(record: RunRecord, config: RunConfig, origin: str) -> lis
     """Returns the keys in which a configuration differs from a run's record, except those that may change."""
     # A setting that is newer than the record has its default value.
     stored = from_dict(record["config"], origin=origin)
-    return [key for key in differing_keys(to_dict(stored), to_dict(config)) if not f"{key}.".startswith(FREE)]
+    return [
+        key
+        for key in differing_keys(to_dict(stored), to_dict(config))
+        if not f"{key}.".startswith(MAY_CHANGE_ON_RESUME)
+    ]

@@ -1,4 +1,4 @@
-"""The base of a stage's events: typed values that travel from a worker to its driver and become lines of logs."""
+"""The base of the condense stage's events: typed values that travel from a worker to its driver and become lines of logs."""
 
 import json
 import time

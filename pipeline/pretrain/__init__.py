@@ -1,1 +1,1 @@
-"""Trains networks on the complete training set, on Ray Train."""
+"""Trains networks on the full training set, on Ray Train."""

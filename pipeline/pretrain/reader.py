@@ -1,4 +1,4 @@
-"""Reads networks that were trained on the complete training set: trajectories of snapshots. No Ray here.
+"""Reads networks that were trained on the full training set: trajectories of snapshots. No Ray here.
 
     OUT/experts/ARCHITECTURE/trajectory-00000/epoch-00005.safetensors   weights after that many epochs
     OUT/experts/ARCHITECTURE/trajectory-00000.json                      record of a finished trajectory
@@ -146,7 +146,7 @@ def trained_network(folder: RunFolder, manifest: ExpertsManifest, seed: int = 0,
     return network.eval()
 
 
-def feature_network(folder: RunFolder, architecture: str, dataset: PreparedDataset) -> Network | None:
+def teacher_network(folder: RunFolder, architecture: str, dataset: PreparedDataset) -> Network | None:
     """Returns a network that was trained on exactly these images: the last snapshot of seed 0.
 
     Args:

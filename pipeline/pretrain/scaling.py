@@ -1,4 +1,4 @@
-"""How many workers train a network on the complete training set, and which share of the cluster each of them takes."""
+"""How many workers train a network on the full training set, and which share of the cluster each of them takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

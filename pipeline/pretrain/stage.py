@@ -1,4 +1,4 @@
-"""The pretrain stage: Ray Train trains networks on the complete training set, and their snapshots are stored.
+"""The pretrain stage: Ray Train trains networks on the full training set, and their snapshots are stored.
 
 Ray Train places the workers, connects them, and starts them again when one dies. Checkpoints are the project's own
 (``pipeline.pretrain.store``: complete objects of a known identity, local or by URL).
@@ -32,7 +32,7 @@ from pipeline.pretrain.scaling import Shares, shares_of, steps_per_epoch, traini
 from pipeline.pretrain.store import ExpertStore, describe, identity_of, settings_of
 from pipeline.pretrain.training import ExpertTask, RefusedError, Worker, train_trajectories
 from pipeline.runtime import nodes, session
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 from pipeline.storage import arrow_files
 
 POLL_S = 0.5
@@ -165,7 +165,7 @@ def _loop(config: dict[str, Any]) -> None:
     context, task, events = ray.train.get_context(), config["task"], config["events"]
     part = Part(rank=context.get_world_rank(), world=context.get_world_size())
     # Logical GPUs of a test have no device. Ray Train shows every worker all GPUs of its node.
-    device = get_device() if device_of_actor().type == "cuda" else torch.device("cpu")
+    device = get_device() if assigned_device().type == "cuda" else torch.device("cpu")
     worker = Worker(
         part=part,
         device=device,

@@ -33,7 +33,17 @@ from pipeline.storage.tensors import read_tensors, write_tensors
 
 SETTINGS = "settings.json"
 FORMAT_VERSION = 1
-RULE = ("architecture", "epochs", "batch", "learning_rate", "momentum", "weight_decay", "schedule", "warmup", "augment")
+WEIGHT_SETTINGS = (
+    "architecture",
+    "epochs",
+    "batch",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "augment",
+)
 """Settings of ``pretrain`` that the weights depend on; the others move work, or store more or less of it."""
 
 
@@ -64,7 +74,7 @@ def settings_of(config: RunConfig, dataset: PreparedDataset) -> ExpertSettings:
     """Returns everything that the weights of a seed depend on: training rule, split and class shards."""
     pretrain = to_dict(config)["pretrain"]
     return {
-        "pretrain": {key: pretrain[key] for key in (*RULE, "precision", "snapshot_every")},
+        "pretrain": {key: pretrain[key] for key in (*WEIGHT_SETTINGS, "precision", "snapshot_every")},
         "data": split_settings(dataset),
         "class_shards": dataset.key,
     }
@@ -146,7 +156,7 @@ class ExpertStore:
         try:
             return Checkpoint(tensors=file.tensors, **json.loads(file.metadata["state"]))
         except (ValueError, TypeError):
-            return None  # a damaged checkpoint costs the work that it stored, never the training
+            return None  # a damaged file is ignored and its work is repeated
 
     def finish(self, checkpoint: Checkpoint, *, compiled: bool) -> None:
         """Writes the record of a finished trajectory."""

@@ -161,7 +161,10 @@ def _epoch(trainer: WholeSetTrainer, epoch: int, after_step: Callable[[int], Non
 
 
 def _agreed(read: Callable[[], T], part: Part) -> T:
-    """The value that the first worker reads, for all workers: a late write of a dead one must not let them start apart."""
+    """Returns the value that the first worker reads, to all workers.
+
+    Otherwise a late write by a dead worker could make them start from different epochs.
+    """
     value = [read() if part.rank == 0 else None]
     if part.world > 1:
         dist.broadcast_object_list(value, src=0)

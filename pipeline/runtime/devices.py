@@ -4,7 +4,7 @@ import ray
 import torch
 
 
-def device_of_actor() -> torch.device:
+def assigned_device() -> torch.device:
     """The GPU that Ray assigned to this actor or task if it exists, otherwise the CPU."""
     # An actor without a GPU share sees every GPU of its node, and a logical GPU need not exist.
     has_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()

@@ -34,13 +34,13 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The groups of a run and the shares of its actors. config.json stores it for reuse, since groups decide the rounding."""
+    """Groups of a run, and CPUs and GPUs per actor. Stored in config.json, because rounding depends on the groups."""
 
     actors: int
     cpus_per_actor: float
     gpus_per_actor: float
     threads: int
-    """Threads of torch in an actor without a GPU."""
+    """Torch's CPU threads in an actor."""
     groups: tuple[tuple[int, ...], ...]
     """Labels of the classes that are condensed together."""
 

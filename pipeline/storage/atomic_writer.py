@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.storage import s3
-from pipeline.storage.objects import _do, opened, sweep, unwritable, unwritable_temporary
+from pipeline.storage.objects import opened, operate, sweep, unwritable, unwritable_temporary
 from pipeline.storage.paths import is_local, is_s3
 
 UPLOAD_LEFT_S = 24 * 3600.0
@@ -61,7 +61,7 @@ class AtomicWriter:
                 os.replace(self._beside, self._target)
             else:
                 options = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
-                _do(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **options))
+                operate(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **options))
         except OSError as error:
             raise self._unwritable(error) from None
         finally:

@@ -1,4 +1,4 @@
-"""JSON documents that stages leave each other. A checksum guards each: a damaged document is refused, never half believed."""
+"""JSON documents that stages leave each other. A checksum guards each: a damaged document is refused."""
 
 import hashlib
 import json

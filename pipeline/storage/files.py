@@ -20,7 +20,7 @@ REQUESTS = 16
 """Concurrent requests of a process to an object store while it reads or lists."""
 
 AHEAD = 4
-"""Items per thread that are worked on before they are asked for."""
+"""Items per thread that are read ahead."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

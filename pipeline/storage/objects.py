@@ -1,7 +1,7 @@
 """Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that fsspec knows.
 
-A write replaces the complete object and becomes visible at once. A local file is written to a hidden file beside it,
-flushed and renamed; an object store publishes an object when it is complete.
+A write replaces the complete object. Locally and on S3 it becomes visible at once: a local file is written to a hidden
+file beside it, flushed and renamed, and S3 publishes an object when it is complete. Other stores may show it earlier.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "
 
 def exists(path: str) -> bool:
     """Whether a file or folder exists."""
-    return bool(_do(path, lambda fs, root: fs.exists(root)))
+    return bool(operate(path, lambda fs, root: fs.exists(root)))
 
 
 def is_folder(path: str) -> bool:
     """Whether a folder exists."""
-    return bool(_do(path, lambda fs, root: fs.isdir(root)))
+    return bool(operate(path, lambda fs, root: fs.isdir(root)))
 
 
 def require_reachable(path: str) -> None:
@@ -37,25 +37,25 @@ def require_reachable(path: str) -> None:
     if is_s3(path):
         bucket = s3.bucket_of(path)
         key = path.partition("://")[2].partition("/")[2]
-        _do(path, lambda fs, _: fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1))
+        operate(path, lambda fs, _: fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1))
 
 
 def read_bytes(path: str) -> bytes:
     """Returns the complete object. Raises FileNotFoundError."""
     single = {"max_concurrency": 1} if is_s3(path) else {}  # one request; s3fs would ask for the size first
-    return _do(path, lambda fs, root: fs.cat_file(root, **single))
+    return operate(path, lambda fs, root: fs.cat_file(root, **single))
 
 
 def read_range(path: str, start: int, end: int) -> bytes:
     """Returns the bytes from ``start`` up to, not including, ``end``. Raises FileNotFoundError."""
     if end <= start:
         return b""  # HTTP has no empty range, and a store would send the complete object
-    return _do(path, lambda fs, root: fs.cat_file(root, start=start, end=end))
+    return operate(path, lambda fs, root: fs.cat_file(root, start=start, end=end))
 
 
 def size_of(path: str) -> int:
     """Returns the size of an object in bytes. Raises FileNotFoundError."""
-    return int(_do(path, lambda fs, root: fs.size(root)))
+    return int(operate(path, lambda fs, root: fs.size(root)))
 
 
 def read_json(path: str) -> Any:
@@ -80,7 +80,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         else:
             content = bytes(data)
             options = {"chunksize": s3.PART_BYTES} if is_s3(path) else {}
-            _do(path, lambda fs, root: fs.pipe_file(root, content, **options))
+            operate(path, lambda fs, root: fs.pipe_file(root, content, **options))
     except OSError as error:
         raise unwritable(path, error) from None
 
@@ -88,7 +88,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
 def create(path: str, data: bytes) -> bool:
     """Writes an object of S3 unless it exists; returns whether it did. A store without conditional writes always writes."""
     try:
-        _do(path, lambda fs, root: fs.pipe_file(root, data, mode="create"))
+        operate(path, lambda fs, root: fs.pipe_file(root, data, mode="create"))
     except FileExistsError:
         return False
     except OSError as error:
@@ -101,7 +101,7 @@ def create(path: str, data: bytes) -> bool:
 def version_of(path: str) -> str | None:
     """Returns the ETag of an object of S3, which changes with its content, or None if there is no object."""
     try:
-        return str(_do(path, lambda fs, root: fs.info(root)["ETag"]))
+        return str(operate(path, lambda fs, root: fs.info(root)["ETag"]))
     except FileNotFoundError:
         return None
 
@@ -119,7 +119,7 @@ def replace_version(path: str, data: bytes, version: str) -> bool:
             raise
         return True
 
-    return _do(path, put)
+    return operate(path, put)
 
 
 def write_json(path: str, value: Any) -> None:
@@ -149,7 +149,7 @@ def folders_below(path: str) -> list[str]:
 
 def tree(path: str) -> list[tuple[str, int, str]]:
     """Returns relative name, size and ETag of every object below a prefix of an object store."""
-    root, entries = _do(path, lambda fs, root: (root, fs.find(root, detail=True)))
+    root, entries = operate(path, lambda fs, root: (root, fs.find(root, detail=True)))
     start = len(root.strip("/")) + 1
     return [
         (name.lstrip("/")[start:], int(entry["size"]), str(entry.get("ETag", "")).strip('"'))
@@ -160,7 +160,7 @@ def tree(path: str) -> list[tuple[str, int, str]]:
 def remove(path: str) -> None:
     """Removes a file, if there is one."""
     with contextlib.suppress(FileNotFoundError):
-        _do(path, lambda fs, root: fs.rm_file(root))
+        operate(path, lambda fs, root: fs.rm_file(root))
 
 
 def sweep(folder: str, age_s: float = 60.0) -> None:
@@ -192,12 +192,13 @@ def _entries(path: str) -> list[tuple[str, str]]:
         return [(name.rsplit("/", 1)[-1], kind) for name, kind in entries if name != root.rstrip("/")]
 
     try:
-        return _do(path, listed)
+        return operate(path, listed)
     except FileNotFoundError:
         return []
 
 
-def _do(path: str, operation: Callable[[Any, str], Any]) -> Any:
+def operate(path: str, operation: Callable[[Any, str], Any]) -> Any:
+    """Returns the operation's result for a path's file system and the path within it; S3 requests are repeated."""
     fs, root = opened(path)
     return s3.call(path, lambda: operation(fs, root)) if is_s3(path) else operation(fs, root)
 

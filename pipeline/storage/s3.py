@@ -19,6 +19,8 @@ from pipeline.errors import FailedError, UserError, first_line
 
 T = TypeVar("T")
 VARIABLE = "M3D_STORAGE"
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables that name the endpoint if the settings do not. The first one that is set is used."""
 PART_BYTES = 16 * 2**20
 """Bytes of a part of a multipart upload; objects of two or more parts are uploaded that way."""
 REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
@@ -33,10 +35,10 @@ def use(settings: Storage) -> None:
 
 def environment() -> dict[str, str]:
     """Returns the environment that processes on other machines need to reach the same storage; often empty."""
-    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ and in_force() != Storage() else {}
+    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ and active_settings() != Storage() else {}
 
 
-def in_force() -> Storage:
+def active_settings() -> Storage:
     """Returns the active settings of this process."""
     text = os.environ.get(VARIABLE)
     return Storage(**json.loads(text)) if text else _resolved(Storage())
@@ -44,7 +46,7 @@ def in_force() -> Storage:
 
 def file_system() -> Any:
     """Returns the file system of this process. Listings are never cached, since other processes write."""
-    return _file_system(in_force(), os.getpid())
+    return _file_system(active_settings(), os.getpid())
 
 
 def retries() -> int:
@@ -69,7 +71,7 @@ def call(path: str, operation: Callable[[], T]) -> T:
         UserError: there is no such bucket, the credentials or the access are refused, or the endpoint does not answer.
         FailedError: all attempts failed; ``storage.attempts`` sets their number.
     """
-    attempts, attempt = in_force().attempts, 1
+    attempts, attempt = active_settings().attempts, 1
     while True:
         try:
             return operation()
@@ -101,7 +103,7 @@ def code_of(error: BaseException) -> str:
 def problem(path: str, error: BaseException) -> Exception:
     """Returns the one-line error for a failed request. It contains codes and names, never the content of headers or keys."""
     code, kind = code_of(error), type(error).__name__
-    settings = in_force()
+    settings = active_settings()
     where = settings.endpoint or "Amazon S3"
     if code == "NoSuchBucket":
         return UserError(
@@ -157,11 +159,12 @@ _count = _Count()
 
 
 def _resolved(settings: Storage) -> Storage:
-    endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    variable = next((name for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
+    endpoint = settings.endpoint or (os.environ[variable] if variable else None)
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if endpoint and settings.endpoint is None:
-        check_endpoint(endpoint, "AWS_ENDPOINT_URL")
-    return replace(settings, endpoint=endpoint or None, region=region or None)
+    if variable and endpoint and settings.endpoint is None:
+        check_endpoint(endpoint, variable)
+    return replace(settings, endpoint=endpoint, region=region or None)
 
 
 def _broke_off(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Configurations from files, and their storage settings, which this module alone activates: no command can forget it."""
+"""Loads configurations and activates their storage settings. No other module activates them."""
 
 from collections.abc import Iterable
 

@@ -43,7 +43,7 @@ def write_tensors(path: str, tensors: Mapping[str, Tensor], metadata: Mapping[st
 def read_tensors(path: str, *, checked: str = "") -> TensorFile | None:
     """Reads what ``write_tensors`` wrote; returns None if there is no file, or a damaged one.
 
-    A damaged checkpoint costs the work that it stored, never the run.
+    A damaged file is ignored and its work is repeated.
 
     Args:
         path: local path or URL.

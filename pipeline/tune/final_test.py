@@ -1,4 +1,4 @@
-"""The end of a search: the given configuration is brought to its last rung, then it and the winner meet the test set."""
+"""The end of a search: the given configuration runs to its last rung; then it and the winner are scored on the test set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ import ray
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.observability.progress import Display
 from pipeline.runtime import nodes, session
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.placement import Placement, capacity
 from pipeline.runtime.tasks import results
 from pipeline.tune.search import Search
@@ -67,7 +67,7 @@ def final_rows(search: Search, named: Sequence[tuple[str, TrialRecord]]) -> list
 def _full_task(search: Search) -> TrialTask:
     """Returns the task with all classes and the full schedule, scored on the test set."""
     config = search.config
-    dataset = PreparedDataset(search.task.cache, config.data)
+    dataset = PreparedDataset(search.task.class_shards, config.data)
     return replace(
         search.task,
         config=replace(config, evaluate=replace(config.evaluate, on="test")),
@@ -104,7 +104,7 @@ def _run(calls: Sequence[Callable[[], Any]], placement: Placement, title: str) -
 @ray.remote(max_retries=2)
 def _complete(task: TrialTask, values: Values) -> None:
     try:
-        for _ in run_trial(task, values, device_of_actor()):
+        for _ in run_trial(task, values, assigned_device()):
             pass
     except TrialFailedError:
         return  # the record has the reason
@@ -113,13 +113,13 @@ def _complete(task: TrialTask, values: Values) -> None:
 @ray.remote(max_retries=2)
 def _score(task: TrialTask, values: Values) -> Accuracies:
     test = replace(task, config=replace(task.config, evaluate=replace(task.config.evaluate, on="test")))
-    return score_stored(test, values, task.folder(values), device_of_actor())
+    return score_stored(test, values, task.folder(values), assigned_device())
 
 
 @ray.remote(max_retries=2)
 def _full(task: TrialTask, values: Values) -> Accuracies:
     try:
-        rungs = list(run_trial(task, values, device_of_actor()))
+        rungs = list(run_trial(task, values, assigned_device()))
     except TrialFailedError:
         return ()
     return rungs[-1].accuracies

@@ -15,7 +15,7 @@ from pipeline.tune.task import TrialTask
 from pipeline.tune.trial_store import Rung, TrialRecord
 
 METRIC, BUDGET = "accuracy", "budget"
-"""What is maximised, and the cost of a rung: reduction**0, reduction**1, ..., so that rungs meet those of ASHA exactly."""
+"""What is maximised, and the cost of a rung: powers of `reduction`, which are ASHA's own rungs."""
 
 
 class Report(TypedDict):

@@ -14,7 +14,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.observability.progress import say
 from pipeline.runtime import nodes
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.placement import Placement, capacity
 from pipeline.storage import arrow_files
 from pipeline.tune.monitor import TuneMonitor
@@ -144,7 +144,7 @@ def _objective(task: TrialTask, placement: Placement) -> Callable[[Values], None
     def objective(values: Values) -> None:
         measured = 0
         try:
-            for rung in run_trial(task, values, device_of_actor()):
+            for rung in run_trial(task, values, assigned_device()):
                 measured += 1
                 tune.report(dict(rung_report(task, rung)))
         except TrialFailedError:

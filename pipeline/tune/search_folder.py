@@ -7,8 +7,10 @@ OUT/search/          Ray Tune's own files; TensorBoard reads them
 OUT/clock.json       seconds that the search has run, all calls together
 OUT/trials.parquet   a row for each trial
 OUT/best.json        the winner's full configuration, for ``run --config``
+OUT/whole/           trials that tune.final=whole condenses again with all classes
 OUT/final.json       the winner and the given configuration on the test set
 OUT/tune.html        the page of plots
+OUT/lease.json       the driver that may write to the folder
 """
 
 import contextlib
@@ -22,11 +24,11 @@ from pipeline import storage
 from pipeline.config.parsing import differing_keys, from_dict, to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, UserError, listed
-from pipeline.formats.run_record import FREE
+from pipeline.formats.run_record import MAY_CHANGE_ON_RESUME
 from pipeline.storage.documents import Document, checked, read_document, write_document
 from pipeline.tune.space import Values
 
-FREE_KEYS = (*(key for key in FREE if key != "tune"), "tune.final")
+FREE_KEYS = (*(key for key in MAY_CHANGE_ON_RESUME if key != "tune"), "tune.final")
 """Prefixes of the settings that a resumed search may change."""
 
 

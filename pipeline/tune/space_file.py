@@ -14,7 +14,8 @@ from typing import Any, get_type_hints
 import yaml
 
 from pipeline import storage
-from pipeline.config.parsing import known_keys, with_settings
+from pipeline.config.keys import keys
+from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed, nearest_key
 from pipeline.tune.space import RATE, Domain, Space, setting, space_around
@@ -65,7 +66,7 @@ def _require_searchable(key: str, origin: str) -> None:
             f"{origin}: {key} is not searched: it changes the metric or the cost of a trial, or no trial depends on it; "
             "use --set"
         )
-    known = [name for name in known_keys() if not _is_fixed(name)]
+    known = [name for name in keys() if not _is_fixed(name)]
     if key not in known:
         raise UserError(
             f"{origin}: unknown key {key!r}{nearest_key(key, known) or '; allowed: ' + listed(known, most=100)}"

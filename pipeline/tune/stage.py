@@ -86,7 +86,7 @@ def _tune(
             **record,
             "labels": list(task.labels),
             "rungs": list(task.rungs),
-            "class_shards": task.cache,
+            "class_shards": task.class_shards,
             "versions": versions(),
             "commit": commit(),
         }
@@ -140,7 +140,7 @@ def _task(measured: RunConfig, dataset: PreparedDataset, folder: SearchFolder, p
     return TrialTask(
         config=measured,
         out=folder.trials,
-        cache=dataset.folder,
+        class_shards=dataset.folder,
         labels=labels,
         rungs=trial_rungs(measured),
         threads=placement.threads,

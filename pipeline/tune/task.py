@@ -36,7 +36,7 @@ class TrialTask:
     """Given configuration, with the split, the epochs and the seeds of the trials' networks."""
     out: str
     """Folder of the trials' folders."""
-    cache: str
+    class_shards: str
     """Folder of the class shards."""
     labels: tuple[int, ...]
     """Labels of the classes that are condensed, rising."""
@@ -55,7 +55,7 @@ class TrialTask:
             **{name: config[name] for name in ("seed", "kernel", "augment", "encoder", "condense")},
             "evaluate": {name: value for name, value in config["evaluate"].items() if name != "labels"},  # always hard
             "data": data,
-            "shards": key_of(self.cache),
+            "shards": key_of(self.class_shards),
             "labels": self.labels,
             "rungs": self.rungs,
             "values": dict(values),

@@ -153,7 +153,8 @@ def score(
     """
     images, labels = condenser.result(state).views()
     labels = torch.searchsorted(torch.tensor(task.labels), labels)
-    test, training = _test_set(task.cache, config.data, config.evaluate.on, task.labels), training_of(config.evaluate)
+    test = _test_set(task.class_shards, config.data, config.evaluate.on, task.labels)
+    training = training_of(config.evaluate)
     channels, height, width = images.shape[1:]
     by_architecture = []
     for architecture in config.evaluate.architectures:
@@ -178,10 +179,10 @@ def score(
 
 def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Condenser:
     """The trial's classes move as in a run of all of them: the class count is the run's."""
-    cache = PreparedDataset(task.cache, config.data)
-    mean, std = cache.moments
+    dataset = PreparedDataset(task.class_shards, config.data)
+    mean, std = dataset.moments
     method = replace(config.method, condense=replace(config.condense, iterations=task.rungs[-1]))
-    real = _real(task.cache, config.data, task.labels, config.seed, device)
+    real = _real(task.class_shards, config.data, task.labels, config.seed, device)
     memory = torch.cuda.get_device_properties(device).total_memory * task.gpu_share if device.type == "cuda" else None
     execution = choose(
         method,
@@ -198,7 +199,7 @@ def _condenser(task: TrialTask, config: RunConfig, device: torch.device) -> Cond
             method,
             mean=mean,
             std=std,
-            class_count=len(cache.classes),
+            class_count=len(dataset.classes),
             execution=replace(execution, compiled=compiled),
         )
 
@@ -224,17 +225,17 @@ def _resumed(folder: TrialFolder, condenser: Condenser, record: TrialRecord, dev
 
 
 @lru_cache(maxsize=1)
-def _real(cache: str, data: Data, labels: tuple[int, ...], seed: int, device: torch.device) -> RealImages:
+def _real(class_shards: str, data: Data, labels: tuple[int, ...], seed: int, device: torch.device) -> RealImages:
     """Returns the trial's real images from memory-mapped shards; a process keeps them for its next trial.
 
     On a CPU large data stays in the memory map, which all trials of a node share.
     """
-    dataset = PreparedDataset(cache, data)
+    dataset = PreparedDataset(class_shards, data)
     shared = device.type == "cpu" and dataset.train_bytes(labels) > SHARED_BYTES
     parts = [dataset.train_parts(label, must_map=shared) for label in labels]
     return (StreamedImages if shared else ClassImages)(parts, labels, seed=seed, device=device)
 
 
 @lru_cache(maxsize=1)
-def _test_set(cache: str, data: Data, on: Any, labels: tuple[int, ...]) -> TestSet:
-    return PreparedDataset(cache, data).test_set(on, labels)
+def _test_set(class_shards: str, data: Data, on: Any, labels: tuple[int, ...]) -> TestSet:
+    return PreparedDataset(class_shards, data).test_set(on, labels)

@@ -82,7 +82,7 @@ class TrialRecord:
 
     @property
     def has_ended(self) -> bool:
-        """Whether a resumed search does not run it again."""
+        """Whether the trial is over: a resumed search skips it."""
         return self.outcome in ENDED
 
 

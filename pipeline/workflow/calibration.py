@@ -20,7 +20,7 @@ from pipeline.data.prepare import absolute_path
 from pipeline.data.shard_plan import ShardPlan
 from pipeline.data.sources import open_source
 from pipeline.errors import UserError
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 
 CALIBRATION_S = 8.0
 """Seconds of timed iterations."""
@@ -94,7 +94,8 @@ class EvaluateSpeed:
 @ray.remote(max_retries=2)
 def condense_speed(task: CondenseTask, seconds: float, submitted: float) -> CondenseSpeed:
     """``measure_condense`` as a Ray task."""
-    # Ray pickles a task by value. One that names both torch and .config would include torch's modules of that name.
+    # A task is pickled with the modules that it names. Naming `torch` and an attribute `.config` here would also pickle
+    # torch's `config` modules.
     return measure_condense(task, seconds, submitted)
 
 
@@ -112,7 +113,7 @@ def measure_condense(task: CondenseTask, seconds: float, submitted: float) -> Co
     config, shards, group, threads = task.config, task.shards, task.group, task.threads
     began = time.time()
     torch.set_num_threads(threads)
-    device, side = device_of_actor(), config.data.image_size
+    device, side = assigned_device(), config.data.image_size
     shape = (shards.channels, side, side)
     try:
         execution = choose(config.method, shape=shape, classes=task.share_of_actor, device=device, threads=threads)
@@ -169,7 +170,7 @@ def measure_evaluate(task: EvaluateTask) -> EvaluateSpeed:
     """
     config, shards = task.config, task.shards
     torch.set_num_threads(task.threads)
-    device, side, classes = device_of_actor(), config.data.image_size, len(shards.names)
+    device, side, classes = assigned_device(), config.data.image_size, len(shards.names)
     shape, training = (shards.channels, side, side), training_of(config.evaluate)
     count = task.per_class * classes
     work = task.networks * training_flops(training.epochs, task.architecture, count, shape)

@@ -14,7 +14,7 @@ from typing import Any
 
 from m3d import training_of
 from pipeline import storage
-from pipeline.condense.manifest import METHOD
+from pipeline.condense.manifest import CONDENSING_SECTIONS
 from pipeline.config.parsing import differing_keys, from_dict, to_dict, with_settings
 from pipeline.config.presets import preset
 from pipeline.config.run_config import RunConfig
@@ -110,7 +110,7 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
     values, evaluate = to_dict(config), config.evaluate
     evaluation = {"training": asdict(training_of(evaluate)), "on": evaluate.on, "labels": evaluate.labels}
     data = {key: values["data"][key] for key in SAME_DATA}
-    return {**{key: values[key] for key in METHOD}, "data": data, "evaluation": evaluation}
+    return {**{key: values[key] for key in CONDENSING_SECTIONS}, "data": data, "evaluation": evaluation}
 
 
 def pipeline(arguments: Sequence[str], ends: float) -> None:

@@ -15,7 +15,7 @@ from pipeline.tune.space import Domain
 
 COLOUR_MAP = "viridis"
 FAR = 3.0
-"""Limit of a scale below the best, as a multiple of the median's distance from it. Worse trials are drawn at the limit."""
+"""The scale starts at best - FAR * (best - median), or at the worst trial if that is higher. Worse trials are drawn at its start."""
 
 
 def lowest_shown(accuracies: Sequence[float] | np.ndarray) -> float:

@@ -187,6 +187,17 @@ def test_evaluate_accepts_only_its_own_settings(call: Call, tmp_path: Path, sett
     assert "evaluate.*" in message
 
 
+@pytest.mark.parametrize(
+    ("options", "accepted"),
+    [
+        ([], "compare accepts evaluate.*, resources.* and storage.* only"),
+        (["--preset", "digits_ipc1"], "compare accepts data.*, evaluate.*, resources.* and storage.* only"),
+    ],
+)
+def test_compare_accepts_data_settings_with_a_preset(call: Call, options: list[str], accepted: str) -> None:
+    assert accepted in refused(call, "compare", "A", "B", *options, "--set", "condense.iterations=3")
+
+
 # show-config, help, debug
 
 

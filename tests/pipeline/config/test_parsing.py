@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.parsing import differing_keys, from_dict, known_keys, to_dict, with_settings
+from pipeline.config.keys import keys
+from pipeline.config.parsing import differing_keys, from_dict, to_dict, with_settings
 from pipeline.config.presets import PRESETS, preset
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
@@ -137,10 +138,10 @@ SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=8))
 ANY_JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
 )
-SECTIONS = sorted({key.split(".")[0] for key in known_keys()})
+SECTIONS = sorted({key.split(".")[0] for key in keys()})
 
 
-KEYS = known_keys()  # not while drawing: beartype samples at random, which hypothesis forbids
+KEYS = list(keys())  # not while drawing: beartype samples at random, which hypothesis forbids
 
 
 @st.composite
@@ -181,13 +182,13 @@ def test_any_value_is_a_configuration_or_one_line(values: Any) -> None:
     _is_read_or_refused(values)
 
 
-@given(st.sampled_from(known_keys()), SCALARS)
+@given(st.sampled_from(KEYS), SCALARS)
 def test_any_scalar_at_any_key(key: str, value: Any) -> None:
     section, _, inner = key.rpartition(".")
     _is_read_or_refused({section: {inner: value}} if section else {inner: value})
 
 
-@given(st.sampled_from([*known_keys(), "seed.x", "data", "condense.x", ""]), st.text(max_size=12))
+@given(st.sampled_from([*KEYS, "seed.x", "data", "condense.x", ""]), st.text(max_size=12))
 def test_any_setting_is_a_configuration_or_one_line(key: str, text: str) -> None:
     try:
         with_settings(RunConfig(), [f"{key}={text}"])

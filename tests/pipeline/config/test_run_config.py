@@ -4,20 +4,20 @@ import dataclasses
 
 import pytest
 
-from pipeline.config.parsing import known_keys
+from pipeline.config.keys import keys
 from pipeline.config.run_config import RunConfig
 from tests.pipeline.support.settings import PROMISED, refusal
 
 
 @pytest.mark.parametrize("key", PROMISED)
 def test_promised_key_exists(key: str) -> None:
-    assert key in known_keys()
+    assert key in keys()
 
 
-def test_known_keys_are_the_fields() -> None:
+def test_keys_are_the_fields() -> None:
     nested = dataclasses.asdict(RunConfig())
     fields = {f"{s}.{k}" for s, inner in nested.items() if isinstance(inner, dict) for k in inner}
-    assert set(known_keys()) == fields | {"seed"}
+    assert set(keys()) == fields | {"seed"}
 
 
 @pytest.mark.parametrize(

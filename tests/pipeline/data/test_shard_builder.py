@@ -68,7 +68,7 @@ def cut(
 @pytest.mark.parametrize(("fraction", "tests"), [(0.2, 4), (0.5, 10), (0.1, 2)])
 def test_cut_is_stratified_disjoint_and_complete(tmp_path: Path, fraction: float, tests: int) -> None:
     plan, train, test = cut(tmp_path, "cache", test_fraction=fraction)
-    assert plan.cut
+    assert plan.test_cut_from_train
     assert finish(plan)["test_cut_from_train"] is True
     for label, name in enumerate(("ant", "bee", "cat")):
         assert len(test[label]) == tests
@@ -91,7 +91,7 @@ def test_cut_of_a_class_does_not_depend_on_the_others(tmp_path: Path) -> None:
 
 def test_no_cut_where_there_is_a_test_split(folder: Path) -> None:
     plan = plan_of(folder)
-    assert not plan.cut
+    assert not plan.test_cut_from_train
     assert finished(plan)["test_cut_from_train"] is False
 
 

@@ -10,7 +10,7 @@ from m3d import accuracy
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.run_folder import RunFolder
-from pipeline.pretrain.reader import feature_network, load_snapshot, trained_network
+from pipeline.pretrain.reader import load_snapshot, teacher_network, trained_network
 from tests.pipeline.support.pretraining import (
     FOLDER,
     config_of,
@@ -24,7 +24,7 @@ def test_snapshots_are_weights_of_a_network_that_has_learned(tmp_path: Path) -> 
     dataset = prepared(config, tmp_path)
     manifest = trained(config, RunFolder.at(tmp_path), dataset)
     last = load_file(tmp_path / FOLDER / "trajectory-00000" / "epoch-00012.safetensors")
-    network = feature_network(RunFolder.at(tmp_path), "convnet1", dataset)
+    network = teacher_network(RunFolder.at(tmp_path), "convnet1", dataset)
     assert network is not None
     assert not network.training
     assert set(last) == set(network.state_dict())
@@ -37,14 +37,14 @@ def test_snapshots_are_weights_of_a_network_that_has_learned(tmp_path: Path) -> 
 def test_features_come_only_from_a_network_of_these_images(tmp_path: Path) -> None:
     config = config_of()
     dataset = prepared(config, tmp_path)
-    assert feature_network(RunFolder.at(tmp_path), "convnet1", dataset) is None
+    assert teacher_network(RunFolder.at(tmp_path), "convnet1", dataset) is None
     trained(config, RunFolder.at(tmp_path), dataset)
-    assert feature_network(RunFolder.at(tmp_path), "convnet2", dataset) is None
+    assert teacher_network(RunFolder.at(tmp_path), "convnet2", dataset) is None
     held_out = PreparedDataset(dataset.folder, small_config("data.validation_fraction=0.25").data)
-    assert feature_network(RunFolder.at(tmp_path), "convnet1", held_out) is None  # it has seen what is held out here
+    assert teacher_network(RunFolder.at(tmp_path), "convnet1", held_out) is None  # it has seen what is held out here
     another = prepared(config_of("data.classes=4,5,6,7"), tmp_path)
-    assert feature_network(RunFolder.at(tmp_path), "convnet1", another) is None
-    network = feature_network(
+    assert teacher_network(RunFolder.at(tmp_path), "convnet1", another) is None
+    network = teacher_network(
         RunFolder.at(tmp_path), "convnet1", PreparedDataset(dataset.folder, small_config("data.split_seed=3").data)
     )
     assert network is not None
@@ -63,14 +63,14 @@ def test_damaged_and_missing_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / entry["file"]
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="the file is damaged"):
-        feature_network(RunFolder.at(tmp_path), "convnet1", dataset)
+        teacher_network(RunFolder.at(tmp_path), "convnet1", dataset)
     path.unlink()
     with pytest.raises(UserError, match="is gone"):
         load_snapshot(RunFolder.at(tmp_path), "convnet1", entry)
     place = tmp_path / FOLDER / "manifest.json"
     place.write_text(place.read_text().replace('"epoch": 3', '"epoch": 2'))
     with pytest.raises(UserError, match=r"manifest\.json"):
-        feature_network(RunFolder.at(tmp_path), "convnet1", dataset)
+        teacher_network(RunFolder.at(tmp_path), "convnet1", dataset)
 
 
 def test_by_url(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_by_url(tmp_path: Path) -> None:
     dataset = prepared(config, tmp_path)
     folder = RunFolder.at(f"memory://{tmp_path.name}")
     trained(config, folder, dataset)
-    assert feature_network(folder, "convnet1", dataset) is not None
+    assert teacher_network(folder, "convnet1", dataset) is not None

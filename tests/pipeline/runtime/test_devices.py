@@ -5,7 +5,7 @@ import torch
 
 from m3d.backend.device_names import short_device_name
 from pipeline.runtime import devices
-from pipeline.runtime.devices import device_of_actor
+from pipeline.runtime.devices import assigned_device
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_a_gpu_is_used_if_it_is_assigned_and_exists(
 ) -> None:
     monkeypatch.setattr(devices.ray, "get_gpu_ids", lambda: assigned)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: exists)
-    assert device_of_actor().type == kind
+    assert assigned_device().type == kind
 
 
 def test_a_short_name_is_that_of_the_gpu_or_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,11 @@ def test_wrong_endpoints_are_refused(endpoint: str, monkeypatch: pytest.MonkeyPa
     assert "storage.endpoint" in str(caught.value)
     assert "secret@" not in str(caught.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL"):
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL:"):
+        s3.use(Storage())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL_S3:"):
         s3.use(Storage())
 
 
@@ -79,5 +83,5 @@ def test_settings_reach_other_processes_without_credentials(bucket: str) -> None
     text = s3.environment()[s3.VARIABLE]
     assert SECRET not in text
     assert "AKIA" not in text
-    assert s3.in_force().endpoint == os.environ["AWS_ENDPOINT_URL"]
-    assert s3.in_force().attempts == 3
+    assert s3.active_settings().endpoint == os.environ["AWS_ENDPOINT_URL"]
+    assert s3.active_settings().attempts == 3

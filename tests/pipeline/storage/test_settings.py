@@ -23,9 +23,9 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_activate_applies_the_changes_and_makes_them_active() -> None:
     config = activate(preset("cifar10_ipc10"), ["storage.attempts=3", "seed=7"])
     assert (config.storage.attempts, config.seed, config.condense.images_per_class) == (3, 7, 10)
-    assert s3.in_force().attempts == 3
+    assert s3.active_settings().attempts == 3
     activate(RunConfig())
-    assert s3.in_force().attempts == RunConfig().storage.attempts
+    assert s3.active_settings().attempts == RunConfig().storage.attempts
 
 
 def test_a_command_activates_the_settings_of_its_configuration(call: Callable[..., Told], tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_command_activates_the_settings_of_its_configuration(call: Callable[..
     file.write_text('{"storage": {"attempts": 5}}')
     code, errors, _ = call("show-config", "--config", str(file))
     assert (code, errors) == (0, [])
-    assert s3.in_force().attempts == 5
+    assert s3.active_settings().attempts == 5
 
 
 def test_only_one_module_activates() -> None:

@@ -61,7 +61,7 @@ def example_task(out: Path, *settings: str, rungs: tuple[int, ...] = (3, 9)) -> 
     return TrialTask(
         config=small_config(*SMALL, *settings),
         out=str(out / "trials"),
-        cache="c",
+        class_shards="c",
         labels=(0, 1),
         rungs=rungs,
         threads=1,

@@ -26,12 +26,12 @@ VALUES: Values = {"kernel.bandwidth_multiplier": 2.0, "condense.learning_rate": 
 def task_of(folder: Path, *settings: str, labels: tuple[int, ...] = (0, 1, 2, 3)) -> TrialTask:
     """Rungs of 2, 6 and 18 iterations, two networks of three epochs each."""
     config = small_config("tune.iterations=18", "tune.seeds=2", "tune.epochs=3", "condense.iterations=40", *settings)
-    cache = prepared(config, folder)
+    dataset = prepared(config, folder)
     measured = measured_config(config)
     return TrialTask(
         config=measured,
         out=str(folder / "trials"),
-        cache=cache.folder,
+        class_shards=dataset.folder,
         labels=labels,
         rungs=trial_rungs(measured),
         threads=1,
@@ -104,7 +104,7 @@ def test_a_trial_never_sees_a_test_image(tmp_path: Path, monkeypatch: pytest.Mon
     task = task_of(tmp_path / "b")
     trial_module._test_set.cache_clear()
     trial_module._real.cache_clear()
-    removed = list(Path(task.cache).glob("test-*.arrow"))
+    removed = list(Path(task.class_shards).glob("test-*.arrow"))
     assert len(removed) == 4
     for path in removed:
         path.unlink()
@@ -126,9 +126,9 @@ def test_validation_images_are_not_condensed(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     assert task.config.data.validation_fraction == 0.2
     assert measured_config(small_config("data.validation_fraction=0.1")).data.validation_fraction == 0.1
-    cache = PreparedDataset(task.cache, task.config.data)
-    held_out = cache.test_set("validation").images
-    shown = trial_module._real(task.cache, task.config.data, task.labels, 0, CPU).pixels_TCHW
+    dataset = PreparedDataset(task.class_shards, task.config.data)
+    held_out = dataset.test_set("validation").images
+    shown = trial_module._real(task.class_shards, task.config.data, task.labels, 0, CPU).pixels_TCHW
     entries = {image.numpy().tobytes() for image in shown}
     assert len(held_out) > 100
     assert not any(image.numpy().tobytes() in entries for image in held_out)
@@ -180,12 +180,12 @@ def test_a_stopped_trial_stays_stopped(tmp_path: Path) -> None:
 def test_some_classes_move_as_in_a_run_of_all(tmp_path: Path) -> None:
     task = task_of(tmp_path, labels=(1, 3))
     measured = accuracies(task)
-    saved, cache = task.folder(VALUES).load(), PreparedDataset(task.cache, task.config.data)
+    saved, dataset = task.folder(VALUES).load(), PreparedDataset(task.class_shards, task.config.data)
     assert saved is not None
-    mean, std = cache.moments
+    mean, std = dataset.moments
     condenser = trial_module._condenser(task, trial_module._config(task, VALUES), CPU)
     whole = Condenser(
-        ClassImages([cache.train(label) for label in range(4)], range(4), seed=0),
+        ClassImages([dataset.train(label) for label in range(4)], range(4), seed=0),
         condenser.method,
         mean=mean,
         std=std,
@@ -227,10 +227,10 @@ def test_a_number_of_classes_that_is_not_allowed(number: int) -> None:
 
 def test_settings_of_a_search_change_no_run(tmp_path: Path) -> None:
     config = small_config()
-    cache, placement = prepared(config, tmp_path), placement_of(config)
-    record = new_record(config, cache, placement)
+    dataset, placement = prepared(config, tmp_path), placement_of(config)
+    record = new_record(config, dataset, placement)
     other = with_settings(config, ["tune.searcher=random", "tune.seeds=9"])
-    assert identity(record) == identity(new_record(other, cache, placement))
+    assert identity(record) == identity(new_record(other, dataset, placement))
     RunFolder.at("out").require_same_run(record, other)
     del record["config"]["tune"]  # a run from before there were searches
     RunFolder.at("out").require_same_run(record, other)
