@@ -102,7 +102,7 @@ def load_candidate(name: str, config: RunConfig, dataset: PreparedDataset) -> Ca
     if tuple(manifest["shape"]) != shape or condensed.class_names != class_names:
         raise UserError(
             f"{name}: has {len(condensed.class_names)} classes of {list(manifest['shape'])}, the data has "
-            f"{len(class_names)} of {list(shape)}, or they are named otherwise; compare sets of the same data"
+            f"{len(class_names)} of {list(shape)}, or the class names differ; compare sets of the same data"
         )
     images = TrainingSet(images=condensed.images, labels=condensed.labels, mean=condensed.mean, std=condensed.std)
     return Candidate(name=name, images=images, images_per_class=float(manifest["images_per_class"]))
