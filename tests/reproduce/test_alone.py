@@ -30,7 +30,7 @@ GIVEN = argparse.Namespace(
 )
 
 ORIGIN = alone_cell.Origin(
-    commit="abc", device="a device", precision="float32", compiled=False, python="3.11", torch=torch.__version__
+    commit="abc", device="a device", precision="float32", compiled=False, python="3.11", torch=str(torch.__version__)
 )
 
 
