@@ -11,6 +11,7 @@ from pipeline.formats.peers.registry import FORMATS
 
 OPTIONS = ("factor", "mean", "std")
 FACTORS = range(1, 17)
+_SUFFIXES = "|".join(sorted({re.escape(suffix) for peer in FORMATS.values() for suffix in peer.suffixes}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class PeerFile:
 
 def is_peer(argument: str) -> bool:
     """Whether an argument names a file rather than a folder."""
-    return re.search(r"\.pth?(:|$)", argument) is not None
+    return re.search(rf"(?:{_SUFFIXES})(?::|$)", argument) is not None
 
 
 def parse(argument: str) -> PeerFile:
@@ -40,7 +41,7 @@ def parse(argument: str) -> PeerFile:
     Raises:
         UserError: the layout or an option is missing, unknown or out of range.
     """
-    parts = re.fullmatch(r"(.+?\.pth?)(?::(.*))?", argument)
+    parts = re.fullmatch(rf"(.+?(?:{_SUFFIXES}))(?::(.*))?", argument)
     if parts is None or not parts[2]:
         raise UserError(
             f"{argument}: names no layout; append one, such as {argument.rstrip(':')}:idc:factor=2 (allowed: {', '.join(FORMATS)})"

@@ -36,6 +36,8 @@ class PeerFormat:
     """Writes images and labels to a path."""
     moments: Callable[[Data], Moments | None] | None = None
     """Moments that the published code normalises a data set with, None if unknown; no function if pixels are in [0, 1]."""
+    suffixes: tuple[str, ...] = (".pt", ".pth")
+    """Endings of its files: an argument with one of them names a file rather than a folder."""
 
 
 def pair(content: Any, value: Any) -> Stored:

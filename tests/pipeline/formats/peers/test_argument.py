@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.formats.peers import PeerFile, is_peer, parse
+from pipeline.formats.peers import FORMATS, PeerFile, is_peer, parse
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,9 @@ def test_names() -> None:
     assert parse("/x/a.pt:idc:factor=2") == PeerFile(path="/x/a.pt", layout="idc", factor=2)
     assert parse("s3://bucket/a.pt:dc").path == "s3://bucket/a.pt"
     assert [is_peer(name) for name in ("a.pt", "a.pth:dc", "runs/a.pt.d")] == [True, True, False]
+
+
+def test_every_ending_of_a_format_names_a_file() -> None:
+    named = [(f"/a{suffix}:{name}", name) for name, peer in FORMATS.items() for suffix in peer.suffixes]
+    assert {suffix for peer in FORMATS.values() for suffix in peer.suffixes} >= {".pt", ".pth"}
+    assert [(is_peer(argument), parse(argument).layout) for argument, _ in named] == [(True, name) for _, name in named]
