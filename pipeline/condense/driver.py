@@ -60,7 +60,12 @@ def drive(
 
 async def _run(task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, capacity: Capacity | None) -> None:
     pool, interrupted = ActorPool(task, placement, queue, emit), asyncio.Event()
-    restore_signals = _listen_to_signals(interrupted.set)
+
+    def interrupt() -> None:
+        queue.drain()  # at once: a group of an actor that is lost from here on is left to the next call
+        interrupted.set()
+
+    restore_signals = _listen_to_signals(interrupt)
     pool.grow(placement.actors)
     settled = asyncio.create_task(pool.settled())
     stopped = asyncio.create_task(interrupted.wait())
@@ -89,8 +94,10 @@ async def _watch(pool: ActorPool, queue: GroupQueue, emit: Emit, capacity: Capac
         await asyncio.sleep(WATCH_S)
         emit(None, Tick())
         if pool.idle_since is not None and time.monotonic() - pool.idle_since >= WAITING_S:
-            emit(None, Waiting(starting=await asyncio.to_thread(nodes.starting, list(pool.actors))))
-            pool.idle_since = time.monotonic()
+            starting = await asyncio.to_thread(nodes.starting, list(pool.actors))
+            if pool.idle_since is not None:  # no actor became ready in the meantime
+                emit(None, Waiting(starting=starting))
+                pool.idle_since = time.monotonic()
         if capacity is not None:
             try:
                 slots = await asyncio.to_thread(capacity)
