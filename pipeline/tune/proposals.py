@@ -3,7 +3,8 @@
 The records of the trials are the only state of a search. When it is resumed, the proposals are made again from the
 start with the same seed, and every trial that has ended is reported with its recorded accuracy instead of being run.
 The random numbers are therefore those of a search that was never interrupted, and so are the proposals, provided that
-trials ran one at a time: the order in which parallel trials end is not recorded exactly.
+trials ran one at a time and none was proposed twice: neither the order in which parallel trials end nor a repetition
+is recorded exactly.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -84,9 +84,10 @@ def tied(first: Rung, second: Rung) -> bool:
 
 
 def read_result(task: TrialTask, space: Space) -> SearchResult:
-    """Reads the records of all trials."""
+    """Reads the records of all trials. Those of another source or of other settings, whose keys differ, do not count."""
     keys = storage.folders_below(task.out)
-    records = [record for key in keys if (record := TrialFolder(task.out, key).read()) is not None]
+    stored = [record for key in keys if (record := TrialFolder(task.out, key).read()) is not None]
+    records = [record for record in stored if record.key == task.key(record.values)]
     start = task.key(space.start)
     records.sort(key=lambda record: (record.key != start, record.began, record.key))  # two may begin at the same time
     return SearchResult(trials=tuple(records), start_key=start, searched=tuple(space.domains), rungs=task.rungs)

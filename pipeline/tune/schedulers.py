@@ -94,7 +94,8 @@ class Median(MedianStoppingRule):
 
     def add_ended(self, trial: TuneTrial, made: Iterable[Report]) -> None:
         """Counts the reports of a trial that ended in an earlier call."""
-        self._results[trial].extend(dict(report) for report in made)
+        for report in made:  # a trial without reports gets no entry: the rule reads the last report of every entry
+            self._results[trial].append(dict(report))
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: Any) -> str:
         """Stops a trial or lets it continue. A rung that is reported again counts once, and nothing is paused."""

@@ -56,7 +56,8 @@ def run_trials(search: Search) -> None:
     earlier = search.result()
     ended = [record for record in earlier.trials if record.has_ended]
     interrupted = len(earlier.trials) - len(ended)
-    missing = max(search.trials - len(ended), interrupted)
+    made = search.folder.proposals(len(earlier.trials))
+    missing = max(search.trials - made, 0) + interrupted
     if earlier.trials:
         say(
             f"tune: resumes the search in {search.folder}: {len(ended)} of {search.trials} trials have ended, "
@@ -66,7 +67,8 @@ def run_trials(search: Search) -> None:
         return
     monitor = TuneMonitor(search.task, search.folder, search.trials, earlier)
     with contextlib.closing(monitor):
-        _fit(_tuner(search, earlier, missing, [monitor, *_loggers(search)]))
+        ran = _fit(_tuner(search, earlier, missing, [monitor, *_loggers(search)]))
+    search.folder.write_proposals(made + max(0, ran - interrupted), len(search.result().trials))
 
 
 def _tuner(search: Search, earlier: SearchResult, trials: int, callbacks: Sequence[Callback]) -> tune.Tuner:
@@ -102,8 +104,9 @@ def _tuner(search: Search, earlier: SearchResult, trials: int, callbacks: Sequen
     )
 
 
-def _fit(tuner: tune.Tuner) -> None:
-    tuner.fit()
+def _fit(tuner: tune.Tuner) -> int:
+    """Runs the trials, and returns how many there were."""
+    return len(tuner.fit())
 
 
 def _time_left(search: Search) -> float | None:

@@ -4,7 +4,7 @@ OUT/search.json      what is searched: configuration, space, classes, rungs
 OUT/class-shards/    the prepared images, unless data.cache names another place
 OUT/trials/          a folder for each trial
 OUT/search/          Ray Tune's own files; TensorBoard reads them
-OUT/clock.json       seconds that the search has run, all calls together
+OUT/clock.json       seconds that the search has run and proposals that it has made, all calls together
 OUT/trials.parquet   a row for each trial
 OUT/best.json        the winner's full configuration, for ``run --config``
 OUT/whole/           trials that tune.final=whole condenses again with all classes
@@ -177,15 +177,36 @@ class SearchFolder:
 
     def seconds(self) -> float:
         """Seconds that the search has run, all calls together, as far as the clock was written."""
-        try:
-            return float(storage.read_json(self.clock)["seconds"])
-        except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
-            return 0.0
+        return self._counts()["seconds"]
+
+    def proposals(self, records: int) -> int:
+        """Proposals of all calls, of which so many trials have records: a proposal that was repeated has no record of its own.
+
+        The number is known if the last call ran to its end. Otherwise every record counts as one proposal.
+        """
+        counts = self._counts()
+        return max(records, int(counts["proposals"])) if counts["records"] == records else records
 
     def write_seconds(self, seconds: float) -> None:
         """Writes the clock. A failure is ignored: the clock must not end the search."""
+        self._write_counts({**self._counts(), "seconds": round(seconds, 1)})
+
+    def write_proposals(self, proposals: int, records: int) -> None:
+        """Writes the number of proposals, and of records that they have, beside the clock. A failure is ignored."""
+        self._write_counts({**self._counts(), "proposals": proposals, "records": records})
+
+    def _counts(self) -> dict[str, float]:
+        """What clock.json counts; 0 for what it lacks or if it is damaged."""
+        counts = {"seconds": 0.0, "proposals": 0, "records": 0}
+        try:
+            stored = storage.read_json(self.clock)
+            return {name: float(stored.get(name, 0)) for name in counts}
+        except (FileNotFoundError, UserError, AttributeError, TypeError, ValueError):
+            return counts
+
+    def _write_counts(self, counts: dict[str, float]) -> None:
         with contextlib.suppress(UserError, FailedError):
-            storage.write_json(self.clock, {"seconds": round(seconds, 1)})
+            storage.write_json(self.clock, counts)
 
     def read_final(self, final: str, keys: Sequence[str]) -> list[FinalRow] | None:
         """The rows of final.json, or None if they are of other trials or were made with another ``tune.final``."""

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def search_in(out: Path, trials: int, time_budget_s: float | None = None) -> tup
 
 def test_a_time_budget_is_for_all_calls_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuners: list[Any] = []
-    monkeypatch.setattr("pipeline.tune.search._fit", tuners.append)
+    monkeypatch.setattr("pipeline.tune.search._fit", lambda tuner: tuners.append(tuner) or 0)
     (tmp_path / "clock.json").write_text('{"seconds": 45.0}')
     run_trials(search_in(tmp_path, 9, 60.0)[0])
     assert tuners[0]._local_tuner._tune_config.time_budget_s == 15.0
@@ -146,7 +147,7 @@ def test_only_the_trials_that_are_missing_are_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tuners: list[Any] = []
-    monkeypatch.setattr("pipeline.tune.search._fit", tuners.append)
+    monkeypatch.setattr("pipeline.tune.search._fit", lambda tuner: tuners.append(tuner) or 0)
     run_trials(search_in(tmp_path, 9)[0])
     assert tuners[0]._local_tuner._tune_config.num_samples == 2
     assert "7 of 9 trials have ended" in " ".join(capsys.readouterr().out.split())
@@ -159,3 +160,29 @@ def test_only_the_trials_that_are_missing_are_run(
     )
     run_trials(search)
     assert tuners[1]._local_tuner._tune_config.num_samples == 1
+
+
+def test_a_search_that_proposed_a_point_twice_has_nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuners: list[Any] = []
+
+    def fit(tuner: Any) -> int:
+        tuners.append(tuner)
+        return tuner._local_tuner._tune_config.num_samples  # repeated points: no new records
+
+    monkeypatch.setattr("pipeline.tune.search._fit", fit)
+    run_trials(search_in(tmp_path, 9)[0])
+    run_trials(search_in(tmp_path, 9)[0])
+    assert len(tuners) == 1
+    run_trials(search_in(tmp_path, 10)[0])
+    assert tuners[1]._local_tuner._tune_config.num_samples == 1
+    assert SearchFolder(str(tmp_path)).seconds() == 0.0  # the clock is beside it
+    (tmp_path / "clock.json").unlink()  # as an older version left it: every record is one proposal
+    run_trials(search_in(tmp_path, 9)[0])
+    assert tuners[2]._local_tuner._tune_config.num_samples == 2
+
+
+def test_records_of_another_source_do_not_count(tmp_path: Path) -> None:
+    search, _ = search_in(tmp_path, 9)
+    assert len(search.result().trials) == 7
+    changed = replace(search, task=replace(search.task, class_shards="another-key"))
+    assert changed.result().trials == ()

@@ -21,6 +21,7 @@ def tune_trial(name: str) -> Any:
 def test_a_scheduler_knows_the_trials_of_earlier_calls(tmp_path: Path, kind: str) -> None:
     task = example_task(tmp_path, f"tune.scheduler={kind}")
     ended = [example_trial(n, {}, [rung(3, 10.0 * n, 10.0 * n)], "stopped") for n in (4, 5, 6, 7)]
+    ended.append(example_trial(8, {}, [], "stopped"))  # the time budget ended before its first rung
     resumed: Any = scheduler(task, ended)
     assert resumed.__class__.__name__ == {"asha": "AsyncHyperBandScheduler", "median": "Median"}[kind]
     new = tune_trial("new")
