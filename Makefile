@@ -3,15 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
-# A test worker per core, up to four; each shares one Ray among its tests.
-PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# One test worker more than there are cores, since tests often wait for Ray, and at most four. Each shares one Ray among its tests.
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: demo test test-slow faults bench reproduce lint types contracts format clean
+.PHONY: demo test quick-tests test-slow faults bench reproduce lint types contracts format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
 
-test: lint contracts types
+# pyright runs beside the tests.
+test: lint contracts
+	$(MAKE) --no-print-directory --jobs=2 types quick-tests
+
+quick-tests: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow or smoke"
 
 test-slow: $(VENV)/.installed-test
