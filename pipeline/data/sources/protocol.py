@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from pipeline.config.run_config import Data
+from pipeline.data.sources.findings import Findings
 
 Listing = dict[str, tuple[list[list[str | int]], ...]]
 """By split and class, the plain values that a source needs to find each image again."""
@@ -43,6 +44,8 @@ class SourceIndex:
     """Whether a class can be read without reading the others."""
     listing: Listing | None = None
     """Places of all images, stored for the workers so that they need not scan the source again. None if not needed."""
+    findings: Findings = field(default_factory=Findings)
+    """What was found and left out, and how splits and columns were recognised."""
 
 
 @dataclass(frozen=True, kw_only=True)
