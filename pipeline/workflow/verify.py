@@ -9,7 +9,7 @@ from pipeline import storage
 from pipeline.config.parsing import from_dict
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError, listed
-from pipeline.evaluate.results import read_rows
+from pipeline.evaluate.results import confusion_of, read_rows
 from pipeline.formats.arrow_schema import MANIFEST, SHARD_VERSION
 from pipeline.formats.condensed_reader import CondensedManifest, CondensedShard, read_manifest, read_shard
 from pipeline.formats.run_folder import RunFolder
@@ -66,6 +66,7 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
     if manifest:
         _check_set(folder, manifest, findings)
         checked += [f"{len(manifest['classes'])} classes", f"{len(manifest['shards'])} shards"]
+    _check_evaluation(home, findings)
     if record:
         _check_run(home, record, manifest, settings, findings)
         checked.append("the run around them")
@@ -150,6 +151,12 @@ def _check_shard(
         findings.add(f"{path}: its class order is not the manifest's")
 
 
+def _check_evaluation(home: RunFolder, findings: Findings) -> None:
+    """Checks that evaluation.json and the confusion matrices of its rows can be read."""
+    for row in findings.attempt(read_rows, home) or ():
+        findings.attempt(confusion_of, row, home)
+
+
 def _check_snapshots(home: RunFolder, architecture: str, findings: Findings) -> int:
     """Reads every snapshot that the manifest names and compares its checksum. Returns how many it names."""
     manifest = findings.attempt(_finished_networks, home, architecture)
@@ -176,9 +183,8 @@ def _check_run(
     settings: Sequence[str],
     findings: Findings,
 ) -> None:
-    """Checks that configuration, evaluation and class shards can be read, and that the condensed set is of the run."""
+    """Checks that configuration and class shards can be read, and that the condensed set is of the run."""
     config = findings.attempt(from_dict, record, origin=home.config_json)
-    findings.attempt(read_rows, home)
     if config is None:
         return
     activate(config, settings)  # the class shards may lie elsewhere
