@@ -4,7 +4,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, cast
+from typing import Annotated, Any, NotRequired, cast
+
+from pydantic import Field
 
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
@@ -51,29 +53,34 @@ class NetworkScore:
     """Commit of the program that trained the network, if it is known."""
 
 
+Number = Annotated[float, Field(strict=True)]
+"""A number that is written as one: rows are used as they are written."""
+Whole = Annotated[int, Field(strict=True)]
+
+
 class StoredSummary(Document):
     """Accuracies of several networks in a row, as far as programs read them."""
 
-    mean: float
+    mean: Number
 
 
 class StoredRow(Document):
     """A row of evaluation.json as far as programs read it; rows of older versions lack keys."""
 
     set: str
-    mean: float
+    mean: Number
     architecture: NotRequired[str]
     protocol: NotRequired[str]
     on: NotRequired[str]
     augmentation: NotRequired[str]
     labels: NotRequired[str]
-    std: NotRequired[float]
-    interval95: NotRequired[tuple[float, float] | None]
-    accuracies: NotRequired[list[float]]
-    seeds: NotRequired[list[int]]
-    epochs: NotRequired[int]
+    std: NotRequired[Number]
+    interval95: NotRequired[tuple[Number, Number] | None]
+    accuracies: NotRequired[list[Number]]
+    seeds: NotRequired[list[Whole]]
+    epochs: NotRequired[Whole]
     best_epoch_compatibility: NotRequired[StoredSummary]
-    per_class: NotRequired[list[float]]
+    per_class: NotRequired[list[Number]]
     confusion: NotRequired[list[list[int]]]
     confusion_file: NotRequired[MatrixFile]
 

@@ -16,7 +16,7 @@ from typing import Annotated, NotRequired, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, NonNegativeInt, StringConstraints
+from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from pipeline import storage
@@ -36,8 +36,8 @@ class MatrixFile(Document):
     """The file of a matrix, as a document names it."""
 
     file: Annotated[str, StringConstraints(pattern=NAME)]
-    classes: Annotated[int, Field(ge=1, lt=2**31)]
-    rows: NonNegativeInt
+    classes: Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+    rows: Annotated[int, Field(strict=True, ge=0)]
     """Cells that are not zero."""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -116,7 +116,7 @@ def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, g
     stored = dataset.stored.images_KSCHW
     return Report(
         record=record,
-        rows=rows,
+        rows=[{"architecture": "", "protocol": "", "std": 0.0, "seeds": [], **row} for row in rows],  # of any version
         has_best=any("best_epoch_compatibility" in row for row in rows),
         scores=[score for score in scores(rows) if score["ior"] is not None],
         confusion=_confusion(folder, rows, dataset.class_names),
