@@ -22,11 +22,11 @@ from pipeline.evaluate.rows import (
     training_settings,
     with_defaults,
 )
-from pipeline.formats.arrow_schema import LISTED_CLASSES
 from pipeline.formats.confusion_matrix import (
     Confusion,
     MatrixFile,
     StoredMatrix,
+    is_listed,
     read_matrix,
     stored_matrix,
     sweep_matrices,
@@ -197,7 +197,7 @@ def _stored_rows(folder: RunFolder) -> list[EvaluationRow]:
 
 def _without_large_matrix(row: EvaluationRow, folder: RunFolder) -> EvaluationRow:
     """The row with a file in place of a large matrix, which older versions wrote into the document."""
-    if len(row.get("confusion", ())) <= LISTED_CLASSES:
+    if is_listed(len(row.get("confusion", ()))):
         return row
     matrix = confusion_of(row, folder)
     content = {key: value for key, value in row.items() if key != "confusion"}

@@ -17,8 +17,14 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.evaluate.results import NetworkScore
-from pipeline.formats.arrow_schema import LISTED_CLASSES
-from pipeline.formats.confusion_matrix import MatrixFile, StoredMatrix, read_matrix, stored_matrix, sweep_matrices
+from pipeline.formats.confusion_matrix import (
+    MatrixFile,
+    StoredMatrix,
+    is_listed,
+    read_matrix,
+    stored_matrix,
+    sweep_matrices,
+)
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import Document, read_document, write_compact_document
 from pipeline.storage.tensors import read_tensors, write_tensors
@@ -97,7 +103,7 @@ class PartialEvaluation:
         if matrix is None:
             return
         self._scores.setdefault(key, {})[seed] = NetworkScore(**{**about, "confusion": matrix})
-        if matrix.classes <= LISTED_CLASSES or "confusion_file" in document:  # others are of an older version
+        if is_listed(matrix.classes) or "confusion_file" in document:  # others are of an older version
             self._documents[key, seed] = document
 
     def _write(self) -> None:

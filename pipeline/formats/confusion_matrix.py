@@ -117,6 +117,11 @@ class Confusion:
         return [100 * hit / max(1, total) for hit, total in zip(hits.tolist(), totals.tolist(), strict=True)]
 
 
+def is_listed(classes: int) -> bool:
+    """Whether documents list the matrices of so many classes; those of more classes are in files."""
+    return classes <= LISTED_CLASSES
+
+
 def stored_matrix(confusion: Confusion, folder: str | None, name: str = "") -> StoredMatrix:
     """Returns the keys of a document for a matrix. Writes the file of one that is too large for a document.
 
@@ -125,7 +130,7 @@ def stored_matrix(confusion: Confusion, folder: str | None, name: str = "") -> S
         folder: where its file is written, before the document that names it; None stores no large matrix.
         name: name of the file without its ending. Defaults to its checksum.
     """
-    if confusion.classes <= LISTED_CLASSES:
+    if is_listed(confusion.classes):
         return {"confusion": confusion.lines()}
     if folder is None:
         return {}
