@@ -12,6 +12,7 @@ the classes, and a matrix is written once, however often its document is written
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, NotRequired, Self
 
 import numpy as np
@@ -173,7 +174,12 @@ def read_matrix(stored: StoredMatrix, folder: str, origin: str) -> Confusion | N
 
 
 def sweep_matrices(folder: str, named: Iterable[MatrixFile]) -> None:
-    """Removes the files of matrices that no document names any more; call it after the document is written."""
+    """Removes the files of matrices that no document names any more; call it after the document is written.
+
+    A folder that is a link is left alone: what it leads to is not of this run.
+    """
+    if storage.is_local(folder) and Path(folder).is_symlink():
+        return
     keep = {entry["file"] for entry in named}
     for name in storage.files_below(folder, SUFFIX):
         if name not in keep and re.fullmatch(NAME, name):

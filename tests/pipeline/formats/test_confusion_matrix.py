@@ -159,3 +159,7 @@ def test_only_files_that_no_document_names_are_removed(tmp_path: Path) -> None:
     assert names == {"notes.txt", "my matrix.arrow", *[s["file"] for s in (first.get("confusion_file"),) if s]}
     assert (second.get("confusion_file") or {"file": ""})["file"] not in names
     sweep_matrices(str(tmp_path / "absent"), [])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "evaluation").symlink_to(tmp_path)
+    sweep_matrices(str(tmp_path / "run" / "evaluation"), [])
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "run"}
