@@ -108,7 +108,7 @@ class ManyClasses:
         self.names = names_of(MANY)
 
     def index(self) -> SourceIndex:
-        counts = dict.fromkeys(("train", "test"), (1,) * MANY)
+        counts: dict[str, tuple[int, ...]] = {"train": (1,) * MANY, "test": (1,) * MANY}
         return SourceIndex(class_names=self.names, counts=counts, fingerprint="many")
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
