@@ -1,6 +1,7 @@
 """Errors that the command line prints as one line, and helpers for their text."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -41,6 +42,11 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted, each once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def first_line(error: BaseException) -> str:

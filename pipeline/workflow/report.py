@@ -14,7 +14,8 @@ from m3d import Condensed
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.evaluate.dd_ranking import scores
-from pipeline.evaluate.results import read_rows
+from pipeline.evaluate.results import confusion_of, read_rows
+from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
@@ -31,6 +32,8 @@ GAP = 2
 """Distance between images of the grid, in pixels."""
 LABELLED = 40
 """Largest number of classes that a confusion matrix names."""
+DRAWN = 1000
+"""Largest number of lines of a confusion matrix; with more classes, a line is several classes."""
 
 Row = Mapping[str, Any]
 """A row of evaluation.json, or a score that follows from its rows."""
@@ -113,10 +116,10 @@ def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, g
     stored = dataset.stored.images_KSCHW
     return Report(
         record=record,
-        rows=rows,
+        rows=[{"architecture": "", "protocol": "", "std": 0.0, "seeds": [], **row} for row in rows],  # of any version
         has_best=any("best_epoch_compatibility" in row for row in rows),
         scores=[score for score in scores(rows) if score["ior"] is not None],
-        confusion=_confusion(rows, dataset.class_names),
+        confusion=_confusion(folder, rows, dataset.class_names),
         classes=len(dataset.class_names),
         stored=stored.shape[1],
         shape="x".join(map(str, stored.shape[2:])),
@@ -179,24 +182,33 @@ def _loss_curve(points: Sequence[tuple[int, float]]) -> str:
     return svg(figure)
 
 
-def _confusion(rows: Sequence[Row], names: list[str]) -> str:
+def _confusion(folder: RunFolder, rows: Sequence[EvaluationRow], names: list[str]) -> str:
     """Returns the first matrix of the condensed set as SVG, or an empty string if no row has one."""
-    row = next((row for row in rows if row["set"] == "condensed" and row.get("confusion")), None)
-    if row is None:
+    with_matrix = (
+        row for row in rows if row["set"] == "condensed" and (row.get("confusion") or "confusion_file" in row)
+    )
+    row = next(with_matrix, None)
+    matrix = None if row is None else confusion_of(row, folder)
+    if row is None or matrix is None:
         return ""
+    if matrix.classes != len(names):
+        raise UserError(
+            f"{folder.evaluation}: has a confusion matrix of {matrix.classes} classes, the condensed set has {len(names)}; "
+            "delete it and evaluate again"
+        )
     from matplotlib.figure import Figure
 
-    shares = np.asarray(row.get("confusion"), dtype=float)
+    shares = matrix.blocks(DRAWN).astype(float)
     shares /= np.maximum(1, shares.sum(1, keepdims=True))
-    side = min(9.0, 2.5 + 0.3 * len(shares))
+    side = min(9.0, 2.5 + 0.3 * matrix.classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted as")
     axes.set_ylabel("class")
-    if len(shares) <= LABELLED:
-        ticks = range(len(shares))
+    if matrix.classes <= LABELLED:
+        ticks = range(matrix.classes)
         axes.set_xticks(ticks, [_short(name) for name in names], rotation=90)
         axes.set_yticks(ticks, [_short(name) for name in names])
-    axes.set_title(f"{row['architecture']}, {row['protocol']}", fontsize=10)
+    axes.set_title(f"{row.get('architecture', '')}, {row.get('protocol', '')}", fontsize=10)
     return svg(figure)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from pipeline.condense.manifest import new_record
 from pipeline.errors import UserError
 from pipeline.evaluate.results import write_rows
 from pipeline.evaluate.rows import EvaluationRow
+from pipeline.formats import confusion_matrix
+from pipeline.formats.confusion_matrix import Confusion, stored_matrix
 from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow.report import grid_image, is_reported, report
 from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import placement_of, small_config
 
 
@@ -76,6 +79,23 @@ def test_the_report_is_one_file(tmp_path: Path) -> None:
         "http://creativecommons.org", ""
     ).replace("https://matplotlib.org", "")
     assert Image.open(tmp_path / "grid.png").size[1] == 98  # four classes of one image stand side by side
+
+
+def test_a_large_matrix_is_drawn_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, folder = small_config(), RunFolder.at(tmp_path)
+    folder.write_record(new_record(config, condensed_run(config, tmp_path), placement_of(config)))
+    monkeypatch.setattr(confusion_matrix, "LISTED_CLASSES", 3)
+
+    def with_matrix(classes: int) -> None:
+        named: Any = stored_matrix(Confusion.of(np.eye(classes, dtype=np.int64)), folder.matrices)
+        write_rows(folder, [stored_row("condensed", 50.0, **named)])
+
+    with_matrix(4)
+    report(folder)
+    assert "predicted as" in (tmp_path / "report.html").read_text()
+    with_matrix(5)
+    with pytest.raises(UserError, match="has a confusion matrix of 5 classes, the condensed set has 4"):
+        report(folder)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
