@@ -1,6 +1,7 @@
 """Follows a job: prints its output as it arrives, until the job ends or the user interrupts."""
 
 import asyncio
+import shlex
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -67,9 +68,10 @@ def decide(server: JobServer, job: str, stop_it: bool) -> int:
         print(f"job {job}: stopping, checkpoints are saved first", file=sys.stderr, flush=True)
         print(f"job {job}: {summary(stop(server, job))}", file=sys.stderr)
         return STOPPED
+    address = shlex.quote(server.address)
     print(
-        f"job {job}: keeps running; follow it with: python -m cluster logs --address {server.address} --follow {job}; "
-        f"stop it with: python -m cluster stop --address {server.address} {job}",
+        f"job {job}: keeps running; follow it with: python -m cluster logs --address {address} --follow {job}; "
+        f"stop it with: python -m cluster stop --address {address} {job}",
         file=sys.stderr,
     )
     return STOPPED

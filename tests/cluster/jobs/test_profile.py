@@ -1,5 +1,6 @@
 """Profiles: every key is read, and every mistake is one line."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,17 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("entrypoint_num_cpus: true", "entrypoint_num_cpus: given bool, needed a number"),
         ("entrypoint_num_cpus: -1", "entrypoint_num_cpus: given -1, allowed: a number from 0"),
         ("entrypoint_memory: 0", "entrypoint_memory: given 0, allowed: bytes, from 1"),
+        ("entrypoint_memory: 99999999999999999999", "entrypoint_memory: given 99999999999999999999, allowed: bytes"),
+        ("entrypoint_resources: {head: .nan}", "entrypoint_resources: head: given nan, allowed: a number from 0"),
         ("a: [", "is not valid YAML"),
+        ("[" * 500, "is not valid YAML (nested too deeply)"),
+        ("env: {A: 2026-02-31}", "cannot be read (day is out of range for month)"),
+        ("entrypoint_memory: " + "9" * 5000, "cannot be read (Exceeds the limit"),
+        ("entrypoint_num_cpus: " + "9" * 1000, "999..., allowed: a number from 0"),
+        ('python: "\\ud800"', "python: given str, needed a text"),
+        ('python: "a\\0b"', "python: given str, needed a text"),
+        ('"\\e[2Jx": 1', "unknown key '\\x1b[2Jx'"),
+        ("x: " + "y" * 2**20, "is larger than 1 MiB"),
         ("env: {AWS_SECRET_ACCESS_KEY: abc}", "env: AWS_SECRET_ACCESS_KEY is a secret by its name"),
         ("env: {RAY_AUTH_TOKEN: abc}", "env: RAY_AUTH_TOKEN is a secret by its name"),
         ("env: {PROXY: 'http://me:word@proxy'}", "env: PROXY: contains a URL with a user name"),
@@ -59,9 +70,17 @@ def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, message: str) ->
         read(str(path), {})
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"--profile {path}")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
     assert "abc" not in str(caught.value)
     assert "word@" not in str(caught.value)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ClusterError, match="is not a file; give a YAML file"):
+            read(str(path), {})
 
 
 def test_a_missing_profile(tmp_path: Path) -> None:
