@@ -164,3 +164,16 @@ def test_jobs_are_listed() -> None:
     assert [row.split()[1] for row in rows[1:]] == ["RUNNING", "SUCCEEDED"]
     assert rows[1].endswith("12 s  run      /shared/a")
     assert listing.table([]) == "no jobs"
+
+
+def test_what_others_wrote_does_not_command_the_terminal() -> None:
+    job = known("FAILED", message="\x1b[2Jcause at s3://key:secret@bucket/a\x07")
+    job.submission_id = "m3d\x1b]0;owned\x07\u202e"
+    job.metadata = {"command": "run\r\nfake  SUCCEEDED", "out": "s3://key:sec/ret@bucket/" + "x" * 1000}
+    text = "\n".join([listing.table([job]), listing.described(job), outcome.summary(job)])
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "m3d\\x1b]0;owned\\x07\\u202e" in text
+    assert "run\\r\\nfake" in text
+    assert "\\x1b[2Jcause at s3://...@bucket/a\\x07" in text
+    assert "sec" not in text
+    assert max(map(len, text.splitlines())) < 700
