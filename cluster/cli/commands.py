@@ -14,7 +14,7 @@ from cluster.jobs.client import JobServer, address_of, connect, errors_in_one_li
 from cluster.jobs.listing import described, table
 from cluster.jobs.outcome import ENDED, exit_code, status_of, summary
 from cluster.local import lifecycle, token
-from cluster.local.node import NodeOptions
+from cluster.local.node import LOOPBACK_ONLY, NodeOptions
 
 FOLDER = f"/tmp/m3d-local-{os.getuid()}" if hasattr(os, "getuid") else "m3d-local"
 """Folder of the local cluster by default; short, since Ray creates sockets in it."""
@@ -93,7 +93,7 @@ def up_local(options: argparse.Namespace) -> int:
     print(f"{_count(len(cluster.nodes))} up ({total}); jobs and dashboard at", file=sys.stderr)
     print(cluster.address)
     if found := token.variables(node_options.folder):
-        assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in found.items())
+        assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in {**found, **LOOPBACK_ONLY}.items())
         print(f"python -m cluster finds the token; Ray's own tools need {assignments}", file=sys.stderr)
     else:
         print(

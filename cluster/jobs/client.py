@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ClusterError, NoSuchJobError, first_line
 from cluster.text import shown
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 """Seconds that a job server has for its first answer."""
+REQUEST_S = 120.0
+"""Seconds without an answer after which any later request has failed. The server may have to unpack an upload first."""
 _ADDRESS = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^/\s@?#:\[\]]+)(?::\d{1,5})?(?:/[^\s?#]*)?")
 """The address of a server, perhaps with a path, as behind a reverse proxy; no user name, no query."""
 HOW_TO_TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
@@ -72,8 +74,13 @@ def connect(address: str) -> JobServer:
     logging.disable(logging.WARNING)  # Ray's notes about tokens and about what the upload leaves out
     from ray.job_submission import JobSubmissionClient
 
+    class Client(JobSubmissionClient):
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            # Ray's own requests wait for ever.
+            return super()._do_request(*arguments, timeout=REQUEST_S, **options)
+
     with errors_in_one_line(address):
-        client = JobSubmissionClient(address)
+        client = Client(address)
     running = running or getattr(client, "_server_ray_version", None)
     installed = version("ray")
     if running is not None and running != installed:

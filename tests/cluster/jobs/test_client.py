@@ -106,6 +106,31 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
             client.connect(f"http://127.0.0.1:{one.getsockname()[1]}")
 
 
+def test_a_server_that_stops_answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "REQUEST_S", 0.5)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # connect sets it
+    done = threading.Event()
+    version = b'{"version": "4", "ray_version": "2.60.0"}'
+    with socket.create_server(("127.0.0.1", 0)) as one:
+
+        def answer() -> None:
+            while True:
+                with one.accept()[0] as other:
+                    if b" /api/version " not in other.recv(10_000):
+                        done.wait(30)
+                        return
+                    other.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(version), version))
+
+        threading.Thread(target=answer, daemon=True).start()
+        server = client.connect(f"http://127.0.0.1:{one.getsockname()[1]}")
+        with (
+            pytest.raises(ClusterError, match=r"does not answer \(ReadTimeout\)"),
+            client.errors_in_one_line("http://h"),
+        ):
+            server.client.list_jobs()
+        done.set()
+
+
 def test_a_port_of_another_protocol() -> None:
     with socket.create_server(("127.0.0.1", 0)) as one:
 

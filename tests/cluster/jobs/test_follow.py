@@ -1,5 +1,6 @@
 """Following a job, with a client that plays back what a job server sends."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -37,6 +38,8 @@ class Client:
         for chunk in self.connections.pop(0) if self.connections else []:
             if isinstance(chunk, BaseException):
                 raise chunk
+            if chunk is None:
+                await asyncio.sleep(60)
             yield chunk
 
     def get_job_info(self, job: str) -> Any:
@@ -82,6 +85,20 @@ def test_a_job_whose_output_breaks_off_at_its_end_is_ended() -> None:
     client = Client([["one\n", RuntimeError("closed")]], [known("FAILED", 3)])
     details, text = followed(client)
     assert (text, outcome.exit_code(details)) == ("one\n", 3)
+
+
+def test_a_silent_job_is_followed_as_long_as_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE_S", 0.01)
+    silences: list[list[Any]] = [["one\n", None]] + [[None]] * (2 * follow.RETRIES)
+    client = Client([*silences, ["one\n", "two\n"]], [known("RUNNING")] * (len(silences)) + [known("SUCCEEDED", 0)])
+    details, text = followed(client)
+    assert (outcome.status_of(details), text) == ("SUCCEEDED", "one\ntwo\n")
+
+
+def test_a_server_that_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE_S", 0.01)
+    with pytest.raises(ClusterError, match="does not answer"):
+        followed(Client([["one\n", None]] + [[None]] * 20, [known("RUNNING"), ConnectionError("ReadTimeout")]))
 
 
 def test_a_cluster_that_is_gone_is_reported() -> None:
