@@ -49,6 +49,7 @@ def up(nodes: int, options: NodeOptions) -> LocalCluster:
         elif not stored.has_head():
             _end(stored, folder)  # the remaining nodes of a cluster whose head died
             stored = None
+        folder.chmod(0o700)  # others could read Ray's logs in a folder that was there before
         cluster = (stored or _with_retries(partial(_head, options))).living()
         save(folder, cluster)
         try:
@@ -183,7 +184,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _require_own(folder: Path) -> None:
-    """Raises ClusterError unless only this user can write to the folder; closes it to others, who could read the logs."""
+    """Raises ClusterError unless only this user can write to the folder."""
     status = folder.lstat()
     if stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid():
         raise ClusterError(f"--folder {folder}: is a link or belongs to another user; choose another")
@@ -191,5 +192,3 @@ def _require_own(folder: Path) -> None:
         raise ClusterError(
             f"--folder {folder}: other users can write to it; choose another, or first check its files and run chmod 700 on it"
         )
-    if status.st_mode & 0o077:
-        folder.chmod(0o700)

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.errors import ClusterError
 from cluster.jobs import client
@@ -54,6 +56,20 @@ def test_an_address_of_another_kind_is_refused(option: str) -> None:
     with pytest.raises(ClusterError, match="is not the address of a job server; give http://HOST:PORT") as caught:
         address_of(option, None, {})
     assert "word" not in str(caught.value)
+
+
+@settings(max_examples=100)
+@given(st.text("htp:/s@?#[]. a1é\n\x1b", max_size=30) | st.text(max_size=30))
+def test_any_address_is_one_of_a_job_server_or_an_error(text: str) -> None:
+    try:
+        address = address_of(text, None, {})
+    except ClusterError as error:
+        assert "not the address of a job server" in str(error) or "not given" in str(error)
+        assert str(error).isprintable()
+    else:
+        assert address == text.rstrip("/")
+        assert not set("?# \n") & set(address)
+        assert "@" not in address.split("/")[2]
 
 
 class Proxy(BaseHTTPRequestHandler):

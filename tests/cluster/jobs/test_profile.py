@@ -1,9 +1,14 @@
 """Profiles: every key is read, and every mistake is one line."""
 
+import dataclasses
+import json
 import os
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cluster.errors import ClusterError
 from cluster.jobs.profile import Profile, read
@@ -86,3 +91,22 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
 def test_a_missing_profile(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="cannot be read"):
         read(str(tmp_path / "none.yaml"), {})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from([each.name for each in dataclasses.fields(Profile)])
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=100) | st.dictionaries(KEYS, VALUES, max_size=4).map(yaml.safe_dump))
+def test_any_file_is_a_profile_or_an_error_of_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    try:
+        json.dumps(dataclasses.asdict(read(str(path), {})), allow_nan=False).encode()
+    except ClusterError as error:
+        assert len(" ".join(str(error).split())) < 800

@@ -143,16 +143,26 @@ def test_nodes_get_the_token_as_a_file_and_keep_to_the_loopback_interface(tmp_pa
     assert not {"RAY_AUTH_TOKEN", "RAY_ADDRESS"} & environment.keys()
 
 
-def test_a_folder_is_closed_to_others_or_refused(tmp_path: Path) -> None:
+def test_a_folder_is_closed_to_others_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o755)
+    monkeypatch.setattr(lifecycle, "LONGEST", 1000)
+    monkeypatch.setattr(lifecycle, "start", lambda name, *others: not_started(name))
     assert lifecycle.down(folder) is None
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    with pytest.raises(ClusterError, match="head: not started"):
+        lifecycle.up(1, NodeOptions(cpus=1, gpus=0, folder=folder, environment={}))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {path.name for path in folder.iterdir()} == {".lock"}  # without the token
     for mode in (0o777, 0o1777, 0o770):
         folder.chmod(mode)
         with pytest.raises(ClusterError, match="other users can write to it; choose another"):
             lifecycle.down(folder)
+
+
+def not_started(name: str) -> LocalNode:
+    raise ClusterError(f"{name}: not started")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
