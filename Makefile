@@ -2,12 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The newest versions are installed unless CONSTRAINTS names a file: make test CONSTRAINTS=constraints.txt
+CONSTRAINTS ?=
+INSTALL := $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+AUDIT := build/audit
 export RAY_USAGE_STATS_ENABLED := 0
 # One test worker more than there are cores, since tests often wait for Ray, and at most four. Each shares one Ray among its tests.
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: demo test quick-tests test-slow faults bench reproduce lint types contracts format clean
+.PHONY: demo test quick-tests test-slow test-newest faults bench reproduce lint types contracts format constraints audit image-digest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -21,6 +25,11 @@ quick-tests: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow
+
+# The quick tests with the newest versions of all packages, in an environment of their own.
+test-newest:
+	rm -rf build/newest
+	$(MAKE) --no-print-directory VENV=build/newest CONSTRAINTS= quick-tests
 
 # Fifty real kills at random moments. An interrupted call resumes where it ended.
 faults: $(VENV)/.installed-test
@@ -56,17 +65,36 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Pins the installed versions, with which the tests should have passed.
+constraints: $(VENV)/.installed-test
+	$(BIN)/python -m tests.supply.constraints
+
+# Known vulnerabilities of the pinned packages, and their bill of materials in dist/sbom.cdx.json. Needs the network.
+audit: $(AUDIT)/.installed
+	$(PYTHON) -m tests.supply.audit --tools $(AUDIT)/bin --constraints constraints.txt --out dist/sbom.cdx.json
+
+# Whether the tag of the image's base still has the pinned digest. Needs docker and the registry; edit the Dockerfile if not.
+image-digest:
+	@pinned=$$(sed -n 's/^FROM //p' cluster/deploy/Dockerfile); \
+	current=$$(docker buildx imagetools inspect "$${pinned%@*}" --format '{{.Manifest.Digest}}') || exit 1; \
+	echo "pinned  $${pinned#*@}"; echo "current $$current"; test "$${pinned#*@}" = "$$current"
+
+$(AUDIT)/.installed:
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet "pip-audit>=2.7" "cyclonedx-bom>=5"
+	touch $@
+
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.installed: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) --editable .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) --editable ".[test]"
 	touch $@ $(VENV)/.installed
 
 clean:

@@ -1,6 +1,8 @@
-"""Writes the generated parts of the documentation: the help in cli.md and the table of settings in configuration.md.
+"""Writes what is generated: the help in cli.md, the table of settings in configuration.md, and the table of options that
+``python -m cluster submit`` needs to find paths in a command.
 
-Run ``python -m docs.generate`` in the project's folder. tests/test_docs.py fails if the pages are out of date.
+Run ``python -m docs.generate`` in the project's folder. tests/test_docs.py fails if the pages are out of date,
+and tests/cluster/jobs/test_paths.py if the table is.
 """
 
 import argparse
@@ -16,12 +18,18 @@ from typing import Any, get_args, get_type_hints
 
 from pipeline.cli.parser import build_parser
 from pipeline.config.keys import NAMES, Key, keys
+from pipeline.config.location import LOCATION
 from pipeline.config.run_config import RunConfig
 
 DOCS = Path(__file__).resolve().parent
 SETTINGS, CLI = DOCS / "configuration.md", DOCS / "cli.md"
+OPTIONS = DOCS.parent / "cluster" / "jobs" / "pipeline_options.json"
 COLUMNS = "100"
 """Width of the help in cli.md."""
+PATHS = ("PATH", "FILE", "RUN", "SET")
+"""What the help calls a value that is a path."""
+VALUES = ("NAME", "N", "A,B", "TIME", "URL")
+"""What the help calls other values."""
 
 
 def cli_page() -> str:
@@ -37,12 +45,58 @@ def settings_page() -> str:
     return table.sub(lambda match: match[1] + rows, SETTINGS.read_text(), count=1)
 
 
+def options_table() -> str:
+    """The kind of every option by command, and the keys of the settings that contain a path, as JSON."""
+    commands = {name: options_of(parser) for name, parser in subparsers(build_parser()).items()}
+    return json.dumps({"commands": commands, "settings": locations()}, indent=1) + "\n"
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The kinds of a command's options, and whether its words without an option are paths."""
+    options = [action for action in parser._actions if action.option_strings]
+    positionals = {kind_of(action) for action in parser._actions if not action.option_strings}
+    kinds = {name: kind_of(each) for each in options for name in each.option_strings if name.startswith("--")}
+    return {"options": kinds, "positionals_are_paths": positionals == {"path"}}
+
+
+def kind_of(action: argparse.Action) -> str:
+    """What follows an option: a kind of ``cluster.jobs.paths``. Raises ValueError if the help does not say."""
+    if action.nargs == 0:
+        return "flag"
+    if action.dest == "settings":
+        return "setting"
+    if action.metavar in PATHS:
+        return "config" if action.dest == "config" else "path"
+    if action.metavar in VALUES:
+        return "value"
+    raise ValueError(f"{action.dest}: say in PATHS or VALUES of docs/generate.py whether {action.metavar} is a path")
+
+
+def locations() -> list[str]:
+    """Keys of the settings that contain a path."""
+    found = []
+    for section, kind in get_type_hints(RunConfig).items():
+        hints = get_type_hints(kind, include_extras=True) if dataclasses.is_dataclass(kind) else {}
+        found += [f"{section}.{field}" for field, hint in hints.items() if is_location(hint)]
+    return found
+
+
+def is_location(hint: Any) -> bool:
+    """Whether a type, or a part of it, has the mark of a path."""
+    return LOCATION in getattr(hint, "__metadata__", ()) or any(map(is_location, get_args(hint)))
+
+
 def helps() -> dict[str, str]:
     """The help of the program and of every command, as wide as the environment variable COLUMNS says."""
     parser = build_parser()
+    named = {f"python -m pipeline {name}": each for name, each in subparsers(parser).items()}
+    return {command: each.format_help().strip() for command, each in {"python -m pipeline": parser, **named}.items()}
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of all commands by name."""
     (added,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    parsers = {"python -m pipeline": parser, **{f"python -m pipeline {name}": p for name, p in added.choices.items()}}
-    return {command: each.format_help().strip() for command, each in parsers.items()}
+    return dict(added.choices)
 
 
 def settings_rows() -> list[str]:
@@ -92,9 +146,9 @@ def type_name(key: Key) -> str:
 
 
 def write() -> None:
-    """Writes both pages."""
+    """Writes both pages and the table."""
     os.environ["COLUMNS"] = COLUMNS
-    for path, text in ((CLI, cli_page()), (SETTINGS, settings_page())):
+    for path, text in ((CLI, cli_page()), (SETTINGS, settings_page()), (OPTIONS, options_table())):
         path.write_text(text)
         print(f"wrote {path}")
 

@@ -2,16 +2,22 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from cluster.errors import ClusterError
 from cluster.jobs import command_line, follow, job, profile, upload
 from cluster.jobs.client import JobServer, address_of, connect, errors_in_one_line
 from cluster.jobs.listing import described, table
 from cluster.jobs.outcome import ENDED, exit_code, status_of, summary
-from cluster.local import lifecycle
-from cluster.local.node import NodeOptions
+from cluster.local import lifecycle, token
+from cluster.local.node import LOOPBACK_ONLY, NodeOptions
+
+FOLDER = f"/tmp/m3d-local-{os.getuid()}" if hasattr(os, "getuid") else "m3d-local"
+"""Folder of the local cluster by default; short, since Ray creates sockets in it."""
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -22,10 +28,11 @@ def submit(options: argparse.Namespace) -> int:
     root = upload.project()
     size = upload.check_size(root) if chosen.upload else 0
     prepared = job.prepare(chosen, options.words, os.environ, root)
+    found = token.variables_for(address, Path(FOLDER), os.environ)
     if options.dry_run:
-        print(job.command_line(prepared, address))
+        _print_exactly(job.command_line(prepared, address, {**_overriding(address), **found}))
         return 0
-    server = connect(address)
+    server = _connect(address, found)
     name, is_new = job.submit(server, prepared, options.words)
     if is_new:
         sent = f", {size / 2**20:.1f} MiB of code" if size else ""
@@ -33,7 +40,7 @@ def submit(options: argparse.Namespace) -> int:
     else:
         print(f"job {name}: this command is already running at {address}; it is not started twice", flush=True)
     if options.no_wait:
-        print(f"follow it with: python -m cluster logs --address {address} --follow {name}")
+        print(f"follow it with: python -m cluster logs --address {shlex.quote(address)} --follow {name}")
         return 0
     return _follow(server, name, options.stop_on_interrupt)
 
@@ -85,6 +92,13 @@ def up_local(options: argparse.Namespace) -> int:
     total = f"{cpus} CPUs" + (f", {gpus} logical GPUs" if gpus else "")
     print(f"{_count(len(cluster.nodes))} up ({total}); jobs and dashboard at", file=sys.stderr)
     print(cluster.address)
+    if found := token.variables(node_options.folder):
+        assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in {**found, **LOOPBACK_ONLY}.items())
+        print(f"python -m cluster finds the token; Ray's own tools need {assignments}", file=sys.stderr)
+    else:
+        print(
+            "without a token (RAY_AUTH_MODE=disabled): every user of this machine can run code as you", file=sys.stderr
+        )
     return 0
 
 
@@ -96,7 +110,32 @@ def down_local(options: argparse.Namespace) -> int:
 
 
 def _server(options: argparse.Namespace) -> JobServer:
-    return connect(address_of(options.address, None, os.environ))
+    address = address_of(options.address, None, os.environ)
+    return _connect(address, token.variables_for(address, Path(FOLDER), os.environ))
+
+
+def _connect(address: str, variables: Mapping[str, str]) -> JobServer:
+    """Connects with these variables set, by which Ray's client finds the token."""
+    os.environ.update(variables)
+    return connect(address)
+
+
+def _overriding(address: str) -> dict[str, str]:
+    """What a line for Ray needs in an environment with another address, which Ray prefers to its own option."""
+    others = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+    return {others[0]: address} if any(os.environ.get(name, address) != address for name in others) else {}
+
+
+def _print_exactly(line: str) -> None:
+    """Prints a line to be pasted. Raises ClusterError if the encoding of stdout would change it."""
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        raise ClusterError(
+            f"--dry-run: the command has characters that {sys.stdout.encoding}, the encoding of stdout, lacks; "
+            "set PYTHONIOENCODING=utf-8"
+        ) from None
+    print(line)
 
 
 def _follow(server: JobServer, name: str, stop_on_interrupt: bool) -> int:

@@ -1,5 +1,6 @@
 """The command line: ``python -m cluster COMMAND``."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -7,10 +8,14 @@ from collections.abc import Sequence
 from cluster.cli import commands
 from cluster.cli.parser import build_parser
 from cluster.errors import ClusterError
+from cluster.text import printable, redacted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     before, after = split(sys.argv[1:] if arguments is None else list(arguments))
     parser = build_parser()
     options, unknown = parser.parse_known_args(before)
@@ -27,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.action(options)
     except ClusterError as error:
-        return _fail(f"error: {' '.join(str(error).split())}")
+        return _fail(f"error: {redacted(printable(' '.join(str(error).split())))}")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:

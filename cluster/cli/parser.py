@@ -1,15 +1,12 @@
 """The parser of the command line: commands, options and their help."""
 
 import argparse
-import os
 from collections.abc import Callable
 
 from cluster.cli import commands
 from cluster.jobs import command_line
 
 Commands = argparse._SubParsersAction
-FOLDER = f"/tmp/m3d-local-{os.getuid()}" if hasattr(os, "getuid") else "m3d-local"
-"""Folder of the local cluster by default; short, since Ray creates sockets in it."""
 EPILOG = """\
 examples:
   python -m cluster up-local --nodes 3 --cpus 1
@@ -103,7 +100,7 @@ def _add_address(command: argparse.ArgumentParser) -> None:
 def _add_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--folder",
-        default=FOLDER,
+        default=commands.FOLDER,
         metavar="PATH",
         help="folder of the cluster; choose another for a second cluster (default: one per user in /tmp)",
     )

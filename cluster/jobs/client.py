@@ -11,15 +11,20 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ClusterError, NoSuchJobError, first_line
+from cluster.text import shown
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 TIMEOUT_S = 10.0
 """Seconds that a job server has for its first answer."""
+REQUEST_S = 120.0
+"""Seconds without an answer after which any later request has failed. The server may have to unpack an upload first."""
+_ADDRESS = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^/\s@?#:\[\]]+)(?::\d{1,5})?(?:/[^\s?#]*)?")
+"""The address of a server, perhaps with a path, as behind a reverse proxy; no user name, no query."""
 HOW_TO_TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
 
 
@@ -34,6 +39,8 @@ class JobServer:
 def address_of(option: str | None, profile: str | None, environment: Mapping[str, str]) -> str:
     """The job server's address: of the option, else of the profile, of RAY_API_SERVER_ADDRESS or of RAY_ADDRESS.
 
+    A path is kept: a job server behind a reverse proxy has no other address.
+
     Raises:
         ClusterError: there is none, or it is not the address of a job server.
     """
@@ -44,11 +51,13 @@ def address_of(option: str | None, profile: str | None, environment: Mapping[str
         raise ClusterError(
             "--address: not given; name the cluster's job server, such as http://HEAD:8265 (python -m cluster up-local starts one here)"
         )
-    if not re.fullmatch(r"https?://[^/\s@]+/?", address):
-        shown = re.sub(r"//[^/@]*@", "//...@", address)
+    if not _ADDRESS.fullmatch(address):
+        without_query = re.sub(r"[?#].*", "", address, flags=re.DOTALL)
+        without_user = re.sub(r"^(\w*:?//)?.*@", "//...@", without_query, flags=re.DOTALL)
         raise ClusterError(
-            f"--address {shown}: is not the address of a job server; give http://HOST:PORT with the port of Ray's dashboard "
-            "(usually 8265), not the port of ray:// or of the nodes (10001, 6379), and without a user name"
+            f"--address {shown(without_user)}: is not the address of a job server; give http://HOST:PORT with the port of Ray's "
+            "dashboard (usually 8265), not the port of ray:// or of the nodes (10001, 6379), perhaps with the path of a proxy, "
+            "and without a user name, ? or #"
         )
     return address.rstrip("/")
 
@@ -65,14 +74,19 @@ def connect(address: str) -> JobServer:
     logging.disable(logging.WARNING)  # Ray's notes about tokens and about what the upload leaves out
     from ray.job_submission import JobSubmissionClient
 
+    class Client(JobSubmissionClient):
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            # Ray's own requests wait for ever.
+            return super()._do_request(*arguments, timeout=REQUEST_S, **options)
+
     with errors_in_one_line(address):
-        client = JobSubmissionClient(address)
+        client = Client(address)
     running = running or getattr(client, "_server_ray_version", None)
     installed = version("ray")
     if running is not None and running != installed:
         raise ClusterError(
-            f"{address}: runs Ray {running}, but Ray {installed} is installed here; use the environment of the cluster "
-            f"(pip install 'ray[default]=={running}'), or start the cluster with Ray {installed}"
+            f"{address}: runs Ray {shown(running, 40)}, but Ray {installed} is installed here; use the environment of the cluster "
+            f"(pip install 'ray[default]=={shown(running, 40)}'), or start the cluster with Ray {installed}"
         )
     return JobServer(address=address, client=client)
 
@@ -96,11 +110,11 @@ def _one_line(error: Exception, address: str, job: str | None) -> ClusterError:
     if "status code 413" in text:
         return ClusterError(f"{address}: refuses the upload as too large; move data out of the packages")
     if job is not None and ("status code 404" in text or "does not exist" in text):
-        return NoSuchJobError(f"{job}: is not a job of {address}; python -m cluster list shows all jobs")
+        return NoSuchJobError(f"{shown(job)}: is not a job of {address}; python -m cluster list shows all jobs")
     if isinstance(error, OSError):
         return _no_answer(address, error)
-    shown = re.sub(r"^Request failed with status code (\d+): ", r"answered \1: ", first_line(error))
-    return ClusterError(f"{address}: {shown[:300]}; see Ray's dashboard there")
+    answer = re.sub(r"^Request failed with status code (\d+): ", r"answered \1: ", first_line(error))
+    return ClusterError(f"{address}: {shown(answer, 300)}; see Ray's dashboard there")
 
 
 def _no_answer(address: str, error: BaseException) -> ClusterError:

@@ -4,13 +4,15 @@ import re
 from collections.abc import Mapping
 
 from cluster.errors import ClusterError
+from cluster.text import SIGNATURE_IN_URL, USER_IN_URL, shown
 
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Variables of the submitter that are set for the job too. None of them is secret."""
 
 _SECRET_NAME = re.compile(r"secret|token|password|passwd|credential|access_key|api_key|private_key", re.IGNORECASE)
 _PATTERNS = (
-    (re.compile(r"://[^/@\s]+@"), "a URL with a user name or password"),
+    (USER_IN_URL, "a URL with a user name or password"),
+    (SIGNATURE_IN_URL, "a URL with a signature or token"),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
     (re.compile(r"\bBearer\s+\S", re.IGNORECASE), "a bearer token"),
 )
@@ -35,7 +37,7 @@ def refuse_name(name: str, where: str) -> None:
     """Raises ClusterError if a variable has the name of a secret."""
     if _SECRET_NAME.search(name):
         raise ClusterError(
-            f"{where}: {name} is a secret by its name, and everyone with access to the cluster can read a job's environment; "
+            f"{where}: {shown(name)} is a secret by its name, and everyone with access to the cluster can read a job's environment; "
             f"{_INSTEAD}"
         )
 

@@ -1,6 +1,7 @@
 """Follows a job: prints its output as it arrives, until the job ends or the user interrupts."""
 
 import asyncio
+import shlex
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ RETRIES = 5
 """Number of times in a row that a broken connection is reopened without receiving anything new."""
 PAUSE_S = 2.0
 """Seconds between two connections."""
+SILENCE_S = 60.0
+"""Seconds without output after which the job server is asked whether it is still there. The job may be silent."""
 STOP_S = 60.0
 """Seconds that a stopped job has to end."""
 
@@ -67,9 +70,10 @@ def decide(server: JobServer, job: str, stop_it: bool) -> int:
         print(f"job {job}: stopping, checkpoints are saved first", file=sys.stderr, flush=True)
         print(f"job {job}: {summary(stop(server, job))}", file=sys.stderr)
         return STOPPED
+    address = shlex.quote(server.address)
     print(
-        f"job {job}: keeps running; follow it with: python -m cluster logs --address {server.address} --follow {job}; "
-        f"stop it with: python -m cluster stop --address {server.address} {job}",
+        f"job {job}: keeps running; follow it with: python -m cluster logs --address {address} --follow {job}; "
+        f"stop it with: python -m cluster stop --address {address} {job}",
         file=sys.stderr,
     )
     return STOPPED
@@ -81,10 +85,19 @@ class _Output:
     def __init__(self, to: TextIO) -> None:
         self.to, self.printed = to, 0
 
-    async def copy(self, chunks: AsyncIterator[str]) -> None:
-        """Prints what is new until the stream ends."""
+    async def copy(self, chunks: AsyncIterator[str]) -> bool:
+        """Prints what is new; returns True when the stream has ended, or False if it is silent."""
         received = 0
-        async for text in chunks:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S) as limit:
+                    text = await anext(chunks)
+            except StopAsyncIteration:
+                return True
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                return False
             if received + len(text) > self.printed:
                 print(text[max(0, self.printed - received) :], end="", file=self.to, flush=True)
                 self.printed = received + len(text)
@@ -94,11 +107,12 @@ class _Output:
 async def _follow(server: JobServer, job: str, to: TextIO) -> "JobDetails":
     output, failures = _Output(to), 0
     while True:
-        before, complete = output.printed, True
+        before, complete, silent = output.printed, False, False
         try:
-            await output.copy(server.client.tail_job_logs(job))
+            complete = await output.copy(server.client.tail_job_logs(job))
+            silent = not complete
         except Exception:  # a connection can break in many ways; the request below shows whether the cluster is there
-            complete = False
+            pass
         try:
             now = await asyncio.to_thread(details, server, job)
         except ClusterError as error:
@@ -112,7 +126,8 @@ async def _follow(server: JobServer, job: str, to: TextIO) -> "JobDetails":
             raise ClusterError(
                 f"{job}: its output cannot be followed; python -m cluster logs {job} prints what is available"
             )
-        failures = failures + 1 if output.printed == before else 0
+        answers = output.printed != before or (silent and now is not None)
+        failures = 0 if answers else failures + 1
         await asyncio.sleep(PAUSE_S)
 
 

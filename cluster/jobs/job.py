@@ -87,8 +87,17 @@ def submission_id(words: Sequence[str], attempt: int = 1) -> str:
     return "-".join(parts)
 
 
-def command_line(job: Job, address: str) -> str:
-    """The equivalent ``ray job submit`` line."""
+def command_line(job: Job, address: str, variables: Mapping[str, str] | None = None) -> str:
+    """The equivalent ``ray job submit`` line for a shell.
+
+    Ray joins the words after ``--`` with the same quoting as ``entrypoint``, so the job gets every word as it is given.
+
+    Args:
+        job: to be submitted.
+        address: of the job server.
+        variables: to be set for this line alone.
+    """
+    assignments = "".join(f"{name}={shlex.quote(value)} " for name, value in (variables or {}).items())
     runtime_env = {key: value for key, value in job.runtime_env.items() if key != "working_dir"}
     words = ["ray", "job", "submit", "--address", address, "--submission-id", job.submission_id]
     if "working_dir" in job.runtime_env:
@@ -96,7 +105,7 @@ def command_line(job: Job, address: str) -> str:
     words += ["--runtime-env-json", json.dumps(runtime_env), "--metadata-json", json.dumps(job.metadata)]
     for name, value in job.resources.items():
         words += [f"--{name.replace('_', '-')}", json.dumps(value)]
-    return f"{shlex.join(words)} -- {job.entrypoint}"
+    return f"{assignments}{shlex.join(words)} -- {job.entrypoint}"
 
 
 def submit(server: JobServer, job: Job, words: Sequence[str]) -> tuple[str, bool]:

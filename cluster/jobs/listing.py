@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cluster.jobs.outcome import exit_code, status_of
+from cluster.text import shown
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -36,15 +37,15 @@ def table(jobs: Iterable["JobDetails"]) -> str:
 
 
 def name_of(job: "JobDetails") -> str:
-    """The submission id, or the number of a driver that was started without one."""
-    return job.submission_id or job.job_id or "?"
+    """The submission id, or the number of a driver that was started without one, as a message shows it."""
+    return shown(job.submission_id or job.job_id or "?")
 
 
 def _row(job: "JobDetails") -> tuple[str, ...]:
     metadata = job.metadata or {}
     began = _clock(job.start_time) if job.start_time else ""
     ran = f"{_seconds(job)} s" if job.start_time else ""
-    return name_of(job), status_of(job), began, ran, metadata.get("command", ""), metadata.get("out", "")
+    return name_of(job), status_of(job), began, ran, shown(metadata.get("command", "")), shown(metadata.get("out", ""))
 
 
 def _clock(milliseconds: int) -> str:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from cluster.text import shown
+
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
@@ -40,4 +42,4 @@ def summary(details: "JobDetails") -> str:
         return f"failed with exit code {exit_code(details)}; the last lines of its output say why"
     # The command was not started: the message ends with the cause.
     lines = [line.strip() for line in (details.message or "").splitlines() if line.strip()]
-    return f"failed before it started: {lines[-1][:300] if lines else 'no reason given'}"
+    return f"failed before it started: {shown(lines[-1], 300) if lines else 'no reason given'}"

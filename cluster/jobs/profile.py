@@ -10,6 +10,10 @@ import yaml
 
 from cluster.errors import ClusterError, first_line, nearest
 from cluster.jobs.credentials import refuse, refuse_name
+from cluster.text import shown
+
+LARGEST_BYTES = 2**20
+"""Largest file that is read as a profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +44,15 @@ class Profile:
     def __post_init__(self) -> None:
         for name in ("entrypoint_num_cpus", "entrypoint_num_gpus"):
             if not 0 <= getattr(self, name) < 1e6:
-                raise ClusterError(f"{name}: given {getattr(self, name)}, allowed: a number from 0")
-        if self.entrypoint_memory is not None and self.entrypoint_memory < 1:
-            raise ClusterError(f"entrypoint_memory: given {self.entrypoint_memory}, allowed: bytes, from 1")
+                raise ClusterError(f"{name}: given {shown(getattr(self, name))}, allowed: a number from 0")
+        if self.entrypoint_memory is not None and not 1 <= self.entrypoint_memory < 2**63:
+            given = shown(self.entrypoint_memory)
+            raise ClusterError(f"entrypoint_memory: given {given}, allowed: bytes, from 1 and below 2**63")
+        for name, value in self.entrypoint_resources.items():
+            if not 0 <= value < 1e12:
+                raise ClusterError(
+                    f"entrypoint_resources: {shown(name)}: given {shown(value)}, allowed: a number from 0"
+                )
 
 
 def read(path: str, environment: Mapping[str, str]) -> Profile:
@@ -51,13 +61,7 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
     Raises:
         ClusterError: no such file, no YAML, an unknown key, a value of another type, or a credential.
     """
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ClusterError(f"--profile {path}: cannot be read ({reason}); give a YAML file") from None
-    except yaml.YAMLError as error:
-        raise ClusterError(f"--profile {path}: is not valid YAML ({first_line(error)})") from None
+    document = _document(path)
     if document is None:
         return Profile()
     if not isinstance(document, dict):
@@ -68,7 +72,7 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
     for key, value in document.items():
         if key not in known:
             raise ClusterError(
-                f"--profile {path}: unknown key {key!r}; allowed: {', '.join(sorted(known))}{nearest(str(key), known)}"
+                f"--profile {path}: unknown key {shown(repr(key))}; allowed: {', '.join(sorted(known))}{nearest(str(key)[:100], known)}"
             )
         _check_type(path, key, value)
     _refuse_secrets(path, document, environment)
@@ -76,6 +80,25 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
         return Profile(**document)
     except ClusterError as error:
         raise ClusterError(f"--profile {path}: {error}") from None
+
+
+def _document(path: str) -> object:
+    """The content of a YAML file. Raises ClusterError if it is no file, too large, or not YAML."""
+    file = Path(path)
+    try:
+        if file.exists() and not file.is_file():  # a pipe or a device might never end
+            raise ClusterError(f"--profile {path}: is not a file; give a YAML file")
+        if file.stat().st_size > LARGEST_BYTES:
+            raise ClusterError(f"--profile {path}: is larger than 1 MiB; give a YAML file with the keys of a profile")
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ClusterError(f"--profile {path}: is not valid YAML (nested too deeply)") from None
+    except yaml.YAMLError as error:
+        raise ClusterError(f"--profile {path}: is not valid YAML ({shown(first_line(error))})") from None
+    except OSError as error:
+        raise ClusterError(f"--profile {path}: cannot be read ({error.strerror}); give a YAML file") from None
+    except ValueError as error:  # no UTF-8, or a value such as the date 2026-02-31
+        raise ClusterError(f"--profile {path}: cannot be read ({shown(first_line(error))}); give a YAML file") from None
 
 
 def _check_type(path: str, key: str, value: Any) -> None:
@@ -86,11 +109,13 @@ def _check_type(path: str, key: str, value: Any) -> None:
 
 def _is(value: Any, kind: Any) -> bool:
     """Whether a value is of a type; true and false are no numbers."""
+    if isinstance(value, str):
+        return kind is str and "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _maps_names_to(value: Any, kind: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(name, str) and _is(each, kind) for name, each in value.items())
+    return isinstance(value, dict) and all(_is(name, str) and _is(each, kind) for name, each in value.items())
 
 
 _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {

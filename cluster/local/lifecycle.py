@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,13 +17,14 @@ from functools import partial
 from pathlib import Path
 
 from cluster.errors import ClusterError
+from cluster.local import token
 from cluster.local.node import STOP_S, NodeOptions, flags, start, wait_until
-from cluster.local.ports import answers, free_ports
+from cluster.local.ports import LOOPBACK, answers, free_ports
 from cluster.local.state import LocalCluster, LocalNode, end, load, processes, save
 
 START_ATTEMPTS = 3
 """Number of times a node is started: Ray gives up after 30 s, which can be too short on a busy machine."""
-OURS = re.compile(r"(head|node\d+)(\.log)?|cluster\.json|\.cluster\.json\.tmp")
+OURS = re.compile(r"(head|node\d+)(\.log)?|cluster\.json|\.cluster\.json\.tmp|token")
 """Names of the files and folders that are written to the cluster's folder."""
 LONGEST = 36
 """Longest path of the folder in characters: Ray creates sockets deep inside it, and the system cuts their paths at 107."""
@@ -47,6 +49,7 @@ def up(nodes: int, options: NodeOptions) -> LocalCluster:
         elif not stored.has_head():
             _end(stored, folder)  # the remaining nodes of a cluster whose head died
             stored = None
+        folder.chmod(0o700)  # others could read Ray's logs in a folder that was there before
         cluster = (stored or _with_retries(partial(_head, options))).living()
         save(folder, cluster)
         try:
@@ -105,13 +108,15 @@ def _head(options: NodeOptions) -> LocalCluster:
     gcs, dashboard, client = free_ports(3)
     ports: dict[str, int | str] = {
         "port": gcs,
-        "dashboard-host": "127.0.0.1",
+        "dashboard-host": LOOPBACK,
         "dashboard-port": dashboard,
         "ray-client-server-port": client,
     }
-    cluster = LocalCluster(mark=uuid.uuid4().hex, address=f"http://127.0.0.1:{dashboard}", gcs=f"127.0.0.1:{gcs}")
+    cluster = LocalCluster(mark=uuid.uuid4().hex, address=f"http://{LOOPBACK}:{dashboard}", gcs=f"{LOOPBACK}:{gcs}")
     save(options.folder, cluster)  # so that the next call finds the processes of a start that was killed
     try:
+        if token.wanted(options.environment):
+            token.make(options.folder, options.environment)
         node = start("head", ["--head", *flags(ports)], cluster, options)
         cluster = replace(cluster, nodes=(node,))
         wait_until(lambda: answers(cluster.address), node, "its job server does not answer", options.folder)
@@ -166,14 +171,24 @@ def _require_empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Creates the folder, and keeps other calls from working on it at the same time."""
+    """Creates the folder for this user alone, and keeps other calls from working on it at the same time."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise ClusterError(f"--folder {folder}: is a link or belongs to another user; choose another")
+        _require_own(folder)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (open until the end)
     except OSError as error:
         raise ClusterError(f"--folder {folder}: cannot be used ({error.strerror}); choose another") from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _require_own(folder: Path) -> None:
+    """Raises ClusterError unless only this user can write to the folder."""
+    status = folder.lstat()
+    if stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid():
+        raise ClusterError(f"--folder {folder}: is a link or belongs to another user; choose another")
+    if status.st_mode & 0o022:
+        raise ClusterError(
+            f"--folder {folder}: other users can write to it; choose another, or first check its files and run chmod 700 on it"
+        )

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.errors import ClusterError
-from cluster.local.ports import free_ports
+from cluster.local import token
+from cluster.local.ports import LOOPBACK, free_ports
 from cluster.local.state import MARK, LocalCluster, LocalNode, end, processes, started_at
 
 START_S = 120.0
@@ -19,6 +20,22 @@ STOP_S = 20.0
 """Seconds that processes have to end by themselves before they are killed."""
 STARTED = "Ray runtime started."
 """Line in a node's log once the node has joined."""
+RAY_START = """
+import sys
+import ray._private.ray_constants
+import ray._private.services
+ray._private.ray_constants.ENABLE_RAY_CLUSTER = True
+ray._private.services.get_node_ip_address = lambda address=None: "127.0.0.1"
+from ray.scripts.scripts import main
+main()
+"""
+"""``ray start`` that keeps to the loopback interface.
+
+With 127.0.0.1 as the address of a node, all of Ray's ports listen there only. But ``ray start`` replaces that address
+with one that other machines can reach, unless the variable in ``LOOPBACK_ONLY`` is 0, and then it refuses a second node.
+"""
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Variable by which everything that a node starts, and a job's driver, takes 127.0.0.1 as the node's address."""
 OBJECT_STORE_BYTES = 200 * 2**20
 """Size of a node's object store; the pipeline passes paths, not images."""
 
@@ -51,7 +68,8 @@ def start(name: str, arguments: list[str], cluster: LocalCluster, options: NodeO
     (options.folder / name).mkdir(parents=True, exist_ok=True)
     listen, grpc, metrics, runtime_env = free_ports(4)
     first_gpu = _first_gpu(cluster, options.gpus)
-    settings: dict[str, int | Path] = {
+    settings: dict[str, int | str | Path] = {
+        "node-ip-address": LOOPBACK,
         "num-cpus": options.cpus,
         "num-gpus": options.gpus,
         "object-store-memory": OBJECT_STORE_BYTES,
@@ -63,7 +81,7 @@ def start(name: str, arguments: list[str], cluster: LocalCluster, options: NodeO
         "metrics-export-port": metrics,
         "runtime-env-agent-port": runtime_env,
     }
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments, *flags(settings)]
+    command = [sys.executable, "-c", RAY_START, "start", "--block", *arguments, *flags(settings)]
     with open(options.folder / f"{name}.log", "wb") as log:
         process = subprocess.Popen(
             command,
@@ -72,7 +90,7 @@ def start(name: str, arguments: list[str], cluster: LocalCluster, options: NodeO
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=options.folder,
-            env=_environment(name, cluster, range(first_gpu, first_gpu + options.gpus), options.environment),
+            env=_environment(name, cluster, range(first_gpu, first_gpu + options.gpus), options),
         )
     node = LocalNode(
         name=name,
@@ -124,13 +142,16 @@ def _first_gpu(cluster: LocalCluster, gpus: int) -> int:
     return first
 
 
-def _environment(name: str, cluster: LocalCluster, gpus: range, environment: Mapping[str, str]) -> dict[str, str]:
-    kept = {key: value for key, value in environment.items() if key not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")}
+def _environment(name: str, cluster: LocalCluster, gpus: range, options: NodeOptions) -> dict[str, str]:
+    removed = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    kept = {key: value for key, value in options.environment.items() if key not in removed}
     own = {
         # The `python` of a job is the interpreter that runs here.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": kept.get("RAY_AUTH_MODE", "disabled"),
+        "RAY_AUTH_MODE": "disabled",
+        **token.variables(options.folder),
+        **LOOPBACK_ONLY,
         # Nobody waits here for a node that is stopped on purpose.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": kept.get("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0"),
         MARK: f"{cluster.mark}:{name}",

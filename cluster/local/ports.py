@@ -7,6 +7,8 @@ import socket
 import urllib.error
 import urllib.request
 
+LOOPBACK = "127.0.0.1"
+"""Address of everything that a local cluster starts: nobody outside this machine can reach it."""
 RANGE = range(20_000, 30_000)
 """Ports below those that systems give to outgoing connections, and above those that Ray gives to workers."""
 

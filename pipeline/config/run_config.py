@@ -17,6 +17,7 @@ from m3d.config import (
 )
 from m3d.training.settings import WholeTrain
 from pipeline.config.evaluate import Evaluate
+from pipeline.config.location import Location
 from pipeline.config.sources import SourceKind
 from pipeline.config.storage import Storage
 from pipeline.config.tune import TuneSettings
@@ -31,7 +32,7 @@ class Data:
     """Kind of the source; see README, Your own data."""
     name: str | None = None
     """Data set of torchvision: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
-    path: str | None = None
+    path: Location | None = None
     """Folder of the data, local or s3://BUCKET/PREFIX. For torchvision, its root folder."""
     image_size: int = 32
     """Side of the prepared images in pixels. The shorter side is resized to it, then the centre is cropped."""
@@ -41,11 +42,11 @@ class Data:
     """Names or WordNet ids of the classes to use, in the order of their labels. Defaults to all classes."""
     subset: str | None = None
     """Name of a published list of ImageNet classes, instead of data.classes; see docs/scale.md."""
-    synsets: str | None = None
+    synsets: Location | None = None
     """File with a line `wnid name` per class, in label order: the names of the classes and the meaning of integer labels."""
-    cache: str | None = None
+    cache: Location | None = None
     """Folder of the class shards. Defaults to OUT/class-shards."""
-    disk_cache: str | None = None
+    disk_cache: Location | None = None
     """Local folder for copies of class shards stored in a bucket. Defaults to a folder inside the temporary folder."""
     disk_cache_gib: float = 50.0
     """Disk space in GiB for those copies on a node. The oldest are deleted first; 0 keeps none."""

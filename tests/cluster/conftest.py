@@ -23,7 +23,7 @@ def environment(**more: str) -> dict[str, str]:
     """The environment of a user who has set these variables and no others of Ray or AWS."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AWS_"))}
     # Ray's workers run at niceness 15: beside other work on the same cores they would starve.
-    return {**kept, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT), **more}
+    return {**kept, "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT), **more}
 
 
 def cluster(*arguments: str, timeout: float = TIMEOUT_S, **more: str) -> Done:

@@ -1,4 +1,4 @@
-"""The fields of KubeRay's custom resources (ray.io/v1) that the manifests use, copied by hand.
+"""The fields of KubeRay's custom resources (ray.io/v1), and of Kubernetes, that the manifests use, copied by hand.
 
 Every object is closed: a key that is missing here is either a typing error or must be looked up and added.
 """
@@ -8,6 +8,7 @@ from typing import Any
 TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 TEXTS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
+BOOLEAN: dict[str, Any] = {"type": "boolean"}
 QUANTITY: dict[str, Any] = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"}
 QUANTITIES: dict[str, Any] = {"type": "object", "additionalProperties": QUANTITY}
 
@@ -24,10 +25,17 @@ def many(of: dict[str, Any]) -> dict[str, Any]:
 
 RESOURCES = closed(["requests", "limits"], requests=QUANTITIES, limits=QUANTITIES)
 KEY_OF_SECRET = closed(["secretKeyRef"], secretKeyRef=closed(["name", "key"], name=TEXT, key=TEXT))
+CONTAINER_SECURITY = closed(
+    allowPrivilegeEscalation=BOOLEAN,
+    readOnlyRootFilesystem=BOOLEAN,
+    capabilities=closed(drop=many(TEXT), add=many(TEXT)),
+)
+MOUNTS = many(closed(["name", "mountPath"], name=TEXT, mountPath=TEXT, readOnly=BOOLEAN))
 CONTAINER = closed(
     ["name", "image", "resources"],
     name=TEXT,
     image=TEXT,
+    securityContext=CONTAINER_SECURITY,
     ports=many(closed(["containerPort", "name"], containerPort=COUNT, name=TEXT)),
     env=many(
         {
@@ -37,15 +45,29 @@ CONTAINER = closed(
             ]
         }
     ),
-    envFrom=many(closed(["secretRef"], secretRef=closed(["name"], name=TEXT, optional={"type": "boolean"}))),
+    envFrom=many(closed(["secretRef"], secretRef=closed(["name"], name=TEXT, optional=BOOLEAN))),
     resources=RESOURCES,
-    volumeMounts=many(closed(["name", "mountPath"], name=TEXT, mountPath=TEXT, readOnly={"type": "boolean"})),
+    volumeMounts=MOUNTS,
+)
+PROJECTED = closed(
+    ["sources"],
+    sources=many(
+        closed(
+            serviceAccountToken=closed(["path"], path=TEXT, expirationSeconds={"type": "integer", "minimum": 600}),
+            configMap=closed(["name"], name=TEXT, items=many(closed(["key", "path"], key=TEXT, path=TEXT))),
+            downwardAPI=closed(
+                ["items"],
+                items=many(closed(["path", "fieldRef"], path=TEXT, fieldRef=closed(["fieldPath"], fieldPath=TEXT))),
+            ),
+        )
+    ),
 )
 VOLUME = closed(
     ["name"],
     name=TEXT,
+    projected=PROJECTED,
     emptyDir=closed(medium={"enum": ["", "Memory"]}, sizeLimit=QUANTITY),
-    persistentVolumeClaim=closed(["claimName"], claimName=TEXT, readOnly={"type": "boolean"}),
+    persistentVolumeClaim=closed(["claimName"], claimName=TEXT, readOnly=BOOLEAN),
 )
 TOLERATION = closed(
     key=TEXT,
@@ -56,8 +78,15 @@ TOLERATION = closed(
 POD = closed(
     ["containers"],
     serviceAccountName=TEXT,
+    automountServiceAccountToken=BOOLEAN,
+    restartPolicy={"enum": ["Always", "OnFailure", "Never"]},
     terminationGracePeriodSeconds=COUNT,
-    securityContext=closed(runAsNonRoot={"type": "boolean"}, runAsUser=COUNT, fsGroup=COUNT),
+    securityContext=closed(
+        runAsNonRoot=BOOLEAN,
+        runAsUser=COUNT,
+        fsGroup=COUNT,
+        seccompProfile=closed(["type"], type={"enum": ["RuntimeDefault", "Localhost", "Unconfined"]}),
+    ),
     nodeSelector=TEXTS,
     tolerations=many(TOLERATION),
     containers=many(CONTAINER),
@@ -80,12 +109,14 @@ CLUSTER = closed(
     ["headGroupSpec", "rayVersion"],
     rayVersion=TEXT,
     authOptions=closed(["mode"], mode={"enum": ["token", "disabled"]}),
-    enableInTreeAutoscaling={"type": "boolean"},
+    enableInTreeAutoscaling=BOOLEAN,
     autoscalerOptions=closed(
         version={"enum": ["v1", "v2"]},
         idleTimeoutSeconds=COUNT,
         upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]},
         resources=RESOURCES,
+        securityContext=CONTAINER_SECURITY,
+        volumeMounts=MOUNTS,
     ),
     gcsFaultToleranceOptions=closed(
         ["redisAddress"],
@@ -103,17 +134,34 @@ JOB = closed(
     backoffLimit=COUNT,
     activeDeadlineSeconds={"type": "integer", "minimum": 1},
     preRunningDeadlineSeconds={"type": "integer", "minimum": 1},
-    shutdownAfterJobFinishes={"type": "boolean"},
+    shutdownAfterJobFinishes=BOOLEAN,
     ttlSecondsAfterFinished=COUNT,
     entrypointNumCpus={"type": "number", "minimum": 0},
     entrypointNumGpus={"type": "number", "minimum": 0},
     entrypointResources=TEXT,
     runtimeEnvYAML=TEXT,
     metadata=TEXTS,
-    suspend={"type": "boolean"},
+    suspend=BOOLEAN,
+    submitterPodTemplate=TEMPLATE,
     rayClusterSpec=CLUSTER,
 )
-SPECS = {"RayCluster": CLUSTER, "RayJob": JOB}
+SELECTOR = closed(matchLabels=TEXTS)
+PEER = closed(podSelector=SELECTOR, namespaceSelector=SELECTOR)
+POLICY = closed(
+    ["podSelector", "policyTypes", "ingress"],
+    podSelector=SELECTOR,
+    policyTypes=many({"enum": ["Ingress", "Egress"]}),
+    ingress=many(
+        closed(
+            # Without senders a rule would admit everybody.
+            ["from"],
+            **{"from": many(PEER)},
+            ports=many(closed(["port"], protocol={"enum": ["TCP", "UDP"]}, port=COUNT)),
+        )
+    ),
+)
+SPECS = {"RayCluster": CLUSTER, "RayJob": JOB, "NetworkPolicy": POLICY}
+VERSIONS = {"NetworkPolicy": "networking.k8s.io/v1"}
 
 
 def schema(kind: str) -> dict[str, Any]:
@@ -121,7 +169,7 @@ def schema(kind: str) -> dict[str, Any]:
     name = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9]{0,45}[a-z0-9])?$"}
     return closed(
         ["apiVersion", "kind", "metadata", "spec"],
-        apiVersion={"const": "ray.io/v1"},
+        apiVersion={"const": VERSIONS.get(kind, "ray.io/v1")},
         kind={"const": kind},
         metadata=closed(["name"], name=name, namespace=name, labels=TEXTS, annotations=TEXTS),
         spec=SPECS[kind],

@@ -1,13 +1,17 @@
 """The files that start real clusters: each is checked against its schema or linter, and against this project."""
 
+import contextlib
 import copy
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from tests.cluster.deploy import kuberay
 
 FILES = ROOT / "cluster" / "deploy"
 MANIFESTS = ("raycluster.yaml", "rayjob.yaml")
+POLICY = "networkpolicy.yaml"
+LABELS = {"app.kubernetes.io/name": "m3d-condense"}
+WRITABLE = ("/tmp", "/dev/shm")
 DRAIN_S = 30
 """Seconds for which Ray drains a node that is asked to stop."""
 
@@ -61,7 +68,11 @@ def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"]["spec"] for group in groups]
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
+def submitters(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [document["spec"]["submitterPodTemplate"]["spec"]] if document["kind"] == "RayJob" else []
+
+
+@pytest.mark.parametrize("name", [*MANIFESTS, POLICY])
 def test_manifests_have_the_fields_of_kuberay(name: str) -> None:
     document = manifest(name)
     jsonschema.validate(document, kuberay.schema(document["kind"]))
@@ -123,7 +134,8 @@ def test_manifests_run_this_project(name: str) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["nodeSelector"]
         mounted = {each["name"] for each in container.get("volumeMounts", [])}
-        assert mounted == {each["name"] for each in pod.get("volumes", [])}
+        named = {each["name"] for each in pod.get("volumes", [])}
+        assert mounted == named - {"autoscaler-token"}
     for group, pod in zip(spec["workerGroupSpecs"], pods(spec)[1:], strict=True):
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         assert pod["terminationGracePeriodSeconds"] > DRAIN_S
@@ -131,6 +143,60 @@ def test_manifests_run_this_project(name: str) -> None:
         assert any(each["key"] == "nvidia.com/gpu" for each in pod["tolerations"])
         assert any(each.get("emptyDir", {}).get("medium") == "Memory" for each in pod["volumes"])
     assert spec["enableInTreeAutoscaling"] is True
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_pods_meet_the_restricted_profile(name: str) -> None:
+    document = manifest(name)
+    everything = [*pods(cluster_spec(document)), *submitters(document)]
+    for pod in everything:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    containers = [container for pod in everything for container in pod["containers"]]
+    containers.append(cluster_spec(document)["autoscalerOptions"])
+    assert len(containers) == len(everything) + 1
+    for container in containers:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]
+        paths = {each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")}
+        assert "/tmp" in paths
+        assert paths <= set(WRITABLE)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_only_the_autoscaler_has_a_token_of_the_api_server(name: str) -> None:
+    spec = cluster_spec(manifest(name))
+    holders = [volume["name"] for pod in pods(spec) for volume in pod["volumes"] if "projected" in volume]
+    assert holders == ["autoscaler-token"]
+    mounts = {each["name"]: each for each in spec["autoscalerOptions"]["volumeMounts"]}
+    assert mounts["autoscaler-token"]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert mounts["autoscaler-token"]["readOnly"] is True
+    for pod in pods(spec):
+        assert "autoscaler-token" not in {each["name"] for each in pod["containers"][0]["volumeMounts"]}
+
+
+def test_the_network_policy_covers_all_pods_and_admits_no_others() -> None:
+    policy = manifest(POLICY)["spec"]
+    assert policy["podSelector"] == {"matchLabels": LABELS}
+    assert policy["policyTypes"] == ["Ingress"]
+    for name in MANIFESTS:
+        document = manifest(name)
+        spec = cluster_spec(document)
+        groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+        templates = [(group["template"], "ray") for group in groups]
+        if submitters(document):
+            templates.append((document["spec"]["submitterPodTemplate"], "submitter"))
+        for template, component in templates:
+            assert template["metadata"]["labels"] == {**LABELS, "app.kubernetes.io/component": component}
+    among, jobs = policy["ingress"]
+    assert among == {"from": [{"podSelector": {"matchLabels": {**LABELS, "app.kubernetes.io/component": "ray"}}}]}
+    assert jobs["ports"] == [{"protocol": "TCP", "port": 8265}]
+    assert all(each["podSelector"]["matchLabels"] for each in jobs["from"])
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -144,7 +210,10 @@ def test_manifests_hold_no_secrets(name: str) -> None:
                 walk(each, path)
         else:
             secret = re.search(r"secret|password|token|access_key", path, re.IGNORECASE)
-            assert not secret or re.search(r"(secretKeyRef|secretRef)\.(name|key|optional)$", path), path
+            reference = re.search(r"(secretKeyRef|secretRef)\.(name|key|optional)$", path)
+            # The kubelet writes the token of a service account; a manifest says only where.
+            place = re.search(r"\.(automountServiceAccountToken|serviceAccountToken\.(path|expirationSeconds))$", path)
+            assert not secret or reference or place, path
 
     walk(manifest(name)["spec"])
 
@@ -225,7 +294,7 @@ def test_the_dockerfile_is_clean() -> None:
 def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
     text = (FILES / "Dockerfile").read_text()
     (base,) = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert re.fullmatch(r"nvidia/cuda:\d+\.\d+\.\d+-runtime-ubuntu\d+\.\d+", base)
+    assert re.fullmatch(r"nvidia/cuda:\d+\.\d+\.\d+-runtime-ubuntu\d+\.\d+@sha256:[0-9a-f]{64}", base)
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000"
     assert "g++" in text
     for source in re.findall(r"^COPY \S+ (.+) \S+$", text, re.MULTILINE):
@@ -250,7 +319,7 @@ def test_the_slurm_script_is_clean() -> None:
 STUBS = {
     "scontrol": 'printf "gpu-a\\ngpu-b\\ngpu-c\\n"',
     "ray": 'exit "${RAY_STATUS:-0}"',
-    "srun": r'case "$*" in *hostname*) echo "10.0.0.1 fe80::1";; *) echo "srun $*" >> "$CALLS"; trap "kill \$!; exit 0" TERM; sleep 60 & wait;; esac',
+    "srun": r'case "$*" in *hostname*) echo "10.0.0.1 fe80::1";; *) echo "srun $*" >> "$CALLS"; echo $$ >> "$HOME/nodes"; trap "kill \$!; sleep ${NODES_END_AFTER:-0} > /dev/null 2>&1 & wait; exit 0" TERM; sleep 60 & wait;; esac',
     "run-python": r"""
 if [ "$1" = -c ]; then printf secret-of-this-run; exit; fi
 trap 'kill $! 2> /dev/null; exit 130' TERM
@@ -313,18 +382,33 @@ def test_slurm_starts_a_raylet_per_node_and_one_driver(tmp_path: Path) -> None:
 
 
 def test_slurm_passes_the_end_of_its_time_on_to_the_driver(tmp_path: Path) -> None:
-    import time
-
     process, calls = slurm(tmp_path, "run", SLEEP="60")
-    ends = time.monotonic() + 30
-    while "mode token" not in calls.read_text():
-        assert process.poll() is None
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    wait_for(lambda: "mode token" in calls.read_text(), process)
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert list(tmp_path.glob(".m3d-*")) == []
+
+
+def test_slurm_deletes_the_token_before_it_waits_for_the_nodes(tmp_path: Path) -> None:
+    process, calls = slurm(tmp_path, "run", SLEEP="60", NODES_END_AFTER="8")
+    wait_for(lambda: "mode token" in calls.read_text(), process)
+    process.terminate()
+    wait_for(lambda: list(tmp_path.glob(".m3d-*")) == [], process)
+    assert process.poll() is None  # as scancel would kill it now
+    for pid in map(int, (tmp_path / "nodes").read_text().split()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Waits until a condition is true while the process runs."""
+    ends = time.monotonic() + 20
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,28 @@ def test_commands_are_accepted(words: list[str]) -> None:
         (["run", "--out", "/a", "--data", "photos"], "--data photos: is relative"),
         (["run", "--out", "/a", "--config", "run.json"], "--config run.json: is relative"),
         (["evaluate", "runs/demo"], "evaluate runs/demo: is relative"),
+        (["evaluate", "--seeds", "5", "runs/demo"], "evaluate runs/demo: is relative"),
+        (
+            ["tune", "--out", "/a", "--space", "space.yaml"],
+            "--space space.yaml: is relative, but the job runs on a node",
+        ),
+        (["tune", "--out", "/a", "--sp", "space.yaml"], "--space space.yaml: is relative"),
+        (["run", "--out", "/a", "--set", "data.synsets=map.txt"], "--set data.synsets=map.txt: is relative"),
+        (["run", "--out", "/a", "--set", "data.path=photos"], "--set data.path=photos: is relative"),
+        (["run", "--out", "/a", "--set", "data.cache=cache"], "--set data.cache=cache: is relative"),
+        (["run", "--out", "/a", "--set", "data.disk_cache=~/x"], "--set data.disk_cache=~/x: is relative"),
+        (["run", "--out", "file://photos"], "--out file://photos: is relative"),
+        (["run", "--out", "runs/" + "x" * 1000], "xxx...: is relative, but"),
+        (["run", "--out", "\x1b[2Jx"], "--out \\x1b[2Jx: is relative"),
+        (["run", "--out", "/a/\udcff"], "word 3 after --: /a/\\udcff: is not valid UTF-8"),
+        (
+            ["run", "--out", "s3://minio:se/cret@bucket/a"],
+            "word 3 after --: contains a URL with a user name or password",
+        ),
+        (
+            ["run", "--data", "https://h/a?X-Amz-Signature=abc"],
+            "word 3 after --: contains a URL with a signature or token",
+        ),
         (["run", "--out", "https://me:word@host/a"], "word 3 after --: contains a URL with a user name or password"),
         (["run", "--out", "/a", "--set", "x=AKIAIOSFODNN7EXAMPLE"], "word 5 after --: contains an AWS access key"),
     ],
@@ -42,6 +64,11 @@ def test_mistakes_are_refused(words: list[str], message: str) -> None:
         check(words, {})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["http://host:9000/a@b", "s3://bucket/a@b", "/shared/a@b:c", "file:///shared/a"])
+def test_what_only_looks_like_a_credential_is_accepted(path: str) -> None:
+    check(["run", "--out", path], {})
 
 
 def test_the_value_of_a_secret_is_refused_and_not_repeated() -> None:

@@ -1,5 +1,6 @@
 """Following a job, with a client that plays back what a job server sends."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -37,6 +38,8 @@ class Client:
         for chunk in self.connections.pop(0) if self.connections else []:
             if isinstance(chunk, BaseException):
                 raise chunk
+            if chunk is None:
+                await asyncio.sleep(60)
             yield chunk
 
     def get_job_info(self, job: str) -> Any:
@@ -82,6 +85,20 @@ def test_a_job_whose_output_breaks_off_at_its_end_is_ended() -> None:
     client = Client([["one\n", RuntimeError("closed")]], [known("FAILED", 3)])
     details, text = followed(client)
     assert (text, outcome.exit_code(details)) == ("one\n", 3)
+
+
+def test_a_silent_job_is_followed_as_long_as_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE_S", 0.01)
+    silences: list[list[Any]] = [["one\n", None]] + [[None]] * (2 * follow.RETRIES)
+    client = Client([*silences, ["one\n", "two\n"]], [known("RUNNING")] * (len(silences)) + [known("SUCCEEDED", 0)])
+    details, text = followed(client)
+    assert (outcome.status_of(details), text) == ("SUCCEEDED", "one\ntwo\n")
+
+
+def test_a_server_that_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE_S", 0.01)
+    with pytest.raises(ClusterError, match="does not answer"):
+        followed(Client([["one\n", None]] + [[None]] * 20, [known("RUNNING"), ConnectionError("ReadTimeout")]))
 
 
 def test_a_cluster_that_is_gone_is_reported() -> None:
@@ -164,3 +181,16 @@ def test_jobs_are_listed() -> None:
     assert [row.split()[1] for row in rows[1:]] == ["RUNNING", "SUCCEEDED"]
     assert rows[1].endswith("12 s  run      /shared/a")
     assert listing.table([]) == "no jobs"
+
+
+def test_what_others_wrote_does_not_command_the_terminal() -> None:
+    job = known("FAILED", message="\x1b[2Jcause at s3://key:secret@bucket/a\x07")
+    job.submission_id = "m3d\x1b]0;owned\x07\u202e"
+    job.metadata = {"command": "run\r\nfake  SUCCEEDED", "out": "s3://key:sec/ret@bucket/" + "x" * 1000}
+    text = "\n".join([listing.table([job]), listing.described(job), outcome.summary(job)])
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "m3d\\x1b]0;owned\\x07\\u202e" in text
+    assert "run\\r\\nfake" in text
+    assert "\\x1b[2Jcause at s3://...@bucket/a\\x07" in text
+    assert "sec" not in text
+    assert max(map(len, text.splitlines())) < 700

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.local import lifecycle, state
+from cluster.local import lifecycle, state, token
 from pipeline.observability.prometheus import NAMES
 from tests.cluster.conftest import ROOT, TIMEOUT_S, cluster, environment, local_cluster, one_line
 from tests.pipeline.support.runs import condensed_bytes
@@ -83,7 +83,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """The condensed shards of a run without a cluster, of the same settings."""
     out = tmp_path_factory.mktemp("local") / "run"
     command = [sys.executable, "-m", "pipeline", *words("condense", out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=TIMEOUT_S, cwd=ROOT)
+    alone = environment(RAY_AUTH_MODE="disabled")  # otherwise Ray would write a token to the home folder
+    done = subprocess.run(command, capture_output=True, text=True, env=alone, timeout=TIMEOUT_S, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     shards = condensed_bytes(out)
     assert len(shards) == 10
@@ -230,7 +231,7 @@ def test_an_interrupt_leaves_the_job_or_stops_it(three: tuple[str, Path], tmp_pa
 
 
 def test_plain_ray_job_submit_works_and_so_does_the_line_of_dry_run(three: tuple[str, Path], tmp_path: Path) -> None:
-    address, _ = three
+    address, folder = three
     binaries = str(Path(sys.executable).parent)
     more = environment(PATH=f"{binaries}:{os.environ['PATH']}")
     plain = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", "-m", "pipeline"]
@@ -239,7 +240,7 @@ def test_plain_ray_job_submit_works_and_so_does_the_line_of_dry_run(three: tuple
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=more,
+        env={**more, **token.variables(folder)},
         timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -307,7 +308,7 @@ def test_every_gpu_has_one_actor_and_a_token_is_required(gpus: tuple[str, Path],
     wrong = cluster("submit", "--address", address, "--", *command, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="wrong" * 4)
     assert one_line(wrong).startswith(f"error: {address}: refuses the token; set RAY_AUTH_MODE=token")
     assert "wrong" * 4 not in wrong.stdout + wrong.stderr
-    none = cluster("submit", "--address", address, "--", *command)
+    none = cluster("submit", "--address", address, "--", *command, RAY_AUTH_MODE="disabled")
     assert one_line(none).startswith(f"error: {address}: requires a token, but none was given")
 
     done = cluster("submit", "--address", address, "--", *command, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)

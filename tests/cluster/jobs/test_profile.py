@@ -1,8 +1,14 @@
 """Profiles: every key is read, and every mistake is one line."""
 
+import dataclasses
+import json
+import os
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cluster.errors import ClusterError
 from cluster.jobs.profile import Profile, read
@@ -44,7 +50,17 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("entrypoint_num_cpus: true", "entrypoint_num_cpus: given bool, needed a number"),
         ("entrypoint_num_cpus: -1", "entrypoint_num_cpus: given -1, allowed: a number from 0"),
         ("entrypoint_memory: 0", "entrypoint_memory: given 0, allowed: bytes, from 1"),
+        ("entrypoint_memory: 99999999999999999999", "entrypoint_memory: given 99999999999999999999, allowed: bytes"),
+        ("entrypoint_resources: {head: .nan}", "entrypoint_resources: head: given nan, allowed: a number from 0"),
         ("a: [", "is not valid YAML"),
+        ("[" * 500, "is not valid YAML (nested too deeply)"),
+        ("env: {A: 2026-02-31}", "cannot be read (day is out of range for month)"),
+        ("entrypoint_memory: " + "9" * 5000, "cannot be read (Exceeds the limit"),
+        ("entrypoint_num_cpus: " + "9" * 1000, "999..., allowed: a number from 0"),
+        ('python: "\\ud800"', "python: given str, needed a text"),
+        ('python: "a\\0b"', "python: given str, needed a text"),
+        ('"\\e[2Jx": 1', "unknown key '\\x1b[2Jx'"),
+        ("x: " + "y" * 2**20, "is larger than 1 MiB"),
         ("env: {AWS_SECRET_ACCESS_KEY: abc}", "env: AWS_SECRET_ACCESS_KEY is a secret by its name"),
         ("env: {RAY_AUTH_TOKEN: abc}", "env: RAY_AUTH_TOKEN is a secret by its name"),
         ("env: {PROXY: 'http://me:word@proxy'}", "env: PROXY: contains a URL with a user name"),
@@ -59,11 +75,38 @@ def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, message: str) ->
         read(str(path), {})
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"--profile {path}")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
     assert "abc" not in str(caught.value)
     assert "word@" not in str(caught.value)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ClusterError, match="is not a file; give a YAML file"):
+            read(str(path), {})
 
 
 def test_a_missing_profile(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="cannot be read"):
         read(str(tmp_path / "none.yaml"), {})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from([each.name for each in dataclasses.fields(Profile)])
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=100) | st.dictionaries(KEYS, VALUES, max_size=4).map(yaml.safe_dump))
+def test_any_file_is_a_profile_or_an_error_of_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    try:
+        json.dumps(dataclasses.asdict(read(str(path), {})), allow_nan=False).encode()
+    except ClusterError as error:
+        assert len(" ".join(str(error).split())) < 800
