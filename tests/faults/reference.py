@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from tests.faults.promise import Content, promised
-from tests.faults.run import TIMEOUT_S, Run, environment
+from tests.faults.run import Run, environment
 from tests.faults.stages import Stage, stage_of, start_folder
 from tests.faults.victims import MARK
 from tests.faults.watch import EVERY_S, Steps
@@ -32,7 +32,7 @@ class Reference:
     """The undisturbed runs of a commit, below a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.resolve()
 
     @property
     def shards(self) -> Path:
@@ -71,7 +71,7 @@ class Reference:
         watched, times = Steps(out), []
         log = self.folder / "logs" / stage.name.replace(" ", "-")
         with Run(stage.arguments(out, self.shards), environment((MARK, "undisturbed")), log) as run:
-            while not run.is_over and run.seconds < TIMEOUT_S:
+            while not (run.is_over or run.is_late):
                 before = watched.count
                 if watched.look() > before:
                     times.append(round(run.seconds, 3))

@@ -409,13 +409,13 @@ def test_the_table_has_a_row_for_each_stage_and_victim() -> None:
 
 # Real trials, one per stage. The others run by the hundred in ``make faults``.
 REAL = {
-    "prepare": WORKER,
+    "prepare": RAYLET,
     "condense": NODE,
-    "commit": KILL,
-    "evaluate": INTERRUPT,
-    "report": KILL,
+    "commit": GCS,
+    "evaluate": WORKER,
+    "report": INTERRUPT,
     "pretrain": ACTOR,
-    "tune": ACTOR,
+    "tune": KILL,
 }
 
 

@@ -15,7 +15,7 @@ from tests.faults.outcome import MOST_COMMANDS, End, Outcome, wrong_ends
 from tests.faults.plan import Plan
 from tests.faults.promise import differences, promised
 from tests.faults.reference import Reference, Undisturbed
-from tests.faults.run import TIMEOUT_S, Run, environment
+from tests.faults.run import UNDISTURBED_S, Run, environment, limit_s
 from tests.faults.stages import CHECKPOINT_EVERY, KILL, STAGES, Stage
 from tests.faults.victims import MARK, Victim, find, left_behind
 from tests.faults.watch import EVERY_S, Steps
@@ -89,7 +89,7 @@ class Trial:
         for _ in range(MOST_TRIES):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._reference.start(self._stage, self._out)
-            with self._command(1) as run:
+            with self._command(1, expected) as run:
                 step = _struck(plan, expected, run, Steps(self._out), self._cluster)
                 killed_after = run.seconds
                 if step is None:
@@ -100,21 +100,22 @@ class Trial:
             if plan.victim == KILL and end.code == 0:  # it ended by itself at that moment
                 plan = plan.earlier()
                 continue
-            return Disturbed(step=step, killed_after_s=killed_after, ends=(end, *self._repetitions(end)))
+            return Disturbed(step=step, killed_after_s=killed_after, ends=(end, *self._repetitions(end, expected)))
         return Disturbed()
 
-    def _repetitions(self, end: End) -> Iterator[End]:
+    def _repetitions(self, end: End, expected: Undisturbed) -> Iterator[End]:
         for number in range(2, MOST_COMMANDS + 1):
             if end.code == 0:
                 return
-            with self._command(number) as run:
+            with self._command(number, expected) as run:
                 end = End(code=run.code(), said=tuple(run.said()))
             yield end
 
-    def _command(self, number: int) -> Run:
+    def _command(self, number: int, expected: Undisturbed) -> Run:
         arguments = self._stage.arguments(self._out, self._reference.shards)
         address = self._cluster.address if self._cluster is not None else None
-        return Run(arguments, environment((MARK, self._mark), address), self._folder / f"command-{number}")
+        log, limit = self._folder / f"command-{number}", limit_s(expected.seconds)
+        return Run(arguments, environment((MARK, self._mark), address), log, limit)
 
     def _verified(self) -> list[str]:
         """What ``verify`` finds."""
@@ -125,7 +126,7 @@ class Trial:
             capture_output=True,
             text=True,
             env=environment((MARK, self._mark)),
-            timeout=TIMEOUT_S,
+            timeout=UNDISTURBED_S,
         )
         return [] if done.returncode == 0 else [f"verify: {line}" for line in (done.stdout + done.stderr).splitlines()]
 
@@ -138,12 +139,12 @@ def _struck(plan: Plan, expected: Undisturbed, run: Run, steps: Steps, cluster: 
     """Waits for the moment and kills. Returns the number of steps until then, or None if the run ended before."""
     number, delay_s = plan.moment(expected.steps, expected.seconds)
     while steps.look() < number:
-        if run.is_over or run.seconds > TIMEOUT_S:
+        if run.is_over or run.is_late:
             return None
         time.sleep(EVERY_S)
     moment = run.seconds + delay_s
     while True:
-        if run.is_over or run.seconds > TIMEOUT_S:
+        if run.is_over or run.is_late:
             return None
         if run.seconds >= moment:
             victim: Victim | None = find(plan, run.pid, cluster)
