@@ -92,8 +92,7 @@ class GroupStore:
             )
         manifest = {"format_version": FORMAT_VERSION, "shards": entries, **content}
         write_document(storage.join(self.folder.condensed, MANIFEST), manifest)
-        for group in range(groups):
-            storage.remove(self._path(group, "shard.arrow"))
+        remove_committed_groups(self.folder)
 
     def sweep(self) -> None:
         """Removes unfinished files that killed writers left."""
@@ -109,6 +108,12 @@ class GroupStore:
 
     def _path(self, group: int, suffix: str) -> str:
         return storage.join(self.folder.checkpoints, f"group-{group:05d}.{suffix}")
+
+
+def remove_committed_groups(folder: RunFolder) -> None:
+    """Removes the shards of groups beside their records. The condensed set must be committed: it has copies of them."""
+    for name in storage.files_below(folder.checkpoints, ".shard.arrow"):
+        storage.remove(storage.join(folder.checkpoints, name))
 
 
 class Checkpoints:

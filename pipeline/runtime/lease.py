@@ -35,6 +35,18 @@ STALE_S = 30.0
 """Seconds without a heartbeat after which an owner on another host counts as dead."""
 BEAT_S = 5.0
 """Seconds between two heartbeats."""
+WRITTEN = (
+    "class-shards",
+    "checkpoints",
+    "condensed",
+    "evaluation",
+    "networks",
+    "baselines",
+    "experts",
+    "trials",
+    "whole",
+)
+"""Folders below that of a run in which its processes write. What else a user keeps there is left alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +116,16 @@ class Lease:
         self._beats.start()
         return self
 
+    def is_left_behind(self) -> bool:
+        """Whether the folder has the lease of a driver that died on this machine."""
+        other = self._read()
+        return other is not None and self._is_dead_here(other)
+
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._beats.join(timeout=30)
         out = self.folder.path
+        _sweep(out)
         with self._exclusive():
             with contextlib.suppress(UserError, FailedError):  # the bucket is gone: the lease becomes stale
                 if self._token() == self.entry.token:
@@ -216,6 +234,14 @@ class Lease:
                     return
             finally:
                 os.close(descriptor)
+
+
+def _sweep(out: str) -> None:
+    """Removes the half-written files of processes that were killed, of this driver's and of those before."""
+    storage.sweep(out)
+    for name in WRITTEN if storage.is_local(out) else ():
+        for folder, _, _ in os.walk(Path(out, name)):
+            storage.sweep(folder)
 
 
 def host_name() -> str:

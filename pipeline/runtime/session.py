@@ -9,6 +9,7 @@ import ray
 
 from pipeline.config.run_config import Resources
 from pipeline.errors import UserError, first_line
+from pipeline.runtime import own_ray
 from pipeline.storage import s3
 
 MALLOC = {
@@ -60,6 +61,8 @@ def start(resources: Resources) -> None:
         ) from None
     if on_sigterm is not None:
         signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own, which exits silently
+    if own:
+        own_ray.watch()
 
 
 def worker_environment() -> dict[str, dict[str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline import storage
+from pipeline.condense.group_store import remove_committed_groups
 from pipeline.condense.stage import condense
 from pipeline.config.evaluate import SETS
 from pipeline.config.parsing import with_settings
@@ -33,6 +34,7 @@ def run_all(config: RunConfig, out: str) -> None:
     _use(config)
     run = Run.at(out, config)
     if run.is_finished():
+        _tidy(run.folder)
         say(f"{run.folder}: this run is finished; nothing to do")
         return
     run.require_teacher()  # before hours of condensing
@@ -69,6 +71,7 @@ def run_condense(config: RunConfig, out: str) -> None:
     _use(config)
     run = Run.at(out, config)
     if run.is_condensed():
+        _tidy(run.folder)
         say(f"condensed set: already finished, in {run.folder.condensed}")
         return
     with _leased(run.folder):
@@ -155,6 +158,14 @@ def _condense(run: Run) -> None:
     # Checked again under the lease: another driver may have finished the set in between.
     if not run.is_condensed():
         condense(run.config, run.folder, run.class_shards(condensing=True))
+
+
+def _tidy(folder: RunFolder) -> None:
+    """Removes what a command left that was killed after its last result: its lease, and what it was about to remove."""
+    lease = Lease(folder)
+    if lease.is_left_behind():
+        with contextlib.suppress(UserError, FailedError), lease:  # another driver may have taken the folder since
+            remove_committed_groups(folder)
 
 
 @contextlib.contextmanager

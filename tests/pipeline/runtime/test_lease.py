@@ -161,3 +161,28 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"), Lease(RunFolder.at(tmp_path / "file" / "run")):
         pass
+
+
+def test_a_lease_is_left_behind_by_a_driver_that_died_on_this_machine(tmp_path: Path) -> None:
+    lease = Lease(RunFolder.at(tmp_path))
+    assert not lease.is_left_behind()
+    write(tmp_path)
+    assert not lease.is_left_behind()  # of another machine
+    write(tmp_path, host=host_name())
+    assert not lease.is_left_behind()  # of this process
+    write(tmp_path, host=host_name(), started="1")
+    assert lease.is_left_behind()
+
+
+def test_its_end_removes_half_written_files_of_killed_processes(tmp_path: Path) -> None:
+    names = (".a.json.0.tmp", "condensed/.b.arrow.0.tmp", "class-shards/key/.c.arrow.0.tmp", "mine/.d.tmp")
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (time.time() - 90, time.time() - 90))
+    being_written = tmp_path / "condensed" / ".e.arrow.0.tmp"
+    with Lease(RunFolder.at(tmp_path)):
+        being_written.touch()
+    kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {"mine/.d.tmp", "condensed/.e.arrow.0.tmp"}
