@@ -222,8 +222,9 @@ def _require_images(names: Collection[str], counts: dict[str, tuple[int, ...]], 
     for split, by_class in counts.items():
         empty = [name for name, count in zip(names, by_class, strict=True) if count == 0]
         if empty:
-            hint = "; raise data.test_fraction" if cut and split == "test" else ""
-            raise UserError(f"classes without {split} images: {listed(empty)}; leave them out with data.classes{hint}")
+            advice = ["leave them out with data.classes"] if len(empty) < len(by_class) else []
+            advice += ["raise data.test_fraction"] if cut and split == "test" else []
+            raise UserError(f"classes without {split} images: {'; '.join([listed(empty), *advice])}")
 
 
 def _channels(source: Source, labels: tuple[int, ...]) -> int:
