@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run_config import Data
+from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 
 
@@ -22,6 +23,7 @@ class Digits:
             class_names=tuple(str(digit) for digit in range(10)),
             counts={"train": tuple(labels[digit] for digit in range(10))},
             fingerprint=fingerprint("scikit-learn digits"),
+            findings=Findings(found=labels.total(), taken=labels.total(), splits={"train": "all digits"}),
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:

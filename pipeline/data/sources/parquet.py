@@ -19,11 +19,19 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config.run_config import Data
-from pipeline.data.sources.file_layout import root_of, splits
+from pipeline.data.sources.file_layout import (
+    SplitFiles,
+    described_test,
+    in_label_order,
+    labelled_test,
+    root_of,
+    split_files,
+)
+from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.parquet_columns import Columns, class_of_folder, columns_of
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError, listed
-from pipeline.storage.files import REQUESTS, File, files_in, in_threads, open_binary
+from pipeline.storage.files import REQUESTS, File, in_threads, open_binary
 
 READ_ROWS = 256
 """Rows that are in memory at once."""
@@ -62,6 +70,7 @@ class Parquet:
             counts=counts,
             fingerprint=fingerprint("parquet by path", *states, *self._class_names),
             by_class=False,
+            findings=self._findings(counts),
         )
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
@@ -99,23 +108,55 @@ class Parquet:
                 ranks |= {(file, row): rank for rank, (_, file, row) in enumerate(ordered)}
         return ranks
 
+    def _findings(self, counts: dict[str, tuple[int, ...]]) -> Findings:
+        """The rows of the files that are read, and the files that are left out."""
+        splits, unused = described_test(self._chosen, self._layout)
+        return Findings(
+            found=sum(len(self._rows[file].labels) for files in self._files.values() for file in files),
+            taken=sum(map(sum, counts.values())),
+            left_out=(*self._layout.left_out, *unused),
+            splits=splits,
+        )
+
     @cached_property
-    def _files(self) -> dict[str, list[File]]:
+    def _layout(self) -> SplitFiles:
+        """The files of all splits."""
         if self._is_file:
-            return {"train": [_single_file(self.root)]}
-        files = {file.name: file for file in files_in(self.root, (".parquet",))}
-        if not files:
+            return SplitFiles(train=[_single_file(self.root)], tests={}, recognised={"train": "the file"}, left_out=[])
+        files = split_files(self.root, (".parquet",), tables=True)
+        if not files.train:
             raise UserError(
                 f"{self.root}: holds no .parquet files; data.source=parquet needs them in it, or a file as --data"
             )
-        return {split: [files[name] for name in names] for split, names in splits(list(files)).items()}
+        return files
+
+    @cached_property
+    def _chosen(self) -> str | None:
+        """The split that is used for testing, test or val; None if there is none. Its rows are read, and no more."""
+
+        def held(files: list[File]) -> list[str]:
+            self._rows.update(self._read([file for file in files if file not in self._rows]))
+            values = {value for file in files for value in self._rows[file].labels}
+            return sorted(str(value) for value in values if value is not None)
+
+        tests = {kind: lambda files=files: held(files) for kind, files in self._layout.tests.items()}
+        return labelled_test(tests, held(self._layout.train), self.root) if tests else None
+
+    @cached_property
+    def _files(self) -> dict[str, list[File]]:
+        """The files that are read, by split."""
+        tests = {"test": self._layout.tests[self._chosen]} if self._chosen else {}
+        return {"train": self._layout.train, **tests}
 
     def _path(self, file: File) -> str:
         return self.root if self._is_file else storage.join(self.root, file.name)
 
     @cached_property
     def _rows(self) -> dict[File, _Rows]:
-        files = [file for split in self._files.values() for file in split]
+        """The rows of the training files, and of the files for testing once ``_chosen`` has decided on them."""
+        return self._read(self._layout.train)
+
+    def _read(self, files: list[File]) -> dict[File, _Rows]:
         threads = 1 if storage.is_local(self.root) else REQUESTS
         return dict(in_threads(files, self._rows_of, threads))
 
@@ -158,7 +199,7 @@ class Parquet:
     def _label_values(self) -> list[Any]:
         """Values of the label column for each class, in label order."""
         names = self._declared_names
-        return list(range(len(names))) if names else sorted(self._counts["train"])
+        return list(range(len(names))) if names else in_label_order(self._counts["train"])
 
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
@@ -198,7 +239,8 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
     remote = not storage.is_local(path)
     try:
         # With pre_buffer, Arrow asks an object store for a few large ranges of a row group.
-        parquet = pq.ParquetFile(open_binary(path) if remote else path, pre_buffer=remote)
+        opened = open_binary(path) if remote or path != storage.readable(path) else path  # Arrow's paths are UTF-8
+        parquet = pq.ParquetFile(opened, pre_buffer=remote)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: is not a complete Parquet file ({error})") from None
     with parquet:
