@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-import ray
-
 from m3d import images_needed
 from pipeline import storage
-from pipeline.config.run_config import Data, RunConfig
+from pipeline.config.run_config import Data, Resources, RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import PreparedManifest, finish
@@ -20,7 +18,7 @@ from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, say
 from pipeline.runtime import nodes, session
-from pipeline.runtime.tasks import result, results
+from pipeline.runtime.task_pool import Slots, TaskPool, result
 from pipeline.storage import s3
 from pipeline.storage.documents import read_document
 
@@ -64,7 +62,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     session.start(config.resources)
     shards = storage.absolute(config.data.cache or folder.class_shards)
     data = absolute_path(config.data)
-    plan: ShardPlan = result(_plan.remote(data, shards), "prepare")
+    plan: ShardPlan = result("prepare", partial(plan_shards, data, shards), Slots(), config.resources)
     if condensing:
         require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
         nodes.placement(config, len(plan.names))  # refuses groups that fit on no node
@@ -75,7 +73,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
         if condensing:
             require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
         return PreparedDataset(plan.folder, config.data)
-    manifest = _decode(plan)
+    manifest = _decode(plan, config.resources)
     say(f"class shards: {_described(manifest)}, written to {plan.folder}")
     _say_skipped(manifest)
     if condensing:
@@ -102,19 +100,13 @@ def absolute_path(data: Data) -> Data:
     return data if data.path is None else replace(data, path=storage.absolute(data.path))
 
 
-@ray.remote(num_cpus=1, max_retries=2)
-def _plan(data: Data, folder: str) -> ShardPlan:
-    return plan_shards(data, folder)
-
-
-@ray.remote(num_cpus=1, max_retries=2)
 def _make(plan: ShardPlan, labels: list[int], threads: int) -> tuple[int, int]:
     """Number of decoded images, and of repeated requests to the storage."""
     before = s3.retries()
     return make_shards(plan, labels, threads), s3.retries() - before
 
 
-def _decode(plan: ShardPlan) -> PreparedManifest:
+def _decode(plan: ShardPlan, resources: Resources) -> PreparedManifest:
     storage.sweep(plan.folder, LEFT_BEHIND_S)
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in nodes.nodes())))
@@ -122,7 +114,7 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
     # With fewer classes than CPUs, every task decodes with several threads.
     largest = max(int(node.cpus) for node in nodes.nodes())
     threads = max(1, min(cpus // max(1, len(parts)), largest))
-    task = _make.options(num_cpus=threads)
+    slots = Slots(count=max(1, cpus // threads), cpus=threads)
     total = sum(sum(counts) for counts in plan.counts.values())
     done = total - sum(counts[label] for counts in plan.counts.values() for label in labels)
     with Display("prepare", total) as display:
@@ -131,11 +123,12 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
         def show() -> None:
             display.update(done, f"{done} of {total} images")
 
-        calls = [partial(task.remote, plan, part, threads) for part in parts]
-        for _, (decoded, retries) in results(calls, max(1, cpus // threads), "prepare", on_tick=show):
-            done += decoded
-            s3.add_retries(retries)
-            show()
+        calls = [partial(_make, plan, part, threads) for part in parts]
+        with TaskPool("prepare", slots, resources, note=display.note) as pool:
+            for _, (decoded, retries) in pool.results(calls, on_tick=show):
+                done += decoded
+                s3.add_retries(retries)
+                show()
     return finish(plan)
 
 

@@ -6,7 +6,7 @@ Ray Train places the workers, connects them, and starts them again when one dies
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from pipeline.pretrain.store import ExpertStore, describe, identity_of, settings
 from pipeline.pretrain.training import ExpertTask, RefusedError, Worker, train_trajectories
 from pipeline.runtime import nodes, session
 from pipeline.runtime.devices import assigned_device
+from pipeline.runtime.watch import Watch
 from pipeline.storage import arrow_files
 
 POLL_S = 0.5
@@ -108,9 +109,10 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
         config=config, folder=folder, class_shards=dataset.folder, identity=store.identity, threads=shares.threads
     )
     events = _Events.remote()
-    trainer = _trainer(task, shares, store, events)
     steps = steps_per_epoch(dataset, pretrain)
-    with Display("pretrain", pretrain.trajectories * pretrain.epochs * steps) as display:
+    total = pretrain.trajectories * pretrain.epochs * steps
+    with Display("pretrain", total) as display, Watch(config.resources.stall_s) as watch:
+        trainer = _trainer(task, shares, store, {"events": events, "heartbeat": watch.heartbeat})
         monitor = PretrainMonitor(display, folder, pretrain, steps)
         fitting = _InBackground(trainer.fit)
         while not fitting.over(1.0):
@@ -133,7 +135,7 @@ def _taken(events: Any) -> Sequence[Event]:
         return []
 
 
-def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, events: Any) -> TorchTrainer:
+def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, channels: Mapping[str, Any]) -> TorchTrainer:
     resources = task.config.resources
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # the output of a worker would appear twice
@@ -142,7 +144,7 @@ def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, events: Any) 
     filesystem, folder = arrow_files.file_system(storage.join(store.folder, "ray"))
     return TorchTrainer(
         _loop,
-        train_loop_config={"task": task, "events": events},
+        train_loop_config={"task": task, **channels},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_S),  # nccl with GPUs, else gloo
         scaling_config=ray.train.ScalingConfig(
             num_workers=shares.workers,
@@ -174,7 +176,8 @@ def _loop(config: dict[str, Any]) -> None:
         report=lambda done: ray.train.report(asdict(done)),
     )
     try:
-        train_trajectories(task, worker)
+        with config["heartbeat"].beating():
+            train_trajectories(task, worker)
     except RefusedError as error:  # every worker finds the same mistake, and would after another start: do not retry
         if part.rank == 0:
             ray.get(events.put.remote(Refused(why=str(error))))

@@ -8,6 +8,7 @@ from ray.tune.experiment.trial import Trial as TuneTrial
 
 from pipeline.errors import first_line
 from pipeline.observability.progress import Display
+from pipeline.runtime.watch import Watch
 from pipeline.tune.results import SearchResult, accuracy_text, values_text
 from pipeline.tune.search_folder import SearchFolder
 from pipeline.tune.task import TrialTask
@@ -20,8 +21,11 @@ CLOCK_EVERY_S = 5.0
 class TuneMonitor(Callback):
     """A bar over the trials, and a line for each that ends. Ray Tune calls its methods."""
 
-    def __init__(self, task: TrialTask, folder: SearchFolder, trials: int, earlier: SearchResult) -> None:
-        """Args: the task, the search's folder, the number of trials, and what earlier calls have recorded."""
+    def __init__(
+        self, task: TrialTask, folder: SearchFolder, trials: int, earlier: SearchResult, watch: Watch | None = None
+    ) -> None:
+        """Args: the task, the search's folder, the number of trials, what earlier calls have recorded, and the watch."""
+        self._watch = watch
         self.task, self.folder, self.total, self.start_key = task, folder, trials, earlier.start_key
         self._ended = sum(record.has_ended for record in earlier.trials)
         self._spent = self._began = self._written = 0.0
@@ -42,7 +46,10 @@ class TuneMonitor(Callback):
             self._display = None
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
-        """Moves the bar, and writes the clock every few seconds."""
+        """Moves the bar, and writes the clock every few seconds. Processes of unfinished trials are watched."""
+        if self._watch is not None:
+            actors = [trial.temporary_state.ray_actor for trial in trials if not trial.is_finished()]
+            self._watch.expect_only([actor for actor in actors if actor is not None])
         if time.monotonic() - self._written >= CLOCK_EVERY_S:
             self._write_clock()
         if self._display is None:

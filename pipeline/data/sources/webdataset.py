@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from m3d.pulse import beat
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import root_of, split_of, splits
@@ -130,6 +131,7 @@ class WebDataset:
 def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
     sample = _Sample(key="")
     for member in tar:
+        beat()
         if not member.isfile():
             continue
         key, ending = _split_name(member.name)
