@@ -19,7 +19,7 @@ from pipeline.errors import DeviceError, FailedError, UserError, first_line
 from pipeline.runtime import session
 from pipeline.runtime.placement import Placement, fitting_classes
 from pipeline.runtime.tasks import out_of_memory, ran_out_of_memory, reason
-from pipeline.runtime.watch import Watch
+from pipeline.runtime.watch import Watch, id_of
 
 LOST = (RayError, DeviceError, asyncio.TimeoutError)
 """Errors after which an actor is replaced and its group is queued again. RayTaskError is handled first."""
@@ -114,7 +114,7 @@ class ActorPool:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
                     raise error.cause from None  # a setting that this machine cannot meet: no new actor will help
                 failed_starts += not is_ready
-                silent = self._watch.silenced(actor)
+                silent = self._watch.silenced(id_of(actor))
                 self._last_loss = reason(TimeoutError() if silent else error, self._resources.stall_s)
                 self._emit(None, Lost(why=self._last_loss))
                 await asyncio.sleep(RESPAWN_S)

@@ -33,6 +33,7 @@ from pipeline.pretrain.store import ExpertStore, describe, identity_of, settings
 from pipeline.pretrain.training import ExpertTask, RefusedError, Worker, train_trajectories
 from pipeline.runtime import nodes, session
 from pipeline.runtime.devices import assigned_device
+from pipeline.runtime.tasks import out_of_memory, ran_out_of_memory
 from pipeline.runtime.watch import Watch
 from pipeline.storage import arrow_files
 
@@ -124,7 +125,7 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
         try:
             fitting.result()
         except ray.train.TrainingFailedError as error:
-            raise _sentence(error, config.resources.attempts) from error
+            raise _sentence(error, config.resources.attempts, watch) from error
 
 
 def _taken(events: Any) -> Sequence[Event]:
@@ -212,14 +213,21 @@ class _InBackground:
         return self._value
 
 
-def _sentence(error: Exception, attempts: int) -> Exception:
+def _sentence(error: Exception, attempts: int, watch: Watch | None = None) -> Exception:
     """The UserError of a worker if there is one, else a one-line error that says what to do."""
     causes = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
     causes = [getattr(cause, "_base_exc", cause) for cause in causes]
     user_error = next((cause for cause in causes if isinstance(cause, UserError)), None)
     if user_error is not None:
         return user_error
+    starved = next((cause for cause in causes if ran_out_of_memory(cause)), None)
+    if starved is not None:
+        return out_of_memory("pretrain", starved, attempts)
+    ids = [str(getattr(cause, "actor_id", "")) for cause in causes]
+    is_silent = watch is not None and any(map(watch.silenced, ids))
+    last = f"{type(causes[0]).__name__}: {first_line(causes[0])}"
+    why = f"silence for {watch.stall_s:g} s" if watch is not None and is_silent else last
     return FailedError(
-        f"pretrain: workers failed {attempts} times, at last with {type(causes[0]).__name__}: {first_line(causes[0])}; "
+        f"pretrain: workers failed {attempts} times, at last with {why}; "
         "repeat the command to resume from the last checkpoint"
     )

@@ -19,7 +19,7 @@ from pipeline.observability.progress import say
 from pipeline.runtime import session
 from pipeline.runtime.heartbeat import Heartbeat
 from pipeline.runtime.tasks import lost, ran_out_of_memory, reason
-from pipeline.runtime.watch import Watch, kill, process_of
+from pipeline.runtime.watch import Watch, id_of
 
 Call = Callable[[], Any]
 """A call of a function with all its arguments, such as a ``partial``. It travels to a process."""
@@ -218,7 +218,7 @@ class TaskPool:
 
     def _lost(self, worker: _Worker, attempt: _Attempt | None, error: RayError, round: _Round) -> None:
         """Queues the call of a lost process again. Raises FailedError after the last attempt."""
-        silent = self._watch.silenced(worker.actor)
+        silent = self._watch.silenced(id_of(worker.actor))
         why = f"silent for {self._watch.stall_s:g} s" if silent else reason(error, self._watch.stall_s)
         self._remove(worker)
         self._respawn_at = time.monotonic() + RESPAWN_S
@@ -236,12 +236,9 @@ class TaskPool:
         self._note(f"{self._what}: a worker was lost ({why}); its work is started again")
 
     def _remove(self, worker: _Worker) -> None:
-        """Ends a process, also one that hangs."""
+        """Ends a process. Ray itself kills one that does not answer to that within five seconds."""
         self._workers.remove(worker)
-        process = process_of(worker.actor) if worker.reference is not None else None
         ray.kill(worker.actor)
-        if process is not None:
-            kill(process)
 
 
 def results(

@@ -95,9 +95,9 @@ class Watch:
         kept = {name: number for name, number in self._expected.items() if name in names}
         self._expected = kept | {name: next(self._numbers) for name in names - kept.keys()}
 
-    def silenced(self, actor: Any) -> bool:
-        """Whether this Watch has killed the actor."""
-        return id_of(actor) in self._silenced
+    def silenced(self, name: str) -> bool:
+        """Whether this Watch has killed the actor with that id."""
+        return name in self._silenced
 
     @property
     def kills(self) -> int:
@@ -114,6 +114,8 @@ class Watch:
                 self._look(elapsed)
 
     def _look(self, elapsed: float) -> None:
+        if not ray.is_initialized():
+            return
         expected, starting, alive = self._expected, _actors("PENDING_CREATION"), _actors("ALIVE")
         counts = self.heartbeat.counts()
         signs = {
@@ -152,18 +154,8 @@ def id_of(actor: Any) -> str:
     return actor._actor_id.hex()
 
 
-def process_of(actor: Any) -> Process | None:
-    """The process of an actor, or None if it has none or that is not known."""
-    from ray._private.state import state  # pyright: ignore[reportMissingImports]
-
-    try:
-        return _process(state.actor_table(id_of(actor)))
-    except Exception:  # a private call: a change in Ray must not stop a run
-        return None
-
-
 def kill(process: Process) -> None:
-    """Kills the process of an actor, which may be stopped or hang: Ray's own request waits for the process to answer."""
+    """Kills the process of an actor, which may be stopped or hang."""
     if process.node == ray.get_runtime_context().get_node_id() and kill_local(process.pid):
         return
     # A worker process of that node does it, as it sees the same process ids. It takes no resources.

@@ -1,5 +1,6 @@
 """What the user sees of a search while it runs, and the records of trials that end without writing one themselves."""
 
+import re
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ from ray.tune.experiment.trial import Trial as TuneTrial
 
 from pipeline.errors import first_line
 from pipeline.observability.progress import Display
+from pipeline.runtime.tasks import MEMORY
 from pipeline.runtime.watch import Watch
 from pipeline.tune.results import SearchResult, accuracy_text, values_text
 from pipeline.tune.search_folder import SearchFolder
@@ -16,6 +18,9 @@ from pipeline.tune.trial_store import TrialRecord
 
 CLOCK_EVERY_S = 5.0
 """Seconds between two writes of clock.json."""
+ACTOR_ID = re.compile(r"actor_id: (\w+)")
+ERROR_LINE = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
+"""The line of a traceback with the error, without its module."""
 
 
 class TuneMonitor(Callback):
@@ -76,7 +81,7 @@ class TuneMonitor(Callback):
         """Records a trial whose process died too often, or broke for a reason other than its values."""
         trial_folder = self.task.folder(trial.config)
         trial_folder.begin(trial.config)
-        record = trial_folder.settle("lost", _reason(trial))
+        record = trial_folder.settle("lost", self._reason(trial))
         if record is not None:
             self._note(record)
 
@@ -84,6 +89,18 @@ class TuneMonitor(Callback):
         """Writes the clock, and closes the display."""
         self._write_clock()
         self.close()
+
+    def _reason(self, trial: TuneTrial) -> str:
+        """Why the last process of a trial ended."""
+        error: object = trial.get_error()  # the text of a traceback
+        if isinstance(error, Exception):
+            return f"{type(error).__name__}: {first_line(error)}"
+        text = str(error or "")
+        if self._watch is not None and any(map(self._watch.silenced, ACTOR_ID.findall(text))):
+            return f"silent for {self._watch.stall_s:g} s"
+        if "OutOfMemoryError: Task was killed" in text or "memory monitor" in text:
+            return f"its node ran out of memory; {MEMORY['tune']}"
+        return (ERROR_LINE.findall(text) or ["its process was lost"])[-1]
 
     def _write_clock(self) -> None:
         self._written = time.monotonic()
@@ -102,9 +119,3 @@ class TuneMonitor(Callback):
         if self._display is not None:
             why = f" ({record.why})" if record.why else ""
             self._display.note(f"  {record.outcome:<8} {reached}{why}: {values_text(record.values)}")
-
-
-def _reason(trial: TuneTrial) -> str:
-    error = trial.get_error()
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {first_line(cause)}" if cause is not None else "its process was lost"

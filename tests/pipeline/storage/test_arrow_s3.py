@@ -28,8 +28,8 @@ def folder_with_files(path: Path, count: int) -> Path:
 def test_a_folder_is_copied_there_and_back_through_faults(
     bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
-    through(monkeypatch, proxy, timeout_s=1.0)
-    proxy.faults.share, proxy.faults.kinds, proxy.faults.slow_s = 0.35, (kind,), 1.5
+    through(monkeypatch, proxy, timeout_s=0.5)
+    proxy.faults.share, proxy.faults.kinds, proxy.faults.slow_s = 0.35, (kind,), 0.8
     proxy.faults.methods = ("GET",) if kind == "cut" else proxy.faults.methods
     fs, root = arrow_files.file_system(f"{bucket}/search")
     given, local = folder_with_files(tmp_path / "given", 8), pyarrow.fs.LocalFileSystem()
@@ -90,7 +90,7 @@ def test_an_outage_and_refused_access_are_one_line(bucket: str, proxy: Proxy, mo
 
 
 def test_settings_hold_for_ray_as_well(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage.write_bytes(f"{bucket}/a", b"x")
+    s3.file_system().call_s3("put_object", Bucket=s3.bucket_of(bucket), Key="a", Body=b"x", ACL="public-read")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
