@@ -114,8 +114,8 @@ class ActorPool:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
                     raise error.cause from None  # a setting that this machine cannot meet: no new actor will help
                 failed_starts += not is_ready
-                silent = self._watch.silenced(id_of(actor))
-                self._last_loss = reason(TimeoutError() if silent else error, self._resources.stall_s)
+                silence = self._watch.silence_of(id_of(actor))
+                self._last_loss = silence or reason(error, self._resources.stall_s)
                 self._emit(None, Lost(why=self._last_loss))
                 await asyncio.sleep(RESPAWN_S)
             finally:

@@ -98,7 +98,7 @@ class Resources:
     attempts: int = 3
     """Attempts at a group, a process's start, a network, a pretraining or a trial before it counts as failed."""
     stall_s: float = 900.0
-    """Seconds without a sign of progress after which a process counts as dead. Until the first it has at least 30."""
+    """Seconds without a sign of progress after which a process counts as dead. Until the first it has at least 60."""
     checkpoint_every_s: float = 10.0
     """Seconds between the checkpoints of a group or a trial."""
     checkpoint_every: int | None = None

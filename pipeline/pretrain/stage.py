@@ -41,6 +41,8 @@ POLL_S = 0.5
 """Seconds between two polls of Ray Train, for which every report waits; its own default is 2."""
 START_S = 300.0
 """Seconds after which workers that have not started are started again; Ray Train's own minute is short on a busy machine."""
+REFUSED_S = 60.0
+"""Seconds in which the driver's channel must take the message of a worker that gives up."""
 COLLECTIVE_S = 1800
 """Seconds for which a worker waits for the others."""
 
@@ -181,7 +183,7 @@ def _loop(config: dict[str, Any]) -> None:
             train_trajectories(task, worker)
     except RefusedError as error:  # every worker finds the same mistake, and would after another start: do not retry
         if part.rank == 0:
-            ray.get(events.put.remote(Refused(why=str(error))))
+            ray.get(events.put.remote(Refused(why=str(error))), timeout=REFUSED_S)
 
 
 class _InBackground:
@@ -224,10 +226,9 @@ def _sentence(error: Exception, attempts: int, watch: Watch | None = None) -> Ex
     if starved is not None:
         return out_of_memory("pretrain", starved, attempts)
     ids = [str(getattr(cause, "actor_id", "")) for cause in causes]
-    is_silent = watch is not None and any(map(watch.silenced, ids))
-    last = f"{type(causes[0]).__name__}: {first_line(causes[0])}"
-    why = f"silence for {watch.stall_s:g} s" if watch is not None and is_silent else last
+    silence = watch.silence_of(*ids) if watch is not None else ""
+    why = silence or f"with {type(causes[0]).__name__}: {first_line(causes[0])}"
     return FailedError(
-        f"pretrain: workers failed {attempts} times, at last with {why}; "
+        f"pretrain: workers failed {attempts} times, at last {why}; "
         "repeat the command to resume from the last checkpoint"
     )

@@ -218,8 +218,7 @@ class TaskPool:
 
     def _lost(self, worker: _Worker, attempt: _Attempt | None, error: RayError, round: _Round) -> None:
         """Queues the call of a lost process again. Raises FailedError after the last attempt."""
-        silent = self._watch.silenced(id_of(worker.actor))
-        why = f"silent for {self._watch.stall_s:g} s" if silent else reason(error, self._watch.stall_s)
+        why = self._watch.silence_of(id_of(worker.actor)) or reason(error, self._watch.stall_s)
         self._remove(worker)
         self._respawn_at = time.monotonic() + RESPAWN_S
         if attempt is None:

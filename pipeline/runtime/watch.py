@@ -23,10 +23,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.runtime.heartbeat import Heartbeat
 
-START_S = 30.0
+START_S = 60.0
 """Least seconds until an actor's first heartbeat: a process imports torch meanwhile, however short ``stall_s`` is."""
 KILL_S = 30.0
 """Seconds after which a request to kill a process on another node is repeated."""
+LEAVES_S = 5.0
+"""Seconds to wait for the last look."""
 LOOKS = 6
 """Looks at the heartbeats within ``stall_s``."""
 MOST_S = 5.0
@@ -65,7 +67,7 @@ class Watch:
         self._every_s = every_s
         self._numbers = itertools.count()
         self._expected: dict[str, int] = {}
-        self._silenced: set[str] = set()
+        self._silenced: dict[str, float] = {}
         self._signs: dict[str, _Sign] = {}
         self._asked: dict[str, float] = {}
         self._over = threading.Event()
@@ -77,9 +79,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(timeout=KILL_S)
-        with contextlib.suppress(Exception):  # the cluster is gone
-            self.heartbeat.forget()
+        self._thread.join(LEAVES_S)  # not longer: the cluster may be gone
 
     def expect(self, actor: Any) -> None:
         """Watches an actor although it has not reported yet, since it was given something to do."""
@@ -95,9 +95,13 @@ class Watch:
         kept = {name: number for name, number in self._expected.items() if name in names}
         self._expected = kept | {name: next(self._numbers) for name in names - kept.keys()}
 
-    def silenced(self, name: str) -> bool:
-        """Whether this Watch has killed the actor with that id."""
-        return name in self._silenced
+    def silence_of(self, *names: str) -> str:
+        """How long one of these actors was silent when it was killed, in words; empty if none of them was killed.
+
+        Args:
+            names: Ray's ids of actors.
+        """
+        return next((f"silent for {self._silenced[name]:g} s" for name in names if name in self._silenced), "")
 
     @property
     def kills(self) -> int:
@@ -112,6 +116,8 @@ class Watch:
             looked = time.monotonic()
             with contextlib.suppress(Exception):  # the cluster's state cannot be read now: the next look tries again
                 self._look(elapsed)
+        with contextlib.suppress(Exception):
+            self.heartbeat.forget()
 
     def _look(self, elapsed: float) -> None:
         if not ray.is_initialized():
@@ -127,8 +133,9 @@ class Watch:
             signs[name] = _Sign(seen=seen, process=alive[name], has_beaten=name in counts)
         self._signs = {name: self._aged(self._signs.get(name), sign, elapsed) for name, sign in signs.items()}
         for name, sign in self._signs.items():
-            if sign.silent_s >= (self.stall_s if sign.has_beaten else max(self.stall_s, START_S)):
-                self._silenced.add(name)
+            bound_s = self.stall_s if sign.has_beaten else max(self.stall_s, START_S)
+            if sign.silent_s >= bound_s:
+                self._silenced.setdefault(name, bound_s)
                 self._kill(name, sign.process)
 
     @staticmethod

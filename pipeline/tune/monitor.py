@@ -96,8 +96,9 @@ class TuneMonitor(Callback):
         if isinstance(error, Exception):
             return f"{type(error).__name__}: {first_line(error)}"
         text = str(error or "")
-        if self._watch is not None and any(map(self._watch.silenced, ACTOR_ID.findall(text))):
-            return f"silent for {self._watch.stall_s:g} s"
+        silence = self._watch.silence_of(*ACTOR_ID.findall(text)) if self._watch is not None else ""
+        if silence:
+            return silence
         if "OutOfMemoryError: Task was killed" in text or "memory monitor" in text:
             return f"its node ran out of memory; {MEMORY['tune']}"
         return (ERROR_LINE.findall(text) or ["its process was lost"])[-1]
