@@ -9,6 +9,7 @@ from torch import Tensor
 from m3d.condenser import Condenser
 from m3d.config import Augment, Condense, ConfigError, Encoder, Kernel, Method
 from m3d.images.class_images import ClassImages
+from m3d.pulse import beat
 from m3d.state import Condensed, CondenseState, Outcome
 
 
@@ -49,6 +50,7 @@ def iterate(condenser: Condenser, state: CondenseState | None = None) -> Iterato
         number = state.iteration + 1
         log = number % config.log_every == 0 or number in (1, config.iterations)
         state, losses = condenser.step(state, with_loss=log)
+        beat()
         outcome = condenser.finished(state) if log else None
         if outcome is Outcome.NOT_FINITE:
             raise NotFiniteError(_not_finite(condenser, state))

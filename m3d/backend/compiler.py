@@ -6,12 +6,15 @@ import os
 import shutil
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from m3d.pulse import beat
 
 SHAPES = 64
 """Shapes per function and process; above torch's own limit of 8 it would silently run eagerly."""
@@ -86,15 +89,29 @@ def cache_folder() -> str:
 def alone() -> Iterator[None]:
     """A lock between the processes of this machine and user, so that the second one finds the code of the first."""
     lock = FileLock(Path(cache_folder()) / "lock")
-    try:
-        lock.acquire(timeout=LOCK_S)
-    except (OSError, NotImplementedError):  # locked for too long, or no locks on this file system: compile twice
+    if not _acquired(lock):
         yield
         return
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    """Whether this process got the lock. If not, it compiles beside the other one."""
+    ends = time.monotonic() + LOCK_S
+    while True:
+        try:
+            lock.acquire(timeout=min(1.0, LOCK_S))
+        except Timeout:
+            if time.monotonic() >= ends:
+                return False
+            beat()
+        except (OSError, NotImplementedError):  # no locks on this file system
+            return False
+        else:
+            return True
 
 
 def failed(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from m3d import augment as augmentation
 from m3d.backend.precision import convolutions, encoding, resolve
 from m3d.encoders import Network, build
+from m3d.pulse import beat
 from m3d.seeding import derive, generator
 from m3d.shapes import Float, Int
 from m3d.training.cutmix import draw_cutmix
@@ -75,6 +76,7 @@ def train_together(
                 optimiser.zero_grad(set_to_none=True)
                 loss_S.sum().backward()
             optimiser.step()
+            beat()
         schedule.step()
     for index, network in enumerate(networks):
         network.load_state_dict({name: value[index].detach() for name, value in weights.items()})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from m3d.backend.precision import convolutions, encoding, resolve
 from m3d.encoders import Network
+from m3d.pulse import beat
 from m3d.shapes import Float, Int, UInt8
 from m3d.state import standardise
 from m3d.training.ensemble import train_together
@@ -96,6 +97,7 @@ def confusion(
         forward = logits if logits is not None and len(batch) == block else network
         with convolutions(precision, device), encoding(precision, device):
             scores = forward(batch)
+        beat()
         counts += torch.bincount(labels.to(device) * test.classes + scores.argmax(1), minlength=test.classes**2)
     return counts.view(test.classes, test.classes).cpu()
 

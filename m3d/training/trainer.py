@@ -9,6 +9,7 @@ from torch import Tensor
 from m3d import augment as augmentation
 from m3d.backend.precision import convolutions, resolve
 from m3d.encoders import Network, build
+from m3d.pulse import beat
 from m3d.seeding import derive, generator
 from m3d.shapes import Float, Int, ShapeError
 from m3d.training.cutmix import draw_cutmix
@@ -140,6 +141,7 @@ class Trainer:
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()
                 optimiser.step()
+                beat()
             schedule.step()
             if after_epoch is not None:
                 network.eval()

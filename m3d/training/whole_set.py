@@ -19,6 +19,7 @@ from m3d import augment as augmentation
 from m3d.backend.precision import convolutions, resolve
 from m3d.config import ConfigError
 from m3d.encoders import build
+from m3d.pulse import beat
 from m3d.seeding import derive, generator
 from m3d.shapes import Int, ShapeError
 from m3d.state import standardise
@@ -145,6 +146,7 @@ class WholeSetTrainer:
                 self.config, epoch * self.steps + step, self.config.epochs * self.steps
             )
             total += self._step(epoch, rows)
+            beat()
             if after_step:
                 after_step(step + 1)
         if self.part.world > 1:

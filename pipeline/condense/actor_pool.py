@@ -18,7 +18,8 @@ from pipeline.condense.task import GroupTask
 from pipeline.errors import DeviceError, FailedError, UserError, first_line
 from pipeline.runtime import session
 from pipeline.runtime.placement import Placement, fitting_classes
-from pipeline.runtime.tasks import reason
+from pipeline.runtime.tasks import out_of_memory, ran_out_of_memory, reason
+from pipeline.runtime.watch import Watch, id_of
 
 LOST = (RayError, DeviceError, asyncio.TimeoutError)
 """Errors after which an actor is replaced and its group is queued again. RayTaskError is handled first."""
@@ -29,7 +30,7 @@ RESPAWN_S = 0.5
 class ActorPool:
     """Slots that each keep one actor alive and give it one group after another. Create it inside an event loop."""
 
-    def __init__(self, task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit) -> None:
+    def __init__(self, task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, watch: Watch) -> None:
         """Creates a pool without slots.
 
         Args:
@@ -38,7 +39,9 @@ class ActorPool:
             placement: what an actor takes of the cluster.
             queue: the groups.
             emit: receives all events.
+            watch: bounds the start of an actor.
         """
+        self._watch = watch
         self._task, self._placement, self._queue, self._emit = task, placement, queue, emit
         self._resources = task.config.resources
         self._execution = task.execution
@@ -99,6 +102,7 @@ class ActorPool:
             actor, is_ready = self._spawn(), False
             try:
                 ready = await actor.ready.remote()  # may wait for a node; it has no group meanwhile
+                self._watch.release(actor)
                 is_ready, failed_starts, self.idle_since = True, 0, None
                 self._live += 1
                 # The choice of the first device holds for all.
@@ -110,7 +114,8 @@ class ActorPool:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
                     raise error.cause from None  # a setting that this machine cannot meet: no new actor will help
                 failed_starts += not is_ready
-                self._last_loss = reason(error, self._resources.stall_s)
+                silence = self._watch.silence_of(id_of(actor))
+                self._last_loss = silence or reason(error, self._resources.stall_s)
                 self._emit(None, Lost(why=self._last_loss))
                 await asyncio.sleep(RESPAWN_S)
             finally:
@@ -171,6 +176,8 @@ class ActorPool:
         self._emit(attempt.group, Lost(why=why))
         lost = "broke off" if isinstance(error, FailedError) else "lost its actor"
         final = FailedError(f"group {attempt.group}: {lost} {attempt.number} times, the last time: {why}")
+        if ran_out_of_memory(error):
+            final = out_of_memory("condense", error, attempt.number)
         if self._queue.give_back(attempt, final):
             self._emit(attempt.group, Failed(why=first_line(final)))
         self._notify()
@@ -205,6 +212,7 @@ class ActorPool:
         }
         actor = ray.remote(CondenseActor).options(**options).remote(self._task)
         self.actors.add(actor)
+        self._watch.expect(actor)
         return actor
 
 

@@ -20,6 +20,7 @@ from pipeline.condense.task import GroupTask
 from pipeline.errors import FailedError, Interrupted
 from pipeline.runtime import nodes
 from pipeline.runtime.placement import Placement
+from pipeline.runtime.watch import Watch
 
 LEAVE_S = 20.0
 """Seconds that actors have to save their checkpoints when the run is interrupted."""
@@ -54,12 +55,15 @@ def drive(
         FailedError: no actor can start.
     """
     queue = GroupQueue(task.groups, todo, task.config.resources.attempts)
-    asyncio.run(_run(task, placement, queue, emit, capacity))
+    with Watch(task.config.resources.stall_s) as watch:
+        asyncio.run(_run(task, placement, queue, emit, watch, capacity))
     return queue.failed
 
 
-async def _run(task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, capacity: Capacity | None) -> None:
-    pool, interrupted = ActorPool(task, placement, queue, emit), asyncio.Event()
+async def _run(
+    task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, watch: Watch, capacity: Capacity | None
+) -> None:
+    pool, interrupted = ActorPool(task, placement, queue, emit, watch), asyncio.Event()
 
     def interrupt() -> None:
         queue.drain()  # at once: a group of an actor that is lost from here on is left to the next call

@@ -98,9 +98,9 @@ class Resources:
     wait_s: float = 0.0
     """Seconds to wait for a node on which an actor fits."""
     attempts: int = 3
-    """Attempts at a group, an actor's start, a pretraining or a trial before it counts as failed."""
+    """Attempts at a group, a process's start, a network, a pretraining or a trial before it counts as failed."""
     stall_s: float = 900.0
-    """Seconds without a message after which an actor counts as dead."""
+    """Seconds without a sign of progress after which a process counts as dead. Until the first it has at least 60."""
     checkpoint_every_s: float = 10.0
     """Seconds between the checkpoints of a group or a trial."""
     checkpoint_every: int | None = None

@@ -9,7 +9,7 @@ import ray
 
 from m3d import images_needed
 from pipeline import storage
-from pipeline.config.run_config import Data, RunConfig
+from pipeline.config.run_config import Data, Resources, RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import PreparedManifest, finish, require_rows
@@ -21,7 +21,7 @@ from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display, say
 from pipeline.runtime import nodes, session
-from pipeline.runtime.tasks import result, results
+from pipeline.runtime.task_pool import Slots, TaskPool, result
 from pipeline.storage import s3
 from pipeline.storage.documents import read_document
 
@@ -65,7 +65,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     session.start(config.resources)
     shards = storage.absolute(config.data.cache or folder.class_shards)
     data = absolute_path(config.data)
-    plan: ShardPlan = result(_plan.remote(data, shards), "prepare")
+    plan: ShardPlan = result("prepare", partial(plan_shards, data, shards), Slots(), config.resources)
     _say_report(plan.report)
     for place in (plan.folder, listing_folder(plan.folder)):
         storage.sweep(place, LEFT_BEHIND_S)
@@ -80,7 +80,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
         if condensing:
             require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
         return PreparedDataset(plan.folder, config.data)
-    manifest = _decode(plan)
+    manifest = _decode(plan, config.resources)
     say(f"class shards: {_described(manifest)}, written to {plan.folder}")
     _say_skipped(manifest)
     require_rows(manifest)
@@ -107,7 +107,7 @@ def look_at_source(config: RunConfig) -> None:
         report = look(data)
     else:
         session.start(config.resources)
-        report = result(_look.remote(data), "prepare")
+        report = result("prepare", partial(look, data), Slots(), config.resources)
     _say_report(report)
 
 
@@ -126,31 +126,21 @@ def absolute_path(data: Data) -> Data:
     return data if data.path is None else replace(data, path=storage.absolute(data.path))
 
 
-@ray.remote(num_cpus=1, max_retries=2)
-def _look(data: Data) -> SourceReport:
-    return look(data)
-
-
-@ray.remote(num_cpus=1, max_retries=2)
-def _plan(data: Data, folder: str) -> ShardPlan:
-    return plan_shards(data, folder)
-
-
-@ray.remote(num_cpus=1, max_retries=2)
-def _make(plan: ShardPlan, labels: list[int], threads: int) -> tuple[int, int]:
+def _make(shared: ray.ObjectRef, labels: list[int], threads: int) -> tuple[int, int]:
     """Number of decoded images, and of repeated requests to the storage."""
+    plan: ShardPlan = ray.get(shared)
     before = s3.retries()
     return make_shards(plan, labels, threads), s3.retries() - before
 
 
-def _decode(plan: ShardPlan) -> PreparedManifest:
+def _decode(plan: ShardPlan, resources: Resources) -> PreparedManifest:
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in nodes.nodes())))
     parts = chunks(plan, labels, cpus * TASKS_PER_CPU, len(nodes.nodes()))
     # With fewer classes than CPUs, every task decodes with several threads.
     largest = max(int(node.cpus) for node in nodes.nodes())
     threads = max(1, min(cpus // max(1, len(parts)), largest))
-    task = _make.options(num_cpus=threads)
+    slots = Slots(count=max(1, cpus // threads), cpus=threads)
     total = sum(sum(counts) for counts in plan.counts.values())
     done = total - sum(counts[label] for counts in plan.counts.values() for label in labels)
     with Display("prepare", total) as display:
@@ -159,12 +149,13 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
         def show() -> None:
             display.update(done, f"{done} of {total} images")
 
-        shared = ray.put(plan)  # it names every class, and there are as many tasks as classes
-        calls = [partial(task.remote, shared, part, threads) for part in parts]
-        for _, (decoded, retries) in results(calls, max(1, cpus // threads), "prepare", on_tick=show):
-            done += decoded
-            s3.add_retries(retries)
-            show()
+        shared = ray.put(plan)  # it names every class, and there are as many calls as classes
+        calls = [partial(_make, shared, part, threads) for part in parts]
+        with TaskPool("prepare", slots, resources, note=display.note) as pool:
+            for _, (decoded, retries) in pool.results(calls, on_tick=show):
+                done += decoded
+                s3.add_retries(retries)
+                show()
     return finish(plan)
 
 

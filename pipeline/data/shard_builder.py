@@ -6,6 +6,7 @@ from typing import IO
 
 import numpy as np
 
+from m3d.pulse import beat
 from m3d.seeding import derive
 from pipeline import storage
 from pipeline.data.class_shard_writer import ClassShard
@@ -46,6 +47,7 @@ def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> i
             seen = dict.fromkeys(label_of.values(), 0)
             tests = {label: _test_rows(plan, label) for label in label_of.values()} if plan.test_cut_from_train else {}
             for item, decoded in _decoded(source.read(split, list(label_of)), plan, threads):
+                beat()
                 label = label_of[item.label]
                 position = seen[label] if item.rank is None else item.rank
                 target = "test" if plan.test_cut_from_train and position in tests[label] else split

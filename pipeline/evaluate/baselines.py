@@ -16,6 +16,7 @@ from torch import Tensor
 from m3d import standardise
 from m3d.backend.precision import encoding, resolve
 from m3d.encoders import Network
+from m3d.pulse import beat
 from m3d.shapes import Float, Int, UInt8
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
@@ -106,6 +107,7 @@ def features_of(
         with encoding(precision, device):
             features = network.features(standardise(part.to(device).float() / 255, mean, std))
         parts.append(features.float().cpu())
+        beat()
     return torch.cat(parts)
 
 
@@ -116,6 +118,7 @@ def herding(features: Float[Tensor, "B D"], count: int) -> Int[Tensor, " S"]:
     for number in range(1, count + 1):
         distance = ((total + features) / number - mean).square().sum(1)
         row = int(distance.masked_fill(~free, torch.inf).argmin())
+        beat()
         rows.append(row)
         free[row] = False
         total = total + features[row]
@@ -128,6 +131,7 @@ def k_center(features: Float[Tensor, "B D"], count: int) -> Int[Tensor, " S"]:
     nearest = torch.full((len(features),), torch.inf)
     while len(rows) < count:
         nearest = torch.minimum(nearest, (features - features[rows[-1]]).square().sum(1))
+        beat()
         nearest[rows] = -1  # never again, even if all the others lie at the same place
         rows.append(int(nearest.argmax()))
     return torch.tensor(rows)

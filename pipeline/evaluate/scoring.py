@@ -1,10 +1,9 @@
-"""Trains and scores networks as Ray tasks: a task takes a block of seeds of one row."""
+"""Trains and scores networks in a pool of processes: a call takes a block of seeds of one row."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import ray
 import torch
 
 from m3d import Recipe, Score, TestSet, trials, trials_together
@@ -27,7 +26,7 @@ from pipeline.observability.progress import Display
 from pipeline.runtime import nodes as ray_nodes
 from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.placement import capacity, does_not_fit
-from pipeline.runtime.tasks import results
+from pipeline.runtime.task_pool import Slots, results
 
 Loader = Callable[[int], TrainingSet]
 """Returns the training set of a seed. It travels to the task, so it is a function of a module or a partial of one."""
@@ -163,15 +162,16 @@ def score_blocks(
     shares = share(scoring.networks, config)
     per_process = -(-scoring.networks // shares.slots)
     common = _Task(config=config, shards=scoring.shards, threads=shares.threads, networks=per_process)
-    task = _score.options(num_cpus=shares.threads, num_gpus=shares.gpus)
-    calls = [partial(task.remote, block, common) for block in pending]
+    slots = Slots(count=shares.slots, cpus=shares.threads, gpus=shares.gpus)
+    calls = [partial(score_block, block, common) for block in pending]
     done, total, made_by = display.done, display.total, commit() or ""
 
     def show() -> None:
         display.update(done, f"{done}/{total} networks")
 
     show()
-    for index, scores in results(calls, shares.slots, scoring.title, on_tick=show):
+    scored = results(scoring.title, calls, slots, config.resources, on_tick=show, note=display.note)
+    for index, scores in scored:
         done += len(scores)
         yield pending[index], {seed: replace(score, commit=made_by) for seed, score in scores.items()}
         show()
@@ -206,13 +206,6 @@ def _require_held_out(config: RunConfig, shards: str) -> None:
     rows = [entry["train"]["rows"] for entry in PreparedDataset(shards, config.data).classes]
     if config.evaluate.on == "validation" and not any(round(count * fraction) for count in rows):
         raise UserError(f"evaluate.on=validation: data.validation_fraction={fraction:g} holds out no image; use more")
-
-
-@ray.remote(max_retries=2)
-def _score(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:
-    # A task is pickled with the modules that it names. Naming `torch` and an attribute `.config` here would also pickle
-    # torch's `config` modules.
-    return score_block(block, task)
 
 
 def score_block(block: NetworkBlock, task: _Task) -> dict[int, NetworkScore]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import ray
 import torch
 
 from m3d.config import ConfigError
@@ -24,7 +23,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
 from pipeline.runtime import session
 from pipeline.runtime.devices import assigned_device
-from pipeline.runtime.tasks import result
+from pipeline.runtime.task_pool import Slots, result
 from pipeline.storage.documents import SEAL
 
 
@@ -130,18 +129,18 @@ def _is_requested(key: RowKey, config: RunConfig) -> bool:
 
 
 def _select(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, missing: Sequence[RowRequest]) -> None:
-    """Selects the images of herding and k-center if they are asked for: once, in one task with all that it can get."""
+    """Selects the images of herding and k-center if they are asked for: once, in one process with all that it can get."""
     sets = {request.key.set for request in missing}
     names = [name for name in SELECTED if name in sets]
     if not names:
         return
     shares = share(1, config)
-    task = _select_images.options(num_cpus=shares.threads, num_gpus=shares.gpus)
-    result(task.remote(names, config, folder, dataset.folder, shares.threads), "evaluate")
+    slots = Slots(cpus=shares.threads, gpus=shares.gpus)
+    call = partial(_select_images, names, config, folder, dataset.folder, shares.threads)
+    result("evaluate", call, slots, config.resources)
     say(f"feature network: {config.encoder.name} has selected the images of {' and '.join(names)}")
 
 
-@ray.remote(max_retries=2)
 def _select_images(names: Sequence[str], config: RunConfig, folder: RunFolder, shards: str, threads: int) -> None:
     torch.set_num_threads(threads)
     dataset = PreparedDataset(shards, config.data)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-import ray
 import torch
 
 from m3d import accuracy
@@ -22,7 +21,7 @@ from pipeline.pretrain.reader import ExpertsManifest, TrajectoryRecord, seal_of,
 from pipeline.pretrain.scaling import Shares, training_images
 from pipeline.pretrain.store import WEIGHT_SETTINGS
 from pipeline.runtime.devices import assigned_device
-from pipeline.runtime.tasks import results
+from pipeline.runtime.task_pool import Slots, results
 
 SCHEDULE = "pretrain"
 """Name of the protocol and of the schedule in the row."""
@@ -76,24 +75,21 @@ def _accuracies(
 ) -> list[float]:
     """Accuracy of the last network of every requested trajectory, a task each."""
     networks = _Networks(config=config, folder=folder, manifest=manifest, shards=dataset.folder, threads=shares.threads)
-    task = _score.options(num_cpus=shares.cpus, num_gpus=shares.gpus)
+    slots = Slots(count=shares.workers, cpus=shares.cpus, gpus=shares.gpus)
     seeds = range(config.pretrain.trajectories)
-    calls = [
-        partial(task.remote, networks, record["seed"], record["precision"]) for record in _records(manifest, seeds)
-    ]
+    calls = [partial(_score, networks, record["seed"], record["precision"]) for record in _records(manifest, seeds)]
     scores: dict[int, float] = {}
     with Display("score", len(calls)) as display:
 
         def show() -> None:
             display.update(len(scores), f"{len(scores)}/{len(calls)} networks")
 
-        for seed, score in results(calls, shares.workers, "pretrain", on_tick=show):
+        for seed, score in results("pretrain", calls, slots, config.resources, on_tick=show, note=display.note):
             scores[seed] = score
             show()
     return [scores[seed] for seed in seeds]
 
 
-@ray.remote(max_retries=2)
 def _score(networks: _Networks, seed: int, precision: str) -> float:
     torch.set_num_threads(networks.threads)
     device = assigned_device()

@@ -6,7 +6,7 @@ Ray Train places the workers, connects them, and starts them again when one dies
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -33,12 +33,16 @@ from pipeline.pretrain.store import ExpertStore, describe, identity_of, settings
 from pipeline.pretrain.training import ExpertTask, RefusedError, Worker, train_trajectories
 from pipeline.runtime import nodes, session
 from pipeline.runtime.devices import assigned_device
+from pipeline.runtime.tasks import out_of_memory, ran_out_of_memory
+from pipeline.runtime.watch import Watch
 from pipeline.storage import arrow_files
 
 POLL_S = 0.5
 """Seconds between two polls of Ray Train, for which every report waits; its own default is 2."""
 START_S = 300.0
 """Seconds after which workers that have not started are started again; Ray Train's own minute is short on a busy machine."""
+REFUSED_S = 60.0
+"""Seconds in which the driver's channel must take the message of a worker that gives up."""
 COLLECTIVE_S = 1800
 """Seconds for which a worker waits for the others."""
 
@@ -108,9 +112,10 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
         config=config, folder=folder, class_shards=dataset.folder, identity=store.identity, threads=shares.threads
     )
     events = _Events.remote()
-    trainer = _trainer(task, shares, store, events)
     steps = steps_per_epoch(dataset, pretrain)
-    with Display("pretrain", pretrain.trajectories * pretrain.epochs * steps) as display:
+    total = pretrain.trajectories * pretrain.epochs * steps
+    with Display("pretrain", total) as display, Watch(config.resources.stall_s) as watch:
+        trainer = _trainer(task, shares, store, {"events": events, "heartbeat": watch.heartbeat})
         monitor = PretrainMonitor(display, folder, pretrain, steps)
         fitting = _InBackground(trainer.fit)
         while not fitting.over(1.0):
@@ -122,7 +127,7 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
         try:
             fitting.result()
         except ray.train.TrainingFailedError as error:
-            raise _sentence(error, config.resources.attempts) from error
+            raise _sentence(error, config.resources.attempts, watch) from error
 
 
 def _taken(events: Any) -> Sequence[Event]:
@@ -133,7 +138,7 @@ def _taken(events: Any) -> Sequence[Event]:
         return []
 
 
-def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, events: Any) -> TorchTrainer:
+def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, channels: Mapping[str, Any]) -> TorchTrainer:
     resources = task.config.resources
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # the output of a worker would appear twice
@@ -142,7 +147,7 @@ def _trainer(task: ExpertTask, shares: Shares, store: ExpertStore, events: Any) 
     filesystem, folder = arrow_files.file_system(storage.join(store.folder, "ray"))
     return TorchTrainer(
         _loop,
-        train_loop_config={"task": task, "events": events},
+        train_loop_config={"task": task, **channels},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_S),  # nccl with GPUs, else gloo
         scaling_config=ray.train.ScalingConfig(
             num_workers=shares.workers,
@@ -174,10 +179,11 @@ def _loop(config: dict[str, Any]) -> None:
         report=lambda done: ray.train.report(asdict(done)),
     )
     try:
-        train_trajectories(task, worker)
+        with config["heartbeat"].beating():
+            train_trajectories(task, worker)
     except RefusedError as error:  # every worker finds the same mistake, and would after another start: do not retry
         if part.rank == 0:
-            ray.get(events.put.remote(Refused(why=str(error))))
+            ray.get(events.put.remote(Refused(why=str(error))), timeout=REFUSED_S)
 
 
 class _InBackground:
@@ -209,14 +215,20 @@ class _InBackground:
         return self._value
 
 
-def _sentence(error: Exception, attempts: int) -> Exception:
+def _sentence(error: Exception, attempts: int, watch: Watch | None = None) -> Exception:
     """The UserError of a worker if there is one, else a one-line error that says what to do."""
     causes = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
     causes = [getattr(cause, "_base_exc", cause) for cause in causes]
     user_error = next((cause for cause in causes if isinstance(cause, UserError)), None)
     if user_error is not None:
         return user_error
+    starved = next((cause for cause in causes if ran_out_of_memory(cause)), None)
+    if starved is not None:
+        return out_of_memory("pretrain", starved, attempts)
+    ids = [str(getattr(cause, "actor_id", "")) for cause in causes]
+    silence = watch.silence_of(*ids) if watch is not None else ""
+    why = silence or f"with {type(causes[0]).__name__}: {first_line(causes[0])}"
     return FailedError(
-        f"pretrain: workers failed {attempts} times, at last with {type(causes[0]).__name__}: {first_line(causes[0])}; "
+        f"pretrain: workers failed {attempts} times, at last {why}; "
         "repeat the command to resume from the last checkpoint"
     )

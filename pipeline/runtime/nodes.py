@@ -83,9 +83,8 @@ def _ask(ids: list[str]) -> dict[str, float]:
         ).remote(): node
         for node in ids
     }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
-    for reference in silent:
-        ray.cancel(reference, force=True)
+    # Those that are silent are left alone: cancelling a task by force can abort the driver.
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
     reported = {}
     for reference in answered:
         try:

@@ -8,8 +8,15 @@ import threading
 import ray
 
 from pipeline.config.run_config import Resources
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError
 from pipeline.runtime import own_ray
+from pipeline.runtime.connection import (
+    join_problem,
+    require_cluster,
+    require_short_temporary_folder,
+    shown,
+    start_problem,
+)
 from pipeline.storage import s3
 
 MALLOC = {
@@ -28,14 +35,15 @@ def start(resources: Resources) -> None:
     It never attaches to a Ray that happens to run on this machine. A process that is connected already stays connected.
 
     Raises:
-        UserError: the address is one of a Ray Client, or the cluster does not answer.
+        UserError: the address is one of a Ray Client, the cluster does not answer, or the temporary folder does not suit.
+        FailedError: a Ray of this run alone did not start.
     """
     if ray.is_initialized():
         return
     address = resources.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise UserError(
-            f"resources.address: given {address}, a Ray Client address; give the cluster's own address (HOST:6379) on one "
+            f"resources.address: given {shown(address)}, a Ray Client address; give the cluster's own address (HOST:6379) on one "
             "of its nodes, or submit the run as a job"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -45,6 +53,10 @@ def start(resources: Resources) -> None:
     if own:  # workers of a cluster get these from ``worker_environment``
         for name, value in MALLOC.items():
             os.environ.setdefault(name, value)
+    if own:
+        require_short_temporary_folder()
+    else:
+        require_cluster(address)
     main = threading.current_thread() is threading.main_thread()
     on_sigterm = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -55,10 +67,8 @@ def start(resources: Resources) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise UserError(
-            f"resources.address: no Ray cluster answers at {address} ({first_line(error)}); check it with `ray status --address {address}`"
-        ) from None
+    except Exception as error:
+        raise (start_problem(error) if own else join_problem(address, error)) from None
     if on_sigterm is not None:
         signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own, which exits silently
     if own:

@@ -1,76 +1,61 @@
-"""Ray tasks with a bound on how many run at a time, and why a task or an actor ended."""
+"""Why an actor ended, in words."""
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from pipeline.errors import FailedError, UserError, first_line
+from pipeline.errors import FailedError, first_line
 
-SETTLE_S = 60.0
-"""Seconds that running tasks have to end when one of them has failed."""
+MEMORY = {
+    "prepare": "lower data.image_size",
+    "condense": "lower condense.batch_real, resources.classes_per_group or resources.actors",
+    "evaluate": "set evaluate.together=1",
+    "compare": "set evaluate.together=1",
+    "pretrain": "lower pretrain.batch or pretrain.workers",
+    "tune": "set tune.concurrent=1, or lower condense.batch_real",
+}
+"""What lowers the need for memory, by stage."""
 
 
-def results(
-    calls: Sequence[Callable[[], Any]], in_flight: int, what: str, *, on_tick: Callable[[], None] = lambda: None
-) -> Iterator[tuple[int, Any]]:
-    """Runs tasks and yields (index, result) as they end.
-
-    When a task fails, the running ones are waited for and their results are yielded before the error is raised. The
-    others are never started. Running tasks are not killed: that can crash the driver (a check in Ray 2.60's task
-    manager), and what they write is then complete.
+def lost(what: str, error: BaseException, attempts: int, why: str, *, starting: bool = False) -> FailedError:
+    """The error for work that is given up because its processes were lost.
 
     Args:
-        calls: each submits one task and returns its reference.
-        in_flight: most tasks at a time.
-        what: name of the stage in messages.
-        on_tick: called after every second in which no task ended, to refresh a display.
-
-    Raises:
-        UserError: a task raised it.
-        FailedError: a task raised it, or any other error.
+        what: name of the stage.
+        error: that ended the last process.
+        attempts: number of processes that were lost.
+        why: why the last one ended.
+        starting: whether the processes were lost while they started.
     """
-    waiting, pending = list(enumerate(calls)), {}
-    try:
-        while waiting or pending:
-            while waiting and len(pending) < in_flight:
-                index, call = waiting.pop(0)
-                pending[call()] = index
-            ready, _ = ray.wait(list(pending), timeout=1.0)
-            for reference in ready:
-                index = pending.pop(reference)
-                yield index, result(reference, what)
-            if not ready:
-                on_tick()
-    except (UserError, FailedError):
-        ended, _ = ray.wait(list(pending), num_returns=len(pending), timeout=SETTLE_S) if pending else ([], [])
-        for reference in ended:
-            with contextlib.suppress(UserError, FailedError):  # the first error is the one that is reported
-                yield pending[reference], result(reference, what)
-        raise
+    if ran_out_of_memory(error):
+        return out_of_memory(what, error, attempts)
+    times = "once" if attempts == 1 else f"{attempts} times"
+    done = "no worker can start; it was lost" if starting else "a worker was lost"
+    return FailedError(f"{what}: {done} {times}, at last: {why}; run the same command again")
 
 
-def result(reference: Any, what: str) -> Any:
-    """Returns the result of one task. Raises the same errors as ``results``."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError | FailedError):
-            raise error.cause from None
-        raise FailedError(f"{what}: a task failed: {error.cause!r}; --debug shows where") from error
-    except RayError as error:
-        lines = str(error).strip().splitlines()
-        raise FailedError(
-            f"{what}: a task was lost ({lines[0] if lines else type(error).__name__}); run the same command again"
-        ) from error
+def out_of_memory(what: str, error: BaseException, attempts: int) -> FailedError:
+    """The error for work that Ray's memory monitor has killed in every attempt."""
+    node = re.search(r"\(IP: ([^,)]+)|node \(?(?:ip|IP)[:= ]+([\w.:]+)", str(error))
+    where = f"node {next(filter(None, node.groups()))}" if node else "a node"
+    times = "once" if attempts == 1 else f"{attempts} times"
+    less = MEMORY.get(what, "lower the number of concurrent processes")
+    return FailedError(
+        f"{what}: {where} ran out of memory, and Ray's memory monitor killed a worker {times}; {less}, give every worker "
+        "more CPUs so that fewer run at a time, or use nodes with more memory, and run the same command again"
+    )
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether Ray's memory monitor killed the process."""
+    return isinstance(error, OutOfMemoryError) or (
+        isinstance(error, RayError) and not isinstance(error, RayTaskError) and "memory monitor" in str(error)
+    )
 
 
 def reason(error: BaseException, stall_s: float) -> str:
-    """Why an actor or a task ended, in a few words.
+    """Why an actor ended, in a few words.
 
     Args:
         error: that ended it.
@@ -82,6 +67,8 @@ def reason(error: BaseException, stall_s: float) -> str:
         return first_line(error)
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {first_line(error.cause)}" if error.cause else first_line(error)
+    if ran_out_of_memory(error):
+        return "its node ran out of memory"
     if isinstance(error, RayActorError):
         return f"{type(error).__name__}: {_cause_of_death(str(error))}"
     return f"{type(error).__name__}: {first_line(error)}"

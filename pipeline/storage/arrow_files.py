@@ -1,12 +1,10 @@
 """Inputs and file systems for Arrow: memory-mapped local files, and file systems of folders and URLs. No Ray here."""
 
-from collections.abc import Callable
-
 import pyarrow as pa
 import pyarrow.fs
 
 from pipeline import storage
-from pipeline.storage import s3
+from pipeline.storage.arrow_s3 import s3_files
 
 
 def source(path: str) -> pa.NativeFile:
@@ -22,16 +20,5 @@ def file_system(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if storage.is_local(path):
         return pyarrow.fs.LocalFileSystem(), root
     if storage.is_s3(path):
-        return _s3_files(), root.rstrip("/")
+        return s3_files(), root.rstrip("/")
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), root.rstrip("/")
-
-
-class _S3Files(pyarrow.fs.PyFileSystem):
-    """S3 with Arrow's interface. A session cannot be pickled, so every process that receives it opens its own."""
-
-    def __reduce__(self) -> tuple[Callable[[], pyarrow.fs.PyFileSystem], tuple[()]]:
-        return _s3_files, ()
-
-
-def _s3_files() -> _S3Files:
-    return _S3Files(pyarrow.fs.FSSpecHandler(s3.file_system()))

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from m3d.pulse import beat
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.storage.files import REQUESTS, File, in_threads
@@ -65,6 +66,7 @@ def _local_tree(root: str, place: str, below: str, private: Private) -> Tree:
     bases = tuple(os.path.realpath(path) for i, path in enumerate(above) if i == 0 or os.path.islink(path))
     waiting = [(place, "", bases)]
     while waiting:
+        beat()
         folder, prefix, bases = waiting.pop()
         for entry in _entries(folder):
             name = f"{prefix}{entry.name}"

@@ -1,5 +1,6 @@
 """Many files, local or in a bucket: reads them ahead with threads, and reads parts of large ones."""
 
+import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import IO, Any, TypeVar, cast
 
 from fsspec.spec import AbstractBufferedFile
 
+from m3d.pulse import beat
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.storage import s3
@@ -54,17 +56,22 @@ def in_threads(
 ) -> Iterator[tuple[T, R]]:
     """Yields items with the result of ``work``, in order; at most ``ahead`` items per thread are in progress."""
     if threads == 1:
-        yield from ((item, work(item)) for item in items)
+        for item in items:
+            beat()
+            yield item, work(item)
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
         pending: deque[tuple[T, Future[R]]] = deque()
         try:
             for item in items:
-                pending.append((item, pool.submit(work, item)))
+                # In the context of this thread, so that the beats of a long item count.
+                pending.append((item, pool.submit(contextvars.copy_context().run, work, item)))
+                beat()
                 if len(pending) >= ahead * threads:
                     first, future = pending.popleft()
                     yield first, future.result()
             while pending:
+                beat()
                 first, future = pending.popleft()
                 yield first, future.result()
         finally:

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from m3d.pulse import beat
 from pipeline.config.storage import CREDENTIALS, Storage, check_endpoint
 from pipeline.errors import FailedError, UserError, first_line
 
@@ -73,6 +74,7 @@ def call(path: str, operation: Callable[[], T]) -> T:
     """
     attempts, attempt = active_settings().attempts, 1
     while True:
+        beat()
         try:
             return operation()
         except (FileNotFoundError, FileExistsError) as error:

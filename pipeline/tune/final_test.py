@@ -1,18 +1,16 @@
 """The end of a search: the given configuration runs to its last rung; then it and the winner are scored on the test set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import ray
-
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.observability.progress import Display
-from pipeline.runtime import nodes, session
+from pipeline.runtime import nodes
 from pipeline.runtime.devices import assigned_device
-from pipeline.runtime.placement import Placement, capacity
-from pipeline.runtime.tasks import results
+from pipeline.runtime.placement import capacity
+from pipeline.runtime.task_pool import Call, Slots, results
 from pipeline.tune.search import Search
 from pipeline.tune.search_folder import FinalRow
 from pipeline.tune.space import Values
@@ -32,8 +30,7 @@ def complete_start(search: Search) -> None:
         return
     if record is not None:
         folder.write(replace(record, outcome="running"))
-    call = partial(_remote(_complete, search.placement), task, start)
-    _run([call], search.placement, "given configuration")
+    _run([partial(_complete, task, start)], search, "given configuration")
 
 
 def final_rows(search: Search, named: Sequence[tuple[str, TrialRecord]]) -> list[FinalRow]:
@@ -48,8 +45,8 @@ def final_rows(search: Search, named: Sequence[tuple[str, TrialRecord]]) -> list
     """
     is_full = search.config.tune.final == "whole"
     task = _full_task(search) if is_full else search.task
-    call = _remote(_full if is_full else _score, search.placement)
-    scores = _run([partial(call, task, trial.values) for _, trial in named], search.placement, "test set")
+    score = _full if is_full else _score
+    scores = _run([partial(score, task, trial.values) for _, trial in named], search, "test set")
     return [
         FinalRow(
             configuration=name,
@@ -77,31 +74,22 @@ def _full_task(search: Search) -> TrialTask:
     )
 
 
-def _remote(function: Any, placement: Placement) -> Callable[..., Any]:
-    """Returns what submits a Ray task with the resources of a trial."""
-    return function.options(
-        num_cpus=placement.cpus_per_actor,
-        num_gpus=placement.gpus_per_actor,
-        runtime_env=session.worker_environment(),
-    ).remote
-
-
-def _run(calls: Sequence[Callable[[], Any]], placement: Placement, title: str) -> dict[int, Any]:
-    """Runs Ray tasks, as many at a time as fit the cluster, and returns their values by index."""
-    at_once = max(1, capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes()))
+def _run(calls: Sequence[Call], search: Search, title: str) -> dict[int, Any]:
+    """Makes calls with the resources of a trial, as many at a time as fit the cluster; returns their values by index."""
+    cpus, gpus = search.placement.cpus_per_actor, search.placement.gpus_per_actor
+    slots = Slots(count=max(1, capacity(cpus, gpus, nodes.nodes())), cpus=cpus, gpus=gpus)
     values: dict[int, Any] = {}
     with Display(title, len(calls)) as display:
 
         def show() -> None:
             display.update(len(values), f"{len(values)}/{len(calls)} condensed sets")
 
-        for index, value in results(calls, at_once, "tune", on_tick=show):
+        for index, value in results("tune", calls, slots, search.config.resources, on_tick=show, note=display.note):
             values[index] = value
             show()
     return values
 
 
-@ray.remote(max_retries=2)
 def _complete(task: TrialTask, values: Values) -> None:
     try:
         for _ in run_trial(task, values, assigned_device()):
@@ -110,13 +98,11 @@ def _complete(task: TrialTask, values: Values) -> None:
         return  # the record has the reason
 
 
-@ray.remote(max_retries=2)
 def _score(task: TrialTask, values: Values) -> Accuracies:
     test = replace(task, config=replace(task.config, evaluate=replace(task.config.evaluate, on="test")))
     return score_stored(test, values, task.folder(values), assigned_device())
 
 
-@ray.remote(max_retries=2)
 def _full(task: TrialTask, values: Values) -> Accuracies:
     try:
         rungs = list(run_trial(task, values, assigned_device()))

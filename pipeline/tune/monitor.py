@@ -1,5 +1,6 @@
 """What the user sees of a search while it runs, and the records of trials that end without writing one themselves."""
 
+import re
 import time
 from typing import Any
 
@@ -8,6 +9,8 @@ from ray.tune.experiment.trial import Trial as TuneTrial
 
 from pipeline.errors import first_line
 from pipeline.observability.progress import Display
+from pipeline.runtime.tasks import MEMORY
+from pipeline.runtime.watch import Watch
 from pipeline.tune.results import SearchResult, accuracy_text, values_text
 from pipeline.tune.search_folder import SearchFolder
 from pipeline.tune.task import TrialTask
@@ -15,13 +18,19 @@ from pipeline.tune.trial_store import TrialRecord
 
 CLOCK_EVERY_S = 5.0
 """Seconds between two writes of clock.json."""
+ACTOR_ID = re.compile(r"actor_id: (\w+)")
+ERROR_LINE = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
+"""The line of a traceback with the error, without its module."""
 
 
 class TuneMonitor(Callback):
     """A bar over the trials, and a line for each that ends. Ray Tune calls its methods."""
 
-    def __init__(self, task: TrialTask, folder: SearchFolder, trials: int, earlier: SearchResult) -> None:
-        """Args: the task, the search's folder, the number of trials, and what earlier calls have recorded."""
+    def __init__(
+        self, task: TrialTask, folder: SearchFolder, trials: int, earlier: SearchResult, watch: Watch | None = None
+    ) -> None:
+        """Args: the task, the search's folder, the number of trials, what earlier calls have recorded, and the watch."""
+        self._watch = watch
         self.task, self.folder, self.total, self.start_key = task, folder, trials, earlier.start_key
         self._ended = sum(record.has_ended for record in earlier.trials)
         self._spent = self._began = self._written = 0.0
@@ -42,7 +51,10 @@ class TuneMonitor(Callback):
             self._display = None
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
-        """Moves the bar, and writes the clock every few seconds."""
+        """Moves the bar, and writes the clock every few seconds. Processes of unfinished trials are watched."""
+        if self._watch is not None:
+            actors = [trial.temporary_state.ray_actor for trial in trials if not trial.is_finished()]
+            self._watch.expect_only([actor for actor in actors if actor is not None])
         if time.monotonic() - self._written >= CLOCK_EVERY_S:
             self._write_clock()
         if self._display is None:
@@ -69,7 +81,7 @@ class TuneMonitor(Callback):
         """Records a trial whose process died too often, or broke for a reason other than its values."""
         trial_folder = self.task.folder(trial.config)
         trial_folder.begin(trial.config)
-        record = trial_folder.settle("lost", _reason(trial))
+        record = trial_folder.settle("lost", self._reason(trial))
         if record is not None:
             self._note(record)
 
@@ -77,6 +89,19 @@ class TuneMonitor(Callback):
         """Writes the clock, and closes the display."""
         self._write_clock()
         self.close()
+
+    def _reason(self, trial: TuneTrial) -> str:
+        """Why the last process of a trial ended."""
+        error: object = trial.get_error()  # the text of a traceback
+        if isinstance(error, Exception):
+            return f"{type(error).__name__}: {first_line(error)}"
+        text = str(error or "")
+        silence = self._watch.silence_of(*ACTOR_ID.findall(text)) if self._watch is not None else ""
+        if silence:
+            return silence
+        if "OutOfMemoryError: Task was killed" in text or "memory monitor" in text:
+            return f"its node ran out of memory; {MEMORY['tune']}"
+        return (ERROR_LINE.findall(text) or ["its process was lost"])[-1]
 
     def _write_clock(self) -> None:
         self._written = time.monotonic()
@@ -95,9 +120,3 @@ class TuneMonitor(Callback):
         if self._display is not None:
             why = f" ({record.why})" if record.why else ""
             self._display.note(f"  {record.outcome:<8} {reached}{why}: {values_text(record.values)}")
-
-
-def _reason(trial: TuneTrial) -> str:
-    error = trial.get_error()
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {first_line(cause)}" if cause is not None else "its process was lost"

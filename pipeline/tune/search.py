@@ -15,7 +15,9 @@ from pipeline.errors import UserError
 from pipeline.observability.progress import say
 from pipeline.runtime import nodes
 from pipeline.runtime.devices import assigned_device
+from pipeline.runtime.heartbeat import Heartbeat
 from pipeline.runtime.placement import Placement, capacity
+from pipeline.runtime.watch import Watch
 from pipeline.storage import arrow_files
 from pipeline.tune.monitor import TuneMonitor
 from pipeline.tune.proposals import proposals
@@ -65,13 +67,17 @@ def run_trials(search: Search) -> None:
         )
     if missing == 0:
         return
-    monitor = TuneMonitor(search.task, search.folder, search.trials, earlier)
-    with contextlib.closing(monitor):
-        ran = _fit(_tuner(search, earlier, missing, [monitor, *_loggers(search)]))
+    with Watch(search.config.resources.stall_s) as watch:
+        monitor = TuneMonitor(search.task, search.folder, search.trials, earlier, watch)
+        with contextlib.closing(monitor):
+            tuner = _tuner(search, earlier, missing, [monitor, *_loggers(search)], watch.heartbeat)
+            ran = _fit(tuner)
     search.folder.write_proposals(made + max(0, ran - interrupted), len(search.result().trials))
 
 
-def _tuner(search: Search, earlier: SearchResult, trials: int, callbacks: Sequence[Callback]) -> tune.Tuner:
+def _tuner(
+    search: Search, earlier: SearchResult, trials: int, callbacks: Sequence[Callback], heartbeat: Heartbeat
+) -> tune.Tuner:
     """Returns what runs so many trials after those that ended earlier."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # an interrupt ends the command; the records are complete
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner at any verbosity
@@ -83,7 +89,7 @@ def _tuner(search: Search, earlier: SearchResult, trials: int, callbacks: Sequen
     filesystem, root = arrow_files.file_system(search.folder.file(NAME))
     ended = [record for record in earlier.trials if record.has_ended]
     return tune.Tuner(
-        _objective(task, search.placement),
+        _objective(task, search.placement, heartbeat),
         tune_config=tune.TuneConfig(
             num_samples=trials,
             search_alg=proposals(task, search.space, search.trials, earlier.trials),
@@ -141,17 +147,18 @@ class TrialNames:
         return f"{self.task.key(trial.config)}-{trial.trial_id}"
 
 
-def _objective(task: TrialTask, placement: Placement) -> Callable[[Values], None]:
+def _objective(task: TrialTask, placement: Placement, heartbeat: Heartbeat) -> Callable[[Values], None]:
     """Returns the function that Ray Tune calls with the values of a trial, with its resources."""
 
     def objective(values: Values) -> None:
         measured = 0
-        try:
-            for rung in run_trial(task, values, assigned_device()):
-                measured += 1
-                tune.report(dict(rung_report(task, rung)))
-        except TrialFailedError:
-            tune.report(dict(failure_report(task, measured)))  # the record has the reason
+        with heartbeat.beating():
+            try:
+                for rung in run_trial(task, values, assigned_device()):
+                    measured += 1
+                    tune.report(dict(rung_report(task, rung)))
+            except TrialFailedError:
+                tune.report(dict(failure_report(task, measured)))  # the record has the reason
 
     needed = {"cpu": placement.cpus_per_actor, "gpu": placement.gpus_per_actor}
     return tune.with_resources(objective, {name: share for name, share in needed.items() if share})

@@ -5,7 +5,6 @@ import resource
 import time
 from dataclasses import dataclass, replace
 
-import ray
 import torch
 
 from m3d import ClassImages, Condenser, TestSet, Trainer, accuracy, training_of
@@ -14,6 +13,7 @@ from m3d.backend.device_names import short_device_name
 from m3d.backend.execution import Execution, choose, compiles, training_flops
 from m3d.backend.precision import resolve
 from m3d.config import ConfigError
+from m3d.pulse import beat
 from pipeline.config.run_config import RunConfig
 from pipeline.data.decode_image import BadImageError, pixels
 from pipeline.data.prepare import absolute_path
@@ -58,7 +58,7 @@ class CondenseSpeed:
     compile_s: float
     """Seconds until the first iteration could begin, compiling included."""
     process_s: float
-    """Seconds from submitting the task until its process ran it."""
+    """Seconds from submitting the call until its process made it."""
     peak_bytes: float
     """Peak memory of the process, or of the GPU, with the training images of the group."""
     device: str
@@ -89,14 +89,6 @@ class EvaluateSpeed:
     """Seconds of a complete network."""
     warm_up_s: float
     """Seconds of the first batches, in which the process compiles."""
-
-
-@ray.remote(max_retries=2)
-def condense_speed(task: CondenseTask, seconds: float, submitted: float) -> CondenseSpeed:
-    """``measure_condense`` as a Ray task."""
-    # A task is pickled with the modules that it names. Naming `torch` and an attribute `.config` here would also pickle
-    # torch's `config` modules.
-    return measure_condense(task, seconds, submitted)
 
 
 def measure_condense(task: CondenseTask, seconds: float, submitted: float) -> CondenseSpeed:
@@ -139,6 +131,7 @@ def measure_condense(task: CondenseTask, seconds: float, submitted: float) -> Co
     steps, timed = 0, time.perf_counter()
     while seconds and (steps < 2 or time.perf_counter() - timed < seconds):
         state, _ = condenser.step(state)
+        beat()
         condenser.finished(state)  # waits for the device
         steps += 1
     iteration_s = (time.perf_counter() - timed) / max(1, steps)
@@ -151,12 +144,6 @@ def measure_condense(task: CondenseTask, seconds: float, submitted: float) -> Co
         device=short_device_name(device),
         execution=execution,
     )
-
-
-@ray.remote(max_retries=2)
-def evaluate_speed(task: EvaluateTask) -> EvaluateSpeed:
-    """``measure_evaluate`` as a Ray task."""
-    return measure_evaluate(task)
 
 
 def measure_evaluate(task: EvaluateTask) -> EvaluateSpeed:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from rich.table import Table
 
@@ -15,16 +16,16 @@ from pipeline.evaluate.scoring import share
 from pipeline.observability.progress import clock, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.placement import Placement, capacity
-from pipeline.runtime.tasks import results
+from pipeline.runtime.task_pool import Slots, TaskPool
 from pipeline.workflow.calibration import (
     CALIBRATION_S,
     CondenseSpeed,
     CondenseTask,
     EvaluateSpeed,
     EvaluateTask,
-    condense_speed,
     decode_rate,
-    evaluate_speed,
+    measure_condense,
+    measure_evaluate,
 )
 
 
@@ -150,8 +151,22 @@ def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placemen
 
     Two rounds are as wide as the run will be: the first starts processes and compiles, the second is timed.
     """
-    first = _condense_round(config, shards, placement, seconds=0)
-    timed = _condense_round(config, shards, placement, seconds=CALIBRATION_S)
+    cpus, gpus = placement.cpus_per_actor, placement.gpus_per_actor
+    at_once = max(1, min(placement.actors, capacity(cpus, gpus, nodes.nodes())))
+    task = CondenseTask(
+        config=config,
+        shards=shards,
+        group=max(placement.groups, key=len),
+        threads=placement.threads,
+        share_of_actor=-(-len(shards.names) // placement.actors),
+    )
+    with TaskPool("plan", Slots(count=at_once, cpus=cpus, gpus=gpus, spread=True), config.resources) as pool:
+
+        def measured(seconds: float) -> list[CondenseSpeed]:
+            calls = [partial(measure_condense, task, seconds, time.time())] * at_once
+            return [speed for _, speed in pool.results(calls)]
+
+        first, timed = measured(0), measured(CALIBRATION_S)
     slowest = max(timed, key=lambda speed: speed.iteration_s)
     group_s = slowest.iteration_s * config.condense.iterations
     compile_s = max(speed.compile_s for speed in first)
@@ -169,53 +184,33 @@ def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placemen
     )
 
 
-def _condense_round(
-    config: RunConfig, shards: ShardPlan, placement: Placement, *, seconds: float
-) -> list[CondenseSpeed]:
-    """Measures as many processes at a time as the run will have actors, or as fit on the cluster."""
-    at_once = max(1, min(placement.actors, capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes())))
-    remote = condense_speed.options(
-        num_cpus=placement.cpus_per_actor, num_gpus=placement.gpus_per_actor, scheduling_strategy="SPREAD"
-    )
-    task = CondenseTask(
-        config=config,
-        shards=shards,
-        group=max(placement.groups, key=len),
-        threads=placement.threads,
-        share_of_actor=-(-len(shards.names) // placement.actors),
-    )
-    began = time.time()
-    calls = [lambda: remote.remote(task, seconds, began)] * at_once
-    return [speed for _, speed in results(calls, at_once, "plan")]
-
-
 def _estimate_evaluate(config: RunConfig, shards: ShardPlan) -> EvaluateEstimate:
     """Measures every architecture with every number of training images twice: compiling, then timed."""
     architectures, names = config.evaluate.architectures, set_names(config)
     networks = len(architectures) * len(names) * config.evaluate.seeds
     shares = share(networks, config)
     at_once = min(shares.slots, networks)
-    remote = evaluate_speed.options(num_cpus=shares.threads, num_gpus=shares.gpus)
-
-    def measured(task: EvaluateTask) -> list[EvaluateSpeed]:
-        calls = [lambda: remote.remote(task)] * at_once
-        return [speed for _, speed in results(calls, at_once, "plan")]
-
+    slots = Slots(count=at_once, cpus=shares.threads, gpus=shares.gpus)
     seconds, compile_s = [], 0.0
-    for architecture in architectures:
-        for per_class in sorted({_training_images(name, config) for name in names}):
-            task = EvaluateTask(
-                config=config,
-                shards=shards,
-                architecture=architecture,
-                per_class=per_class,
-                threads=shares.threads,
-                networks=-(-networks // shares.slots),
-            )
-            first, timed = measured(task), measured(task)
-            compile_s += max(speed.warm_up_s for speed in first) - max(speed.warm_up_s for speed in timed)
-            sets = sum(_training_images(name, config) == per_class for name in names)
-            seconds += [max(speed.network_s for speed in timed)] * sets
+    with TaskPool("plan", slots, config.resources) as pool:
+
+        def measured(task: EvaluateTask) -> list[EvaluateSpeed]:
+            return [speed for _, speed in pool.results([partial(measure_evaluate, task)] * at_once)]
+
+        for architecture in architectures:
+            for per_class in sorted({_training_images(name, config) for name in names}):
+                task = EvaluateTask(
+                    config=config,
+                    shards=shards,
+                    architecture=architecture,
+                    per_class=per_class,
+                    threads=shares.threads,
+                    networks=-(-networks // shares.slots),
+                )
+                first, timed = measured(task), measured(task)
+                compile_s += max(speed.warm_up_s for speed in first) - max(speed.warm_up_s for speed in timed)
+                sets = sum(_training_images(name, config) == per_class for name in names)
+                seconds += [max(speed.network_s for speed in timed)] * sets
     network_s = sum(seconds) / len(seconds)
     total_s = max(0.0, compile_s) + -(-networks // at_once) * network_s
     return EvaluateEstimate(network_s=network_s, networks=networks, total_s=total_s)

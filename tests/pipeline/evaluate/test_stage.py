@@ -1,13 +1,10 @@
 """The evaluate stage, and the row of the full training set that it leaves to pretrain."""
 
 import json
-import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 
 from pipeline.cli.parser import build_parser
@@ -25,7 +22,6 @@ from pipeline.formats import confusion_matrix
 from pipeline.formats.condensed_reader import read_manifest
 from pipeline.formats.provenance import commit
 from pipeline.formats.run_folder import RunFolder
-from pipeline.runtime.tasks import results
 from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import EXECUTION, placement_of, prepared, small_config, task_of
 
@@ -212,19 +208,3 @@ def test_an_empty_validation_split_is_refused(tmp_path: Path) -> None:
     dataset, folder = condensed_run(config, tmp_path), RunFolder.at(tmp_path)
     with pytest.raises(UserError, match=r"data.validation_fraction=0.0001 holds out no image"):
         evaluate(config, folder, dataset)
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_results_that_end_beside_a_failure_are_not_lost() -> None:
-    @ray.remote(num_cpus=0)
-    def work(number: int) -> int:
-        if number == 0:
-            raise UserError("a mistake")
-        time.sleep(1)
-        return number
-
-    got = []
-    with pytest.raises(UserError, match="a mistake"):  # noqa: PT012 (what is yielded before counts)
-        for _, value in results([partial(work.remote, number) for number in range(4)], 3, "work"):
-            got.append(value)
-    assert sorted(got) == [1, 2]  # those that ran; the fourth was never begun

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from m3d.pulse import beat
 from pipeline import storage
 from pipeline.data.image_formats import image_endings
 from pipeline.data.sources.file_layout import ending_of, is_private
@@ -108,6 +109,7 @@ class TarScan:
 def samples(tar: tarfile.TarFile, scan: TarScan) -> Iterator[_Sample]:
     sample = _Sample(key="")
     for member in tar:
+        beat()
         if member.isdir():
             continue
         if any(map(is_private, _parts(member.name))):
