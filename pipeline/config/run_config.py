@@ -42,6 +42,10 @@ class Data:
     """Name of a published list of ImageNet classes, instead of data.classes; see docs/scale.md."""
     synsets: str | None = None
     """File with a line `wnid name` per class, in label order: the names of the classes and the meaning of integer labels."""
+    image_column: str | None = None
+    """Image column of data.source=parquet. Defaults to image or img, else the only column that fits."""
+    label_column: str | None = None
+    """Label column of data.source=parquet, or key of its folders. Defaults to label or a similar name."""
     cache: str | None = None
     """Folder of the class shards. Defaults to OUT/class-shards."""
     disk_cache: str | None = None

@@ -6,15 +6,15 @@ same name and .json: rows, checksum, sums of the pixels, and skipped images. man
 that find images by offset, listing/train-00000.json lists the places of the images of a source's class.
 """
 
-import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline import storage
 from pipeline.config.run_config import Data
+from pipeline.data.channels import channels_of_source
 from pipeline.data.class_names import chosen, described, distinct, read_synsets
-from pipeline.data.decode_image import BadImageError, channels_of
-from pipeline.data.sources import Source, SourceIndex, open_source
+from pipeline.data.decode_image import READING
+from pipeline.data.sources import SourceIndex, open_source
 from pipeline.data.sources.protocol import Listing, fingerprint
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
@@ -50,6 +50,8 @@ class ShardPlan:
     test_cut_from_train: bool
     """Whether the test split is cut from train."""
     channels: int
+    channels_note: str
+    """A line for the user on how the channels were decided; empty if there is nothing to say."""
     by_class: bool
     """Whether a class can be read without reading the others."""
 
@@ -60,7 +62,7 @@ class ShardPlan:
 
 
 def plan_shards(data: Data, cache: str) -> ShardPlan:
-    """Returns the plan for a source: classes, splits and key. Decodes no image but the first.
+    """Returns the plan for a source: classes, splits and key. Decodes no image.
 
     Args:
         data: settings of the source.
@@ -84,11 +86,11 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         tests = tuple(round(count * data.test_fraction) for count in counts["train"])
         counts = {"train": tuple(n - t for n, t in zip(counts["train"], tests, strict=True)), "test": tests}
     _require_images(names, counts, cut)
-    channels = data.channels or _channels(source, labels)
+    channels = channels_of_source(data, source, index, labels)
     titles = distinct([classes[label].title for label in labels], names)
     plan = ShardPlan(
         data=data,
-        folder=storage.join(cache, _key(data, index, names, titles, channels, cut)),
+        folder=storage.join(cache, _key(data, index, names, titles, channels.count, cut)),
         names=names,
         titles=titles,
         wnids=tuple(classes[label].wnid for label in labels),
@@ -96,7 +98,8 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         source_labels=labels,
         counts=counts,
         test_cut_from_train=cut,
-        channels=channels,
+        channels=channels.count,
+        channels_note=channels.note,
         by_class=index.by_class,
     )
     if index.listing is not None and not storage.exists(storage.join(plan.folder, MANIFEST)):
@@ -167,19 +170,11 @@ def _require_images(names: Collection[str], counts: dict[str, tuple[int, ...]], 
             raise UserError(f"classes without {split} images: {listed(empty)}; leave them out with data.classes{hint}")
 
 
-def _channels(source: Source, labels: tuple[int, ...]) -> int:
-    """Channels of the first image that can be decoded."""
-    for item in source.read("train", labels):
-        with contextlib.suppress(BadImageError):
-            return channels_of(item.content)
-    raise UserError("the source holds no image that can be decoded; see data.on_bad_image")
-
-
 def _key(
     data: Data, index: SourceIndex, names: tuple[str, ...], titles: tuple[str, ...], channels: int, cut: bool
 ) -> str:
     split = (data.test_fraction, data.split_seed) if cut else ()
     shown = titles if titles != names else ()
-    return fingerprint(
-        FORMAT, data.source, index.fingerprint, *names, data.image_size, channels, data.on_bad_image, *split, *shown
-    )
+    reading = (f"reading {READING}",) if index.encoded else ()
+    parts = (FORMAT, data.source, index.fingerprint, *names, data.image_size, channels, data.on_bad_image)
+    return fingerprint(*parts, *split, *shown, *reading)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import prefer_test, root_of, split_of
-from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, spread
 from pipeline.errors import UserError
 from pipeline.storage.files import REQUESTS, File, files_in, in_threads, read_ahead
 
@@ -41,14 +41,14 @@ class ImageFolder:
             fingerprint=fingerprint("image_folder", *states),
         )
 
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
         names = self._listing.class_names if self._listing else self.index().class_names
         for label, name in enumerate(names):
             if label not in labels:
                 continue
             folder = storage.join(self._folders[split], name)
             for file, content in read_ahead(
-                self._files(split, name), lambda file, at=folder: storage.join(at, file.name)
+                spread(self._files(split, name), most), lambda file, at=folder: storage.join(at, file.name)
             ):
                 where = storage.join(folder, file.name)
                 path = where.removeprefix(self.root).lstrip("/")

@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import root_of, split_of, splits
 from pipeline.data.sources.image_folder import EXTENSIONS
-from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint
+from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint, spread
 from pipeline.errors import UserError, listed
 from pipeline.storage.files import REQUESTS, File, files_in, in_threads, open_binary, part_of
 
@@ -65,7 +65,7 @@ class WebDataset:
             listing=self._entries,
         )
 
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
         threads = 1 if storage.is_local(self.root) else REQUESTS
         for label in sorted(labels):
             entries = self._listing.images(split, label) if self._listing else self._entries[split][label]
@@ -73,7 +73,7 @@ class WebDataset:
             def content(entry: list[str | int]) -> bytes:
                 return part_of(storage.join(self.root, str(entry[0])), int(entry[2]), int(entry[3]))
 
-            for (tar, name, *_), image in in_threads(entries, content, threads):
+            for (tar, name, *_), image in in_threads(spread(entries, most), content, threads):
                 yield Item(
                     label=label, path=str(name), content=image, where=f"{storage.join(self.root, str(tar))}:{name}"
                 )

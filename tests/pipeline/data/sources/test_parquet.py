@@ -13,7 +13,7 @@ from tests.pipeline.support.sources import index_of, read_all, refusal
 
 @pytest.mark.parametrize("rows", [1, 2, 256])
 def test_parquet_of_plain_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr("pipeline.data.sources.parquet.READ_ROWS", rows)
+    monkeypatch.setattr("pipeline.data.sources.parquet.file.READ_ROWS", rows)
     path = write_parquet(tmp_path / "a.parquet", structs=False)
     assert index_of("parquet", path).class_names == ("0", "1", "2")
     assert is_read_in_order(path)

@@ -1,0 +1,254 @@
+"""Parquet in the layout of the Hugging Face hub: an image column (struct of bytes and path, or bytes) and a label column.
+
+PATH is a file, or a folder with the splits as folders or as prefixes of file names: train, and test or val. The class may
+also be that of a folder, such as label=3. Only row groups that contain a wanted class are read, one at a time. Images
+arrive in the order of their rows. In classes whose rows all have a path of their own, the rank of an image is its place
+in the order of the paths.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.config.run_config import Data
+from pipeline.data.sources.file_layout import root_of, splits
+from pipeline.data.sources.findings import Findings
+from pipeline.data.sources.parquet.columns import Choice, Columns, columns_of
+from pipeline.data.sources.parquet.file import ParquetFile, opened
+from pipeline.data.sources.parquet.labels import (
+    Classes,
+    LabelEncoder,
+    Labels,
+    classes_of,
+    folder_labels,
+    left_out_rows,
+    require_declared,
+    require_one_kind,
+)
+from pipeline.data.sources.parquet.order import PathCollector, ranks_of
+from pipeline.data.sources.parquet.sample import few_rows
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
+from pipeline.errors import UserError
+from pipeline.storage.files import REQUESTS, File, files_in, in_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows of a file without their images."""
+
+    columns: Columns
+    groups: list[int]
+    """Rows of each row group."""
+    labels: Labels | None
+    """None for a file whose folder names its class, until all folders are known."""
+    paths: pa.ChunkedArray | None
+    """None if the file stores no paths."""
+
+    @property
+    def count(self) -> int:
+        return sum(self.groups)
+
+
+class Parquet:
+    """Encoded images in Parquet files, streamed by row groups."""
+
+    def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
+        self.root = root_of(data, "a folder of .parquet files, or one file", file=True)
+        self._is_file = not storage.is_folder(self.root)
+        self._choice = Choice(image=data.image_column, label=data.label_column)
+
+    def index(self) -> SourceIndex:
+        classes = self._classes
+        counts = {
+            split: tuple(sum(classes.counts(self._labels[file]) for file in files).tolist())
+            for split, files in self._files.items()
+        }
+        states = [
+            f"{split}/{_last_part(file.name)}:{file.state}:{self._rows[file].count}"
+            for split, files in self._files.items()
+            for file in files
+        ]
+        marks = sorted({mark for rows in self._rows.values() for mark in rows.columns.marks})
+        return SourceIndex(
+            class_names=classes.names,
+            counts=counts,
+            fingerprint=fingerprint("parquet by path", *states, *classes.names, *marks),
+            by_class=False,
+            findings=self._findings(counts),
+        )
+
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
+        files = self._files[split]
+        wanted = {file: self._wanted_rows(file, labels) for file in files}
+        ranks = ranks_of([(wanted[file], self._rows[file].paths) for file in files])
+        if most is not None:
+            wanted = few_rows(wanted, {file: self._rows[file].groups for file in files}, most)
+        for file, own_ranks in zip(files, ranks, strict=True):
+            for row, content, image_path in self._cells(file, wanted[file] >= 0):
+                yield Item(
+                    label=int(wanted[file][row]),
+                    path=image_path or f"{_last_part(file.name)}[{row}]",
+                    content=content,
+                    where=f"{self._path(file)}[{row}]",
+                    rank=int(own_ranks[row]) if own_ranks is not None and own_ranks[row] >= 0 else None,
+                )
+
+    def _wanted_rows(self, file: File, labels: Collection[int]) -> np.ndarray:
+        """The class of each row, -1 for those of other classes."""
+        rows = self._classes.of_rows(self._labels[file])
+        rows[~np.isin(rows, list(labels))] = -1
+        return rows
+
+    def _cells(self, file: File, chosen: np.ndarray) -> Iterator[tuple[int, bytes, str | None]]:
+        """Row number, image and path of the chosen rows; row groups without one are skipped."""
+        if not chosen.any():
+            return
+        rows = self._rows[file]
+        with opened(self._path(file)) as parquet:
+            start = 0
+            for group, count in enumerate(rows.groups):
+                rows_of_group = chosen[start : start + count]
+                if rows_of_group.any():
+                    for i, cells, cell in _chosen_cells(parquet, rows.columns.image, group, rows_of_group):
+                        yield start + i, *_content(cells, cell)
+                start += count
+
+    def _findings(self, counts: dict[str, tuple[int, ...]]) -> Findings:
+        tests = {file.name: self._labels[file] for file in self._files.get("test", ())}
+        return Findings(
+            found=sum(rows.count for rows in self._rows.values()),
+            taken=sum(map(sum, counts.values())),
+            left_out=tuple(left_out_rows(tests, self._classes)),
+            columns=self._columns,
+        )
+
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        """Which columns are read as what, in all files."""
+        own = [rows.columns for rows in self._rows.values()]
+        images = dict.fromkeys(columns.image for columns in own)
+        labels = dict.fromkeys(
+            f"{columns.label} (the only column of integers)" if columns.is_only_integer else columns.label or "folder"
+            for columns in own
+        )
+        return {"image": ", ".join(images), "label": ", ".join(labels)}
+
+    @cached_property
+    def _files(self) -> dict[str, list[File]]:
+        if self._is_file:
+            return {"train": [_single_file(self.root)]}
+        files = {file.name: file for file in files_in(self.root, (".parquet",))}
+        if not files:
+            raise UserError(
+                f"{self.root}: holds no .parquet files; data.source=parquet needs them in it, or a file as --data"
+            )
+        return {split: [files[name] for name in names] for split, names in splits(list(files)).items()}
+
+    def _path(self, file: File) -> str:
+        return self.root if self._is_file else storage.join(self.root, file.name)
+
+    @cached_property
+    def _rows(self) -> dict[File, _Rows]:
+        files = [file for split in self._files.values() for file in split]
+        threads = 1 if storage.is_local(self.root) else REQUESTS
+        return dict(in_threads(files, self._rows_of, threads))
+
+    def _rows_of(self, file: File) -> _Rows:
+        path = self._path(file)
+        with opened(path) as parquet:
+            columns = columns_of(parquet.schema, path, file.name, self._choice)
+            labels = LabelEncoder(columns.kind, columns.label, path) if columns.label else None
+            paths = PathCollector(parquet.size, path) if columns.has_paths else None
+            compact = parquet.with_dictionaries(columns.besides_images)
+            for group in range(len(parquet.group_rows)) if columns.besides_images else ():
+                for batch in compact.besides_images(columns.besides_images, group):
+                    if labels is not None:
+                        labels.add(batch.column(batch.schema.get_field_index(columns.label)))
+                    if paths is not None:
+                        paths.add(batch.column(batch.schema.get_field_index(columns.image)).field("path"))
+            return _Rows(
+                columns=columns,
+                groups=parquet.group_rows,
+                labels=labels.finish() if labels is not None else None,
+                paths=paths.finish() if paths is not None else None,
+            )
+
+    @cached_property
+    def _labels(self) -> dict[File, Labels]:
+        """The labels of all files, of one type."""
+        by_name = {file.name: file for file in self._rows}
+        folders = {file.name: rows.columns.folder for file, rows in self._rows.items() if rows.columns.folder}
+        counts = {file.name: rows.count for file, rows in self._rows.items()}
+        labels = {file: rows.labels for file, rows in self._rows.items() if rows.labels is not None}
+        labels |= {by_name[name]: own for name, own in folder_labels(folders, counts).items()}
+        require_one_kind({self._path(file): own for file, own in labels.items()})
+        return labels
+
+    @cached_property
+    def _classes(self) -> Classes:
+        tests = {self._path(file): self._labels[file] for file in self._files.get("test", ())}
+        train = {self._path(file): self._labels[file] for file in self._files["train"]}
+        declared = self._declared_names
+        if declared:
+            require_declared(train, declared)
+            require_declared(tests, declared, or_none=True)
+        return classes_of(train, declared, self.root)
+
+    @cached_property
+    def _declared_names(self) -> tuple[str, ...]:
+        """The names of the classes by the hub's metadata, the same in all files that have them."""
+        named = {self._path(file): rows.columns.class_names for file, rows in self._rows.items()}
+        named = {path: names for path, names in named.items() if names}
+        if not named:
+            return ()
+        first, names = next(iter(named.items()))
+        for path, others in named.items():
+            if others != names:
+                raise UserError(
+                    f"the classes have other names, or another order, in {first} than in {path}; write both with the same names"
+                )
+        return names
+
+
+def _single_file(path: str) -> File:
+    """A file that is the complete source."""
+    if storage.is_local(path):
+        state = os.stat(path)
+        return File(name=_last_part(path), state=f"{state.st_size}:{state.st_mtime_ns}")
+    return File(name=_last_part(path), state=f"{storage.size_of(path)}:{storage.version_of(path)}")
+
+
+def _last_part(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _chosen_cells(
+    parquet: ParquetFile, column: str, group: int, chosen: np.ndarray
+) -> Iterator[tuple[int, pa.Array, int]]:
+    """Number of each chosen row of a row group, and where its image is: a batch, and the position in it."""
+    row = 0
+    for batch in parquet.images(column, group):
+        cells = batch.column(batch.schema.get_field_index(column))
+        cells = cells.storage if isinstance(cells, pa.ExtensionArray) else cells
+        for i in np.flatnonzero(chosen[row : row + len(cells)]).tolist():
+            yield row + i, cells, i
+        row += len(cells)
+
+
+def _content(cells: pa.Array, i: int) -> tuple[bytes, str | None]:
+    """Bytes and path of an image cell; no bytes if it is null."""
+    if not isinstance(cells, pa.StructArray):
+        return cells[i].as_py() or b"", None
+    if not cells[i].is_valid:
+        return b"", None
+    names = [field.name for field in cells.type]
+    try:
+        path = cells.field("path")[i].as_py() if "path" in names else None
+    except UnicodeDecodeError:
+        path = None
+    return cells.field("bytes")[i].as_py() or b"", path if isinstance(path, str) else None
