@@ -112,7 +112,8 @@ def _tag(image: Image.Image, tag: int, default: int) -> int:
 def _transparent_key(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
     """The value of transparent pixels of an opened image that has no alpha channel, as its pixels will have it."""
     key = image.info.get("transparency")
-    rawmode = image.tile[0][3] if image.format == "PNG" and getattr(image, "tile", None) else None
+    tiles = getattr(image, "tile", None)
+    rawmode = tiles[0][3] if image.format == "PNG" and tiles else None
     if isinstance(key, int) and isinstance(rawmode, str):
         return key * KEY_SCALE.get(rawmode, 1)
     if isinstance(key, tuple) and rawmode == "RGB;16B":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow.compute import call_function
 
 from pipeline.errors import UserError
 
@@ -26,8 +26,8 @@ class PathCollector:
         """Adds a batch, encoded as a dictionary. Raises UserError if the paths are many times as large as the file."""
         encoded = paths if isinstance(paths, pa.DictionaryArray) else paths.dictionary_encode()
         values = encoded.dictionary.cast(pa.large_string())
-        lengths = pc.binary_length(values).take(encoded.indices)
-        self._left -= pc.sum(lengths).as_py() or 0
+        lengths = call_function("binary_length", [values]).take(encoded.indices)
+        self._left -= call_function("sum", [lengths]).as_py() or 0
         if self._left < 0:
             raise UserError(
                 f"{self._path}: its paths of images take more than {TIMES_FILE} times the bytes of the file; it is damaged"
@@ -58,11 +58,10 @@ def ranks_of(files: Sequence[tuple[np.ndarray, pa.ChunkedArray | None]]) -> list
         pa.nulls(len(picked), pa.large_string()) if paths is None else paths.take(pa.array(picked)).combine_chunks()
         for (_, paths), picked in zip(files, chosen, strict=True)
     ]
-    table = pa.table({"class": classes, "path": pa.chunked_array(parts, pa.large_string())})
-    order = pc.sort_indices(table, [("class", "ascending"), ("path", "ascending")]).to_numpy()
-    paths = table["path"].take(pa.array(order)).combine_chunks()
+    columns = {"class": classes, "path": pa.chunked_array(parts, pa.large_string()), "row": rows}
+    table = pa.table(columns).sort_by([(name, "ascending") for name in columns])
     ranks = np.full(starts[-1], -1, np.int64)
-    _rank(ranks, classes[order], paths, rows[order])
+    _rank(ranks, table["class"].to_numpy(), table["path"].combine_chunks(), table["row"].to_numpy())
     parts_of_files = [ranks[start : start + size] for start, size in zip(starts, sizes, strict=False)]
     return [own if (own >= 0).any() else None for own in parts_of_files]
 
@@ -70,14 +69,12 @@ def ranks_of(files: Sequence[tuple[np.ndarray, pa.ChunkedArray | None]]) -> list
 def _rank(ranks: np.ndarray, classes: np.ndarray, paths: pa.Array, rows: np.ndarray) -> None:
     """Fills in the ranks of the rows of the classes that are in another order; everything is sorted by class and path."""
     same_class = classes[1:] == classes[:-1]
-    equal = _numpy(pc.fill_null(pc.equal(paths[1:], paths[:-1]), False))
-    without = _numpy(pc.fill_null(pc.equal(paths, ""), True))
+    encoded = paths.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy()
+    without = (codes == -1) | (codes == encoded.dictionary.index("").as_py())
+    equal = codes[1:] == codes[:-1]
     unordered = np.union1d(classes[without], classes[1:][same_class & equal])
     moved = np.setdiff1d(classes[1:][same_class & (rows[1:] < rows[:-1])], unordered)
     chosen = np.isin(classes, moved)
     places = np.arange(len(classes)) - np.searchsorted(classes, classes)
     ranks[rows[chosen]] = places[chosen]
-
-
-def _numpy(array: pa.Array) -> np.ndarray:
-    return array.to_numpy(zero_copy_only=False)

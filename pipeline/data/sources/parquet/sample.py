@@ -47,6 +47,6 @@ def few_rows(wanted: Mapping[File, np.ndarray], groups: Mapping[File, list[int]]
             left -= 1
             for label in few:
                 rows = spread((np.flatnonzero(own == label) + start).tolist(), min(at_once, missing[label]))
-                missing[label] -= np.count_nonzero(sample[file][rows] < 0)
+                missing[label] -= int(np.count_nonzero(sample[file][rows] < 0))
                 sample[file][rows] = label
     return sample

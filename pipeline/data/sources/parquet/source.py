@@ -64,8 +64,9 @@ class Parquet:
 
     def index(self) -> SourceIndex:
         classes = self._classes
+        nobody = np.zeros(len(classes.names), np.int64)
         counts = {
-            split: tuple(sum(classes.counts(self._labels[file]) for file in files).tolist())
+            split: tuple(sum((classes.counts(self._labels[file]) for file in files), nobody).tolist())
             for split, files in self._files.items()
         }
         states = [
