@@ -76,9 +76,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """``prepare``: the class shards."""
-    from pipeline.workflow.run import run_prepare
+    """``prepare``: the class shards; with ``--look``, what would be read."""
+    from pipeline.workflow.run import run_look, run_prepare
 
+    if options.look:
+        run_look(configuration(options))
+        return
+    if options.out is None:
+        raise UserError(
+            "--out: not given; prepare stores the class shards there (--look needs none and stores nothing)"
+        )
     run_prepare(configuration(options), options.out)
 
 

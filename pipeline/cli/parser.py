@@ -50,7 +50,11 @@ def _add_stages(added: "Commands[argparse.ArgumentParser]") -> None:
     ):
         command = _command(added, name, text, action)
         _add_configuration(command)
-        command.add_argument("--out", required=True, metavar="PATH", help="folder of the run")
+        look = name == "prepare"
+        command.add_argument("--out", required=not look, metavar="PATH", help="folder of the run")
+        if look:
+            text = "print what is found in the source and how it is read, without decoding or writing anything; needs no --out"
+            command.add_argument("--look", action="store_true", help=text)
 
 
 def _add_evaluate(added: "Commands[argparse.ArgumentParser]") -> None:

@@ -12,8 +12,9 @@ from pipeline import storage
 from pipeline.config.run_config import Data, RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
-from pipeline.data.shard_manifest import PreparedManifest, finish
-from pipeline.data.shard_plan import ShardPlan, chunks, plan_shards, unfinished
+from pipeline.data.shard_manifest import PreparedManifest, finish, require_rows
+from pipeline.data.shard_plan import ShardPlan, chunks, listing_folder, look, plan_shards, unfinished
+from pipeline.data.source_report import SourceReport, lines_of
 from pipeline.data.sources import open_source
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
@@ -59,12 +60,15 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     Raises:
         UserError: from ``plan_shards`` and ``make_shards``, if the source cannot be used.
     """
-    if not (config.resources.address or os.environ.get("RAY_ADDRESS")):
+    if not _joins_cluster(config):
         open_source(config.data)  # the nodes will be this machine: report a wrong path at once
     session.start(config.resources)
     shards = storage.absolute(config.data.cache or folder.class_shards)
     data = absolute_path(config.data)
     plan: ShardPlan = result(_plan.remote(data, shards), "prepare")
+    _say_report(plan.report)
+    for place in (plan.folder, listing_folder(plan.folder)):
+        storage.sweep(place, LEFT_BEHIND_S)
     if condensing:
         require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
         nodes.placement(config, len(plan.names))  # refuses groups that fit on no node
@@ -73,6 +77,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
         manifest = read_document(PreparedManifest, path)
+        require_rows(manifest)
         say(f"class shards: {_described(manifest)}, reused from {plan.folder}")
         if condensing:
             require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
@@ -80,6 +85,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     manifest = _decode(plan)
     say(f"class shards: {_described(manifest)}, written to {plan.folder}")
     _say_skipped(manifest)
+    require_rows(manifest)
     if condensing:
         require_images(config, {entry["name"]: entry["train"]["rows"] for entry in manifest["classes"]})
     if plan.test_cut_from_train:
@@ -87,6 +93,24 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
             f"no test split in the source: {data.test_fraction:.0%} of every class was cut from train (data.split_seed={data.split_seed})"
         )
     return PreparedDataset(plan.folder, config.data)
+
+
+def look_at_source(config: RunConfig) -> None:
+    """Prints what is found in a source and how it is read. Decodes and writes nothing.
+
+    Ray is started only if the nodes of a cluster may see a source that this machine does not see.
+
+    Raises:
+        UserError: the source cannot be used, like ``prepare``.
+    """
+    data = absolute_path(config.data)
+    seen_here = data.path is None or storage.exists(data.path)
+    if seen_here or not _joins_cluster(config):
+        report = look(data)
+    else:
+        session.start(config.resources)
+        report = result(_look.remote(data), "prepare")
+    _say_report(report)
 
 
 def require_images(config: RunConfig, counts: dict[str, int]) -> None:
@@ -105,6 +129,11 @@ def absolute_path(data: Data) -> Data:
 
 
 @ray.remote(num_cpus=1, max_retries=2)
+def _look(data: Data) -> SourceReport:
+    return look(data)
+
+
+@ray.remote(num_cpus=1, max_retries=2)
 def _plan(data: Data, folder: str) -> ShardPlan:
     return plan_shards(data, folder)
 
@@ -117,7 +146,6 @@ def _make(plan: ShardPlan, labels: list[int], threads: int) -> tuple[int, int]:
 
 
 def _decode(plan: ShardPlan) -> PreparedManifest:
-    storage.sweep(plan.folder, LEFT_BEHIND_S)
     labels = unfinished(plan)
     cpus = max(1, int(sum(node.cpus for node in nodes.nodes())))
     parts = chunks(plan, labels, cpus * TASKS_PER_CPU, len(nodes.nodes()))
@@ -139,6 +167,15 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
             s3.add_retries(retries)
             show()
     return finish(plan)
+
+
+def _joins_cluster(config: RunConfig) -> bool:
+    return bool(config.resources.address or os.environ.get("RAY_ADDRESS"))
+
+
+def _say_report(report: SourceReport) -> None:
+    for line in lines_of(report):
+        say(line)
 
 
 def _described(manifest: PreparedManifest) -> str:

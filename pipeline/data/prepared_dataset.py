@@ -17,9 +17,10 @@ from m3d.seeding import derive
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.disk_cache import forget, open_shard
-from pipeline.data.shard_manifest import PreparedClass, PreparedManifest, PreparedSplit
+from pipeline.data.shard_manifest import PreparedClass, PreparedManifest, PreparedSplit, seal_of
 from pipeline.errors import UserError
 from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import read_document
 
 
@@ -50,7 +51,7 @@ class PreparedDataset:
     @property
     def seal(self) -> str:
         """Checksum of the manifest, and thereby of all shards."""
-        return self.manifest["checksum"]
+        return seal_of(self.manifest)
 
     @property
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -144,6 +145,21 @@ class PreparedDataset:
 def key_of(folder: str) -> str:
     """Returns the key in the path of a folder of class shards."""
     return folder.rsplit("/", 1)[-1]
+
+
+def stored_class_shards(folder: RunFolder, recorded: str, data: Data) -> str | None:
+    """Returns the folder of a run's class shards, None if they are missing.
+
+    They may be below the run although its record names another place: the run was moved.
+
+    Args:
+        folder: folder of the run.
+        recorded: folder of the class shards in the run's record.
+        data: settings of the run's data.
+    """
+    homes = [home for home in (data.cache, folder.class_shards) if home]
+    places = [recorded, *(storage.join(home, key_of(recorded)) for home in homes)]
+    return next((place for place in places if storage.exists(storage.join(place, MANIFEST))), None)
 
 
 def _shared(array: np.ndarray) -> Tensor:

@@ -151,6 +151,8 @@ def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[t
     """The images in their order, decoded ahead by threads."""
 
     def decode(item: Item) -> np.ndarray | BadImageError:
+        if item.problem:
+            return BadImageError(item.problem)
         try:
             require_grey(plan.data, plan.channels, item)
             return pixels(item.content, plan.data.image_size, plan.channels)
@@ -165,7 +167,7 @@ def _listing(plan: ShardPlan) -> SourceListing:
         path = listing_path(plan.folder, split, label)
         return read_document(ListingDocument, path)["images"]
 
-    return SourceListing(class_names=plan.source_names, images=images)
+    return SourceListing(class_names=plan.source_names, images=images, folders=plan.folders)
 
 
 def _test_rows(plan: ShardPlan, label: int) -> set[int]:

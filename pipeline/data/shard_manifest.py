@@ -1,13 +1,16 @@
 """manifest.json of class shards: its types, and how it is written once all shards exist."""
 
+from typing import NotRequired
+
 import numpy as np
 
 from pipeline import storage
 from pipeline.data.shard_plan import FORMAT, ShardPlan
-from pipeline.errors import UserError
+from pipeline.data.source_report import SourceReport
+from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import ClassEntry, ShardEntry
-from pipeline.storage.documents import Document, read_document, write_document
+from pipeline.storage.documents import SEAL, Document, read_document, sealed, write_document
 from pipeline.storage.files import REQUESTS, in_threads
 
 
@@ -47,12 +50,31 @@ class _Content(Document):
     std: list[float]
     test_cut_from_train: bool
     classes: list[PreparedClass]
+    source: NotRequired[SourceReport]
+    """How the source was read; missing in manifests of older versions."""
 
 
 class PreparedManifest(_Content):
     """manifest.json of class shards."""
 
     checksum: str
+
+
+def seal_of(manifest: PreparedManifest) -> str:
+    """Returns the checksum of a manifest, and thereby of all shards, without what it says of the source."""
+    return sealed({key: value for key, value in manifest.items() if key != "source"})[SEAL]
+
+
+def require_rows(manifest: PreparedManifest) -> None:
+    """Raises UserError if no image of a class could be decoded in a split, although data.on_bad_image skips such images."""
+    for split in ("train", "test"):
+        empty = [entry for entry in manifest["classes"] if not entry[split]["rows"] and entry[split]["bad"]]
+        if empty:
+            first = empty[0][split]["bad"][0]
+            raise UserError(
+                f"classes without {split} images: {listed(entry['name'] for entry in empty)}; no image of theirs could be decoded "
+                f"({first}); repair the images, or leave the classes out with data.classes"
+            )
 
 
 def finish(plan: ShardPlan) -> PreparedManifest:
@@ -81,6 +103,7 @@ def finish(plan: ShardPlan) -> PreparedManifest:
         "std": std,
         "test_cut_from_train": plan.test_cut_from_train,
         "classes": classes,
+        "source": plan.report,
     }
     path = storage.join(plan.folder, MANIFEST)
     write_document(path, content)

@@ -6,15 +6,16 @@ same name and .json: rows, checksum, sums of the pixels, and skipped images. man
 that find images by offset, listing/train-00000.json lists the places of the images of a source's class.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.channels import channels_of_source
-from pipeline.data.class_names import chosen, described, distinct, read_synsets
+from pipeline.data.class_names import ClassName, chosen, described, distinct, read_synsets
 from pipeline.data.decode_image import READING
-from pipeline.data.sources import SourceIndex, open_source
+from pipeline.data.source_report import SourceReport, report_of
+from pipeline.data.sources import Source, SourceIndex, open_source
 from pipeline.data.sources.protocol import Listing, fingerprint
 from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
@@ -54,11 +55,56 @@ class ShardPlan:
     """A line for the user on how the channels were decided; empty if there is nothing to say."""
     by_class: bool
     """Whether a class can be read without reading the others."""
+    folders: Mapping[str, tuple[str, ...]]
+    """By split, the folder of each class of the source; empty if it has none."""
+    report: SourceReport
+    """What was found in the source and how it is read."""
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
         return tuple(self.counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Selection:
+    """The classes of a run in its source, before an image is read."""
+
+    source: Source
+    index: SourceIndex
+    classes: tuple[ClassName, ...]
+    """Classes of the run, in label order."""
+    labels: tuple[int, ...]
+    """Label of each class in the source."""
+    counts: dict[str, tuple[int, ...]]
+    """Images per class, by split, after test images were cut from train."""
+    cut: bool
+    """Whether the test split is cut from train."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        return distinct([entry.title for entry in self.classes], self.names)
+
+    def report(self, data: Data) -> SourceReport:
+        """What was found in the source and how it is read."""
+        findings = self.index.findings
+        if self.cut:
+            splits = {**findings.splits, "test": f"cut from train, {data.test_fraction:.0%} of every class"}
+            findings = replace(findings, splits=splits)
+        return report_of(findings, self.titles, self.counts)
+
+
+def look(data: Data) -> SourceReport:
+    """Returns what is found in a source and how it is read, without decoding an image or writing anything.
+
+    Raises:
+        UserError: like ``plan_shards``, except for images that cannot be decoded.
+    """
+    return _select(data).report(data)
 
 
 def plan_shards(data: Data, cache: str) -> ShardPlan:
@@ -71,6 +117,31 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
     Raises:
         UserError: the source cannot be read, a class is missing, ambiguous or empty, or no image can be decoded.
     """
+    selection = _select(data)
+    index, names, titles = selection.index, selection.names, selection.titles
+    channels = channels_of_source(data, selection.source, index, selection.labels)
+    plan = ShardPlan(
+        data=data,
+        folder=storage.join(cache, _key(data, index, names, titles, channels.count, selection.cut)),
+        names=names,
+        titles=titles,
+        wnids=tuple(entry.wnid for entry in selection.classes),
+        source_names=index.class_names,
+        source_labels=selection.labels,
+        counts=selection.counts,
+        test_cut_from_train=selection.cut,
+        channels=channels.count,
+        channels_note=channels.note,
+        by_class=index.by_class,
+        folders=index.folders,
+        report=selection.report(data),
+    )
+    if index.listing is not None and not storage.exists(storage.join(plan.folder, MANIFEST)):
+        _write_listing(plan, index.listing)
+    return plan
+
+
+def _select(data: Data) -> _Selection:
     source = open_source(data)
     index = source.index()
     where = data.path or data.source
@@ -86,25 +157,8 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         tests = tuple(round(count * data.test_fraction) for count in counts["train"])
         counts = {"train": tuple(n - t for n, t in zip(counts["train"], tests, strict=True)), "test": tests}
     _require_images(names, counts, cut)
-    channels = channels_of_source(data, source, index, labels)
-    titles = distinct([classes[label].title for label in labels], names)
-    plan = ShardPlan(
-        data=data,
-        folder=storage.join(cache, _key(data, index, names, titles, channels.count, cut)),
-        names=names,
-        titles=titles,
-        wnids=tuple(classes[label].wnid for label in labels),
-        source_names=index.class_names,
-        source_labels=labels,
-        counts=counts,
-        test_cut_from_train=cut,
-        channels=channels.count,
-        channels_note=channels.note,
-        by_class=index.by_class,
-    )
-    if index.listing is not None and not storage.exists(storage.join(plan.folder, MANIFEST)):
-        _write_listing(plan, index.listing)
-    return plan
+    chosen_classes = tuple(classes[label] for label in labels)
+    return _Selection(source=source, index=index, classes=chosen_classes, labels=labels, counts=counts, cut=cut)
 
 
 def unfinished(plan: ShardPlan) -> list[int]:
@@ -148,7 +202,12 @@ def chunks(plan: ShardPlan, labels: list[int], tasks: int, nodes: int = 1) -> li
 
 def listing_path(folder: str, split: str, label: int) -> str:
     """Returns the path of the listing of a source's class, for sources that find images by offset."""
-    return storage.join(folder, "listing", f"{split}-{label:05d}.json")
+    return storage.join(listing_folder(folder), f"{split}-{label:05d}.json")
+
+
+def listing_folder(folder: str) -> str:
+    """Returns the folder of the listings in a folder of class shards."""
+    return storage.join(folder, "listing")
 
 
 def _write_listing(plan: ShardPlan, listing: Listing) -> None:
@@ -166,8 +225,9 @@ def _require_images(names: Collection[str], counts: dict[str, tuple[int, ...]], 
     for split, by_class in counts.items():
         empty = [name for name, count in zip(names, by_class, strict=True) if count == 0]
         if empty:
-            hint = "; raise data.test_fraction" if cut and split == "test" else ""
-            raise UserError(f"classes without {split} images: {listed(empty)}; leave them out with data.classes{hint}")
+            advice = ["leave them out with data.classes"] if len(empty) < len(by_class) else []
+            advice += ["raise data.test_fraction"] if cut and split == "test" else []
+            raise UserError(f"classes without {split} images: {'; '.join([listed(empty), *advice])}")
 
 
 def _key(

@@ -29,7 +29,7 @@ from pipeline.storage.objects import (
     write_bytes,
     write_json,
 )
-from pipeline.storage.paths import absolute, is_local, is_s3, join
+from pipeline.storage.paths import absolute, is_local, is_s3, join, readable
 
 __all__ = [
     "AtomicWriter",
@@ -47,6 +47,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_range",
+    "readable",
     "remove",
     "replace_version",
     "require_reachable",

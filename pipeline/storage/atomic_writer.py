@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import uuid
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.objects import opened, operate, sweep, unwritable, unwritable_temporary
 from pipeline.storage.paths import is_local, is_s3
+from pipeline.storage.temporary_names import temporary_beside
 
 UPLOAD_LEFT_S = 24 * 3600.0
 """Age from which a file that waits to be uploaded counts as left behind by a killed process."""
@@ -38,7 +38,7 @@ class AtomicWriter:
             folder.mkdir(parents=True, exist_ok=True)
             if not local:
                 sweep(str(folder), UPLOAD_LEFT_S)
-            self._beside = folder / f".{self._root.rsplit('/', 1)[-1]}.{uuid.uuid4().hex}.tmp"
+            self._beside = temporary_beside(folder / self._root.rsplit("/", 1)[-1])
             self._file = open(self._beside, "wb")  # noqa: SIM115 (closed by commit or discard)
         except OSError as error:
             raise self._unwritable(error) from None

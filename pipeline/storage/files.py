@@ -1,6 +1,5 @@
-"""Many files, local or in a bucket: lists trees of them, reads them ahead with threads, and reads parts of large ones."""
+"""Many files, local or in a bucket: reads them ahead with threads, and reads parts of large ones."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,28 +30,23 @@ class File:
     """Path relative to the tree."""
     state: str
     """Text that changes with the file's content."""
+    problem: str = ""
+    """Why it cannot be read, such as ``it is a link to nothing``; empty if nothing is wrong."""
 
 
-def files_in(root: str, suffixes: tuple[str, ...]) -> list[File]:
-    """Returns all files below a folder whose name ends in one of the suffixes, sorted by name; hidden files are left out.
+def read_ahead(files: Sequence[File], folder: str) -> Iterator[tuple[File, bytes]]:
+    """Yields the files of a folder with their contents, in order; those of an object store are fetched ahead by threads.
 
-    Args:
-        root: local path or URL.
-        suffixes: in lower case; names are compared without regard to case.
-    """
-    if storage.is_local(root):
-        return sorted(_local_files(Path(root), Path(root), suffixes))
-    return sorted(_objects(root, suffixes))
-
-
-def read_ahead(items: Sequence[T], path_of: Callable[[T], str]) -> Iterator[tuple[T, bytes]]:
-    """Yields items with the content of their files, in order; files of an object store are fetched ahead by threads.
+    A file with a problem is yielded with no content.
 
     Raises:
         UserError: a file cannot be read, since the source changed.
     """
-    local = all(storage.is_local(path_of(item)) for item in items[:1])
-    return in_threads(items, lambda item: _content(path_of(item)), 1 if local else REQUESTS)
+
+    def content(file: File) -> bytes:
+        return b"" if file.problem else _content(storage.join(folder, file.name))
+
+    return in_threads(files, content, 1 if storage.is_local(folder) else REQUESTS)
 
 
 def in_threads(
@@ -123,20 +117,3 @@ def _content(path: str) -> bytes:
 def _changed(path: str, error: OSError) -> UserError:
     why = error.strerror or ("it is gone" if isinstance(error, FileNotFoundError) else s3.code_of(error) or error)
     return UserError(f"{path}: cannot be read ({why}); the source changed while it was read")
-
-
-def _local_files(folder: Path, root: Path, suffixes: tuple[str, ...]) -> Iterator[File]:
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from _local_files(Path(entry.path), root, suffixes)
-        elif entry.name.lower().endswith(suffixes) and not entry.name.startswith("."):
-            state = entry.stat()
-            name = str(Path(entry.path).relative_to(root))
-            yield File(name=name, state=f"{state.st_size}:{state.st_mtime_ns}")
-
-
-def _objects(root: str, suffixes: tuple[str, ...]) -> Iterator[File]:
-    for name, size, tag in storage.tree(root):
-        last = name.rsplit("/", 1)[-1]
-        if last.lower().endswith(suffixes) and not last.startswith("."):
-            yield File(name=name, state=f"{size}:{tag}")

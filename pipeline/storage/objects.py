@@ -9,8 +9,6 @@ import hashlib
 import json
 import os
 import tempfile
-import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.paths import absolute, is_local, is_s3
+from pipeline.storage.temporary_names import is_left_behind, temporary_beside
 
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
 
@@ -164,12 +163,15 @@ def remove(path: str) -> None:
 
 
 def sweep(folder: str, age_s: float = 60.0) -> None:
-    """Removes temporary files that killed writers left in a folder, unless they were written to in the last ``age_s`` seconds."""
+    """Removes temporary files that killed writers left in a folder.
+
+    Files of which it is not known whether their writer still runs are left unless they were not written to for ``age_s`` seconds.
+    """
     if not is_local(folder):
         return
     for path in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > age_s:
+            if is_left_behind(path, age_s):
                 path.unlink()
 
 
@@ -233,7 +235,7 @@ def unwritable_temporary(error: OSError) -> UserError:
 
 def _write_local(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    beside = temporary_beside(path)
     try:
         with open(beside, "wb") as file:
             file.write(data)

@@ -23,3 +23,11 @@ def absolute(path: str) -> str:
 def is_s3(path: str) -> bool:
     """Whether the path is on S3."""
     return path.startswith(("s3://", "s3a://"))
+
+
+def readable(name: str) -> str:
+    """Returns the text of a name that may not be UTF-8, with its other bytes as ``\\xe9``; other names as they are."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a pair of surrogates, which is no byte of a name
+        return name.encode("utf-8", "backslashreplace").decode()

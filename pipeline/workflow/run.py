@@ -10,7 +10,7 @@ from pipeline.config.evaluate import SETS
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture
-from pipeline.data.prepare import prepare
+from pipeline.data.prepare import look_at_source, prepare
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.stage import evaluate
@@ -49,6 +49,12 @@ def run_prepare(config: RunConfig, out: str) -> None:
     folder = RunFolder.at(out)
     with _leased(folder):
         prepare(config, folder)
+
+
+def run_look(config: RunConfig) -> None:
+    """Prints how the source would be read; decodes and writes nothing."""
+    _use(config)
+    look_at_source(config)
 
 
 def run_pretrain(config: RunConfig, out: str) -> None:

@@ -6,7 +6,7 @@ from pipeline import storage
 from pipeline.config.parsing import from_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepare import prepare
-from pipeline.data.prepared_dataset import PreparedDataset, key_of
+from pipeline.data.prepared_dataset import PreparedDataset, key_of, stored_class_shards
 from pipeline.errors import UserError
 from pipeline.evaluate.results import is_evaluated
 from pipeline.evaluate.rows import Origins
@@ -90,9 +90,14 @@ class Run:
         if record is None:
             return prepare(self.config, self.folder, condensing=condensing)
         shards = record["resolved"]["class_shards"]
-        if storage.exists(storage.join(shards, MANIFEST)):
-            return PreparedDataset(shards, self.config.data)
-        dataset = prepare(self.config, self.folder, condensing=condensing)
+        if place := stored_class_shards(self.folder, shards, self.config.data):
+            return PreparedDataset(place, self.config.data)
+        try:
+            dataset = prepare(self.config, self.folder, condensing=condensing)
+        except UserError as error:
+            raise UserError(
+                f"{error} (the run's class shards are missing as well, in {shards} and below the run)"
+            ) from None
         if dataset.key != key_of(shards):
             raise UserError(
                 f"{self.folder}: the source, or how it is read, has changed since this run began, and the run's class shards are gone; "

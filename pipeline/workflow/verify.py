@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config.parsing import from_dict
-from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.data.prepared_dataset import PreparedDataset, stored_class_shards
 from pipeline.errors import UserError, listed
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.arrow_schema import MANIFEST
@@ -191,8 +191,7 @@ def _check_run(
             stored, configured = manifest[key], getattr(config.condense, key)
             if stored != configured:
                 findings.add(f"{home}: the condensed set has {key} {stored}, config.json says {configured}")
-    shards = record["resolved"]["class_shards"]
-    if storage.exists(storage.join(shards, MANIFEST)):
+    if shards := stored_class_shards(home, record["resolved"]["class_shards"], config.data):
         dataset = findings.attempt(PreparedDataset, shards, config.data)
         if dataset is not None:
             _check_images(dataset, findings)

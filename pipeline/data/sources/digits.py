@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.run_config import Data
+from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, places
 
 
@@ -23,6 +24,7 @@ class Digits:
             counts={"train": tuple(labels[digit] for digit in range(10))},
             fingerprint=fingerprint("scikit-learn digits"),
             encoded=False,
+            findings=Findings(found=labels.total(), taken=labels.total(), splits={"train": "all digits"}),
         )
 
     def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:

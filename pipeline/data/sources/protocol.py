@@ -1,7 +1,7 @@
 """What a source offers: an index that is cheap to make, and its images as a stream."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -29,6 +29,8 @@ class Item:
     """Place at which a user finds the image. Defaults to ``path``."""
     rank: int | None = None
     """Position of the image in its class, if images arrive in another order; None if they arrive in order."""
+    problem: str = ""
+    """Why there is no content, such as ``it is a link to nothing``; empty if there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class SourceIndex:
     """Whether images are encoded files, rather than pixels."""
     listing: Listing | None = None
     """Places of all images, stored for the workers so that they need not scan the source again. None if not needed."""
+    folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By split, the folder of each class within the source; empty if the source has no folders of classes."""
     findings: Findings = field(default_factory=Findings)
     """What was found and left out, and how splits and columns were recognised."""
 
@@ -59,6 +63,8 @@ class SourceListing:
     """As in SourceIndex."""
     images: Callable[[str, int], list[list[str | int]]]
     """Returns the entries of a split and a label of the source, as in SourceIndex."""
+    folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As in SourceIndex."""
 
 
 class Source(Protocol):
@@ -107,4 +113,5 @@ def places(targets: np.ndarray, labels: Collection[int], most: int | None) -> li
 
 def fingerprint(*parts: object) -> str:
     """Returns a checksum of everything that identifies a source, 16 hexadecimal digits."""
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+    text = "\n".join(map(str, parts))  # names of files need not be UTF-8
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

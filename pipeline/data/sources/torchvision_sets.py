@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config.run_config import Data
+from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, places
 from pipeline.errors import UserError, nearest
 
@@ -40,11 +41,15 @@ class TorchvisionSet:
         splits = {split: self._load(split) for split in ("train", "test")}
         counts = {split: Counter(labels.tolist()) for split, (_, labels, _) in splits.items()}
         names = splits["train"][2]
+        images = sum(count.total() for count in counts.values())
         return SourceIndex(
             class_names=names,
             counts={split: tuple(count[i] for i in range(len(names))) for split, count in counts.items()},
             fingerprint=fingerprint("torchvision", self.name, *map(_digest, splits.values())),
             encoded=False,
+            findings=Findings(
+                found=images, taken=images, splits={split: f"the {split} split of {self.name}" for split in splits}
+            ),
         )
 
     def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:

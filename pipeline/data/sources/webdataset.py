@@ -1,52 +1,36 @@
 """WebDataset: tar files of samples. The members of a sample share a key: an image, and its class in .cls or .json.
 
-PATH is a folder of .tar files, with the splits as folders or as prefixes of file names. The class of a sample is the
-content of its .cls member (an integer or a name), else ``wnid``, ``class_name`` or ``label`` of its .json, else the last
-folder of its key. Images are in the order of their names. The tars are scanned once, when a run is planned; workers
-fetch their images by offset.
+PATH is a folder of .tar files; the word train, test or val in the name of a file or folder says the split. The class of
+a sample is the content of its .cls member (an integer or a name), else ``wnid``, ``class_name`` or ``label`` of its .json,
+else the last folder of its key. Images are in the order of their names. The tars are scanned once, when a run is planned;
+workers fetch their images by offset.
 """
 
-import json
 import tarfile
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from pipeline import storage
 from pipeline.config.run_config import Data
-from pipeline.data.sources.file_layout import root_of, split_of, splits
-from pipeline.data.sources.image_folder import EXTENSIONS
+from pipeline.data.sources.file_layout import (
+    SplitFiles,
+    described_test,
+    in_label_order,
+    labelled_test,
+    left_out_for,
+    root_of,
+    split_files,
+)
+from pipeline.data.sources.findings import Findings, LeftOut
+from pipeline.data.sources.layout.tar_samples import TarScan, samples
 from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint, spread
-from pipeline.errors import UserError, listed
-from pipeline.storage.files import REQUESTS, File, files_in, in_threads, open_binary, part_of
+from pipeline.errors import UserError
+from pipeline.storage.files import REQUESTS, File, in_threads, open_binary, part_of
 
 BUFFER_BYTES = 8 * 2**20
 """Bytes that are fetched ahead while a tar is scanned."""
-CLASS_KEYS = ("wnid", "class_name", "label", "cls")
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class _Image:
-    """An image in a tar."""
-
-    name: str
-    tar: str
-    offset: int
-    size: int
-    class_name: str
-    """Its class as the sample spells it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    """Consecutive members of one key."""
-
-    key: str
-    images: list[tuple[str, int, int]] = field(default_factory=list)
-    """Name, offset and size of each."""
-    texts: dict[str, bytes] = field(default_factory=dict)
-    """Content of the members that may name the class, by ending."""
+COMPRESSED = (".gz", ".tgz", ".zst", ".bz2", ".xz")
 
 
 class WebDataset:
@@ -55,6 +39,7 @@ class WebDataset:
     def __init__(self, data: Data, listing: SourceListing | None = None) -> None:
         self.root = root_of(data, "a folder of .tar files")
         self._listing = listing
+        self._scans: dict[File, TarScan] = {}
 
     def index(self) -> SourceIndex:
         states = [f"{split}/{file.name}:{file.state}" for split, files in self._files.items() for file in files]
@@ -63,6 +48,7 @@ class WebDataset:
             counts={split: tuple(map(len, by_class)) for split, by_class in self._entries.items()},
             fingerprint=fingerprint("webdataset", *states),
             listing=self._entries,
+            findings=self._findings(),
         )
 
     def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
@@ -74,111 +60,116 @@ class WebDataset:
                 return part_of(storage.join(self.root, str(entry[0])), int(entry[2]), int(entry[3]))
 
             for (tar, name, *_), image in in_threads(spread(entries, most), content, threads):
-                yield Item(
-                    label=label, path=str(name), content=image, where=f"{storage.join(self.root, str(tar))}:{name}"
-                )
+                path = storage.readable(str(name))
+                where = f"{storage.readable(storage.join(self.root, str(tar)))}:{path}"
+                yield Item(label=label, path=path, content=image, where=where)
+
+    @cached_property
+    def _layout(self) -> SplitFiles:
+        """The tars of all splits."""
+        files = split_files(self.root, (".tar",))
+        if not files.train:
+            packed = [entry for entry in files.left_out if entry.reason.removeprefix("ending ") in COMPRESSED]
+            advice = "its compressed tars must be unpacked to plain .tar first" if packed else "expected *.tar"
+            raise UserError(f"{self.root}: holds no .tar files; {advice}")
+        return files
+
+    @cached_property
+    def _chosen(self) -> str | None:
+        """The split that is used for testing, test or val; None if there is none."""
+        tests = {kind: lambda files=files: self._labelled(files) for kind, files in self._layout.tests.items()}
+        return labelled_test(tests, self._class_names, self.root)
 
     @cached_property
     def _files(self) -> dict[str, list[File]]:
-        files = {file.name: file for file in files_in(self.root, (".tar",))}
-        if not files:
-            compressed = files_in(self.root, (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2"))
-            advice = "its compressed tars must be unpacked to plain .tar first" if compressed else "expected *.tar"
-            raise UserError(f"{self.root}: holds no .tar files; {advice}")
-        return {split: [files[name] for name in names] for split, names in splits(list(files)).items()}
-
-    @cached_property
-    def _images(self) -> dict[str, list[_Image]]:
-        threads = 1 if storage.is_local(self.root) else REQUESTS // 2
-        images = {
-            split: sorted(image for _, scanned in in_threads(files, self._scan, threads) for image in scanned)
-            for split, files in self._files.items()
-        }
-        if not images["train"]:
-            raise UserError(f"{self.root}: its tars hold no images; expected samples such as KEY.jpg with KEY.cls")
-        return images
+        """The tars that are read, by split."""
+        tests = {"test": self._layout.tests[self._chosen]} if self._chosen else {}
+        return {"train": self._layout.train, **tests}
 
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
-        names = {image.class_name for image in self._images["train"]}
-        return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
+        scans = self._scanned(self._layout.train)
+        names = {image.class_name for scan in scans for image in scan.images}
+        problem = next((scan.problem for scan in scans if scan.problem), "")
+        if len(names) == 1 and not problem:  # the folder of all samples is no class if something else may name it
+            problem = next((scan.undecided for scan in scans if scan.undecided), "")
+        if problem:
+            raise UserError(problem)
+        if not names:
+            raise UserError(f"{self.root}: its tars hold no images; expected samples such as KEY.jpg with KEY.cls")
+        kinds = sorted({kind for scan in scans for kind in scan.splits})
+        if len(kinds) > 1 and "train" in kinds:
+            raise UserError(
+                f"{self.root}: members of its tars lie in folders of the splits {' and '.join(kinds)}; pack every split into "
+                "tars of its own, such as train-0.tar and test-0.tar"
+            )
+        return tuple(in_label_order(names))
 
     @cached_property
     def _entries(self) -> Listing:
         """Tar, name, offset and size of every image."""
         listing: Listing = {}
-        for split, images in self._images.items():
+        for split, files in self._files.items():
             by_class: dict[str, list[list[str | int]]] = {name: [] for name in self._class_names}
-            for image in images:
+            for image in sorted(image for scan in self._scanned(files) for image in scan.images):
                 if image.class_name in by_class:
                     by_class[image.class_name].append([image.tar, image.name, image.offset, image.size])
             listing[split] = tuple(by_class.values())
         return listing
 
-    def _scan(self, file: File) -> list[_Image]:
-        """The images of a tar; the content of images in a local tar is skipped."""
+    def _labelled(self, files: list[File]) -> list[str]:
+        """The classes of some tars; none if their samples have no class. Raises UserError if only some have none."""
+        scans = self._scanned(files)
+        names = sorted({image.class_name for scan in scans for image in scan.images})
+        problem = next((scan.problem for scan in scans if scan.problem), "")
+        if names and problem:
+            raise UserError(problem)
+        return names
+
+    def _findings(self) -> Findings:
+        """The members of the tars that are read, without those that name classes, and the tars that are left out."""
+        scans = [scan for files in self._files.values() for scan in self._scanned(files)]
+        reasons: defaultdict[str, list[str]] = defaultdict(list)
+        counts: Counter[str] = Counter()
+        for scan in scans:
+            for reason, (count, examples) in scan.left_out.items():
+                counts[reason] += count
+                reasons[reason] += examples
+        images, taken = (
+            sum(len(scan.images) for scan in scans),
+            sum(len(c) for own in self._entries.values() for c in own),
+        )
+        strangers = [LeftOut(reason="class without training images", count=images - taken)] if images > taken else []
+        splits, unused = described_test(self._chosen, self._layout)
+        members = [
+            LeftOut(reason=reason, count=counts[reason], examples=left_out_for(reason, examples)[0].examples)
+            for reason, examples in sorted(reasons.items())
+        ]
+        return Findings(
+            found=images + sum(counts.values()),
+            taken=taken,
+            left_out=(*self._layout.left_out, *unused, *members, *strangers),
+            splits=splits,
+        )
+
+    def _scanned(self, files: list[File]) -> list[TarScan]:
+        """What is in some tars; every tar is scanned once."""
+        threads = 1 if storage.is_local(self.root) else REQUESTS // 2
+        new = [file for file in files if file not in self._scans]
+        self._scans.update(in_threads(new, self._scan, threads))
+        return [self._scans[file] for file in files]
+
+    def _scan(self, file: File) -> TarScan:
+        """The samples of a tar; the content of images in a local tar is skipped."""
         place = storage.join(self.root, file.name)
+        scan = TarScan(tar=file.name, place=storage.readable(place))
         try:
             with open_binary(place, BUFFER_BYTES) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                return [image for sample in _samples(tar) for image in _images_of(sample, file.name, place)]
+                for sample in samples(tar, scan):
+                    scan.add(sample)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(
                 f"{place}: is not a complete plain tar file ({error}); fetch it again, or unpack it"
             ) from None
-
-
-def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
-    sample = _Sample(key="")
-    for member in tar:
-        if not member.isfile():
-            continue
-        key, ending = _split_name(member.name)
-        if key != sample.key:
-            yield sample
-            sample = _Sample(key=key)
-        if member.name.lower().endswith(EXTENSIONS):
-            sample.images.append((member.name, member.offset_data, member.size))
-        elif ending in ("cls", "json", "cls.txt"):
-            content = tar.extractfile(member)
-            sample.texts[ending] = content.read() if content else b""
-    yield sample
-
-
-def _split_name(name: str) -> tuple[str, str]:
-    """Key and ending of a member: WebDataset splits at the first dot of the last part of the name."""
-    folder, slash, last = name.rpartition("/")
-    stem, _, ending = last.partition(".")
-    return folder + slash + stem, ending.lower()
-
-
-def _images_of(sample: _Sample, tar: str, place: str) -> list[_Image]:
-    """The image of a sample; none if the sample has no image."""
-    if not sample.images:
-        return []
-    if len(sample.images) > 1:
-        names = listed(name for name, _, _ in sample.images)
-        raise UserError(f"{place}: sample {sample.key!r} has several images ({names}); keep one")
-    class_name = _class_of(sample)
-    if not class_name:
-        raise UserError(
-            f"{place}: sample {sample.key!r} has no class; it needs a .cls member, a .json with one of {', '.join(CLASS_KEYS)}, "
-            "or a folder in its key"
-        )
-    ((name, offset, size),) = sample.images
-    return [_Image(name=name, tar=tar, offset=offset, size=size, class_name=class_name)]
-
-
-def _class_of(sample: _Sample) -> str:
-    try:
-        for ending in ("cls", "cls.txt"):
-            if ending in sample.texts:
-                return sample.texts[ending].decode().strip()
-        described: Any = json.loads(sample.texts["json"]) if "json" in sample.texts else {}
-    except (UnicodeDecodeError, ValueError):
-        return ""
-    if isinstance(described, dict):
-        for name in CLASS_KEYS:
-            if isinstance(described.get(name), str | int) and str(described[name]):
-                return str(described[name])
-    folder = sample.key.rpartition("/")[0].rpartition("/")[2]
-    return "" if split_of(folder) else folder
+        scan.require_together()
+        return scan

@@ -1,6 +1,7 @@
 """The command line: a mistake is one line on stderr with exit code 2, and leaves no run behind."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +164,32 @@ def test_prepare_on_the_command_line(call: Call, folder: Path, tmp_path: Path, r
     code, errors, output = call("prepare", *IMAGES, "--data", str(folder), "--out", str(tmp_path / "run"))
     assert (code, errors) == (0, [])
     assert "36 train and 12 test images" in output
+
+
+def test_look_prints_how_a_source_is_read_and_writes_nothing(
+    call: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "train" / "ant" / "x.heic").write_bytes(b"x")
+    (folder / "train" / "ant" / "000.png").write_bytes(b"is not decoded")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.runtime.session.start", lambda *_: pytest.fail("Ray was started"))
+    code, errors, output = call("prepare", *IMAGES, "--data", str(folder), "--look")
+    assert (code, errors) == (0, [])
+    assert output.splitlines() == [
+        "source: 49 found, 48 read as images",
+        "source: left out 1, ending .heic (train/ant/x.heic)",
+        "source: train is folder train",
+        "source: test is folder test",
+        "source: 3 classes; label 0 is ant with 12 train and 4 test images",
+    ]
+    assert os.listdir(tmp_path) == [folder.name]
+
+
+def test_look_refuses_what_prepare_refuses(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "train_a" / "x").mkdir(parents=True)
+    assert "--out" in refused(call, "prepare", *IMAGES, "--data", str(tmp_path))
+    assert "does not exist" in refused(call, "prepare", *IMAGES, "--data", str(tmp_path / "gone"), "--look")
+    assert "holds no images" in refused(call, "prepare", *IMAGES, "--data", str(tmp_path), "--look")
 
 
 # Folders without a run

@@ -11,6 +11,8 @@ import pytest
 from pipeline import storage
 from pipeline.observability import jsonl_log
 from pipeline.storage import arrow_files, files, s3
+from pipeline.storage.file_tree import list_tree
+from pipeline.storage.files import File
 from tests.pipeline.support.s3_errors import refusal, through
 from tests.pipeline.support.s3_service import Proxy
 
@@ -67,7 +69,8 @@ def test_listings_are_never_stale(bucket: str) -> None:
     script = "import sys; from pipeline import storage; storage.write_bytes(sys.argv[1], b'x')"
     subprocess.run([sys.executable, "-c", script, f"{bucket}/run/other"], check=True, timeout=60)
     assert "other" in storage.files_below(f"{bucket}/run")
-    assert [file.name for file in files.files_in(f"{bucket}/run", (".json",))] == ["a.json", "b.json", "inner/d.json"]
+    listed = list_tree(f"{bucket}/run", lambda name: False).files
+    assert [file.name for file in listed] == ["a.json", "b.json", "c.arrow", "inner/d.json", "other"]
 
 
 @pytest.mark.slow
@@ -76,16 +79,16 @@ def test_ten_thousand_keys(bucket: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda name: storage.write_bytes(f"{bucket}/many/{name}", b""), names))
     assert storage.files_below(f"{bucket}/many") == names
-    assert [file.name for file in files.files_in(f"{bucket}/many", (".png",))] == names
+    assert [file.name for file in list_tree(f"{bucket}/many", lambda name: False).files] == names
 
 
 def test_read_ahead_keeps_the_order(bucket: str) -> None:
-    names = [f"{bucket}/{i}" for i in range(50)]
-    for i, name in enumerate(names):
-        storage.write_bytes(name, str(i).encode())
-    assert [int(content) for _, content in files.read_ahead(names, str)] == list(range(50))
-    gone = [*names, f"{bucket}/gone"]
-    assert "source changed" in refusal(lambda: list(files.read_ahead(gone, str)))
+    listed = [File(name=str(i), state="") for i in range(50)]
+    for file in listed:
+        storage.write_bytes(f"{bucket}/{file.name}", file.name.encode())
+    assert [int(content) for _, content in files.read_ahead(listed, bucket)] == list(range(50))
+    gone = [*listed, File(name="gone", state="")]
+    assert "source changed" in refusal(lambda: list(files.read_ahead(gone, bucket)))
 
 
 def test_conditions(bucket: str) -> None:

@@ -11,7 +11,7 @@ from pipeline.data.sources import SourceIndex, open_source
 from pipeline.errors import UserError
 
 
-def index_of(source: Any, path: Path | None, **settings: Any) -> SourceIndex:
+def index_of(source: Any, path: Path | str | None, **settings: Any) -> SourceIndex:
     """The index of a source."""
     return open_source(Data(source=source, path=None if path is None else str(path), **settings)).index()
 
@@ -22,7 +22,7 @@ def read_all(source: Any, path: Path | None, split: str = "train", labels: Seque
     return list(opened.read(split, range(len(opened.index().class_names)) if labels is None else labels))
 
 
-def refusal(source: Any, path: Path | None, **settings: Any) -> str:
+def refusal(source: Any, path: Path | str | None, **settings: Any) -> str:
     """The one-line message with which a source is refused."""
     with pytest.raises(UserError) as caught:
         index_of(source, path, **settings)

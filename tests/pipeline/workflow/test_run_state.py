@@ -16,6 +16,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import sealed
 from pipeline.workflow import run_state
 from pipeline.workflow.run_state import Run, require_same_classes, stored_run
+from pipeline.workflow.verify import verify
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, prepared, small_config
 
@@ -71,6 +72,24 @@ def test_class_shards_are_those_that_the_run_began_with(run: Run, tmp_path: Path
     record["resolved"]["class_shards"] = str(moved)
     run.folder.write_record(record)
     assert run.class_shards().folder == str(moved)
+
+
+def test_a_moved_run_has_its_class_shards_below_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = run.class_shards().key
+    home = tmp_path / "home"
+    shutil.copytree(run.folder.path, home, ignore=shutil.ignore_patterns("home"))
+    shutil.move(run.class_shards().folder, home / "class-shards" / key)
+    moved = Run.at(str(home), CONFIG)
+
+    def no_source(*_: object, **__: object) -> None:
+        raise UserError("the source does not exist")
+
+    monkeypatch.setattr(run_state, "prepare", no_source)
+    assert moved.class_shards().folder == str(home / "class-shards" / key)
+    assert not [line for line in verify(str(home))[1] if "class-shards" in line]
+    (home / "class-shards" / key / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"the source does not exist \(the run's class shards are missing as well"):
+        moved.class_shards()
 
 
 @pytest.mark.parametrize("changed", [False, True])

@@ -67,6 +67,13 @@ class Columns:
     """What distinguishes the columns from those that versions without ``data.label_column`` read, for the fingerprint."""
 
     @property
+    def label_origin(self) -> str:
+        """Where the labels are, for the user."""
+        if self.folder is not None:
+            return f"folders {self.folder.key}=..."
+        return f"{self.label} (the only column of integers)" if self.is_only_integer else f"{self.label}"
+
+    @property
     def besides_images(self) -> list[str]:
         """Columns to read for labels and paths, without the images."""
         return [*([f"{self.image}.path"] if self.has_paths else []), *([self.label] if self.label else [])]

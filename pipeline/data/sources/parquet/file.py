@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -51,14 +52,25 @@ class ParquetFile:
         """The same file; texts in these columns are read as the file encodes them, repeated ones once."""
         return replace(self, _parquet=_parquet(self._source, self._parquet.metadata, columns))
 
-    def images(self, column: str, group: int) -> Iterator[pa.RecordBatch]:
-        """Yields a column of images of a row group.
+    def images(self, column: str, group: int, chosen: np.ndarray) -> Iterator[tuple[int, bytes, str | None]]:
+        """Yields rows of a row group: position, encoded image and path. No bytes where there is no image.
+
+        Args:
+            column: name of the image column.
+            group: number of the row group.
+            chosen: for each of its rows, whether to yield it.
 
         Raises:
             UserError: the file is damaged.
         """
-        per_row = self._bytes_of_row(column, group)
-        return self._batches([column], group, int(min(READ_ROWS, max(1, BATCH_BYTES // max(1, per_row)))))
+        row = 0
+        at_once = int(min(READ_ROWS, max(1, BATCH_BYTES // max(1, self._bytes_of_row(column, group)))))
+        for batch in self._batches([column], group, at_once):
+            cells = batch.column(batch.schema.get_field_index(column))
+            cells = cells.storage if isinstance(cells, pa.ExtensionArray) else cells
+            for i in np.flatnonzero(chosen[row : row + len(cells)]).tolist():
+                yield row + i, *_content(cells, i)
+            row += len(cells)
 
     def besides_images(self, columns: list[str], group: int) -> Iterator[pa.RecordBatch]:
         """Yields columns of labels and paths of a row group. Raises UserError like ``images``."""
@@ -102,7 +114,8 @@ def opened(path: str) -> Iterator[ParquetFile]:
         raise UserError(f"{path}: is not a file; data.source=parquet reads regular files only")
     with contextlib.ExitStack() as stack:
         with _read_errors(path, "is not a complete Parquet file"):
-            source = stack.enter_context(open_binary(path)) if remote else path
+            as_file = remote or path != storage.readable(path)  # Arrow's paths are UTF-8
+            source = stack.enter_context(open_binary(path)) if as_file else path
             parquet = stack.enter_context(_parquet(source, None, []))
             size = source.seek(0, os.SEEK_END) if not isinstance(source, str) else os.path.getsize(path)
             file = ParquetFile(path=path, size=size, schema=parquet.schema_arrow, _parquet=parquet, _source=source)
@@ -147,3 +160,17 @@ def _read_errors(path: str, what: str, advice: str = "") -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as error:
         text = f"{path}: {what} ({first_line(error)[:REASON_LENGTH]})"
         raise UserError(f"{text}; {advice}" if advice else text) from None
+
+
+def _content(cells: pa.Array, i: int) -> tuple[bytes, str | None]:
+    """Bytes and path of an image cell; no bytes if it is null."""
+    if not isinstance(cells, pa.StructArray):
+        return cells[i].as_py() or b"", None
+    if not cells[i].is_valid:
+        return b"", None
+    names = [field.name for field in cells.type]
+    try:
+        path = cells.field("path")[i].as_py() if "path" in names else None
+    except UnicodeDecodeError:
+        path = None
+    return cells.field("bytes")[i].as_py() or b"", path if isinstance(path, str) else None

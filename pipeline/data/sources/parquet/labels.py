@@ -5,14 +5,15 @@ never 60 million objects.
 """
 
 import decimal
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline import storage
+from pipeline.data.sources.file_layout import WHOLE_NUMBER, in_label_order
 from pipeline.data.sources.findings import EXAMPLES, LeftOut
 from pipeline.data.sources.parquet.arrow_types import LabelKind
 from pipeline.data.sources.parquet.columns import NAME_LENGTH, Folder
@@ -22,7 +23,6 @@ MOST_CLASSES = 1_000_000
 """Most different labels of a file."""
 NO_CLASS = -1
 """Label that the hub gives to the images of test splits whose classes are secret."""
-WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 Value = int | str | bool
 """What a label may be; the labels of a source are all of one type."""
@@ -202,7 +202,7 @@ def classes_of(train: Mapping[str, Labels], declared: Sequence[str], where: str)
         raise UserError(f"{where}: {sum(missing.values())} rows have no label, the first in {path}; drop them first")
     values = {value for path, labels in train.items() for value in labels.values}
     if not declared:
-        ordered = _in_order(values)
+        ordered = in_label_order(values)
         return Classes(names=tuple(map(str, ordered)), values=tuple(ordered), are_declared=False)
     are_texts = any(isinstance(value, str) for value in values)
     allowed: tuple[Value, ...] = tuple(declared) if are_texts else tuple(range(len(declared)))
@@ -241,7 +241,7 @@ def left_out_rows(files: Mapping[str, Labels], classes: Classes) -> list[LeftOut
             no_label = classes.unlabelled(labels)
             rows = np.flatnonzero(no_label if chosen else (classes.of_rows(labels) < 0) & ~no_label)
             count += len(rows)
-            examples += [f"{name}[{row}]" for row in rows[: EXAMPLES - len(examples)]]
+            examples += [storage.readable(f"{name}[{row}]") for row in rows[: EXAMPLES - len(examples)]]
         if count:
             entries.append(LeftOut(reason=reason, count=count, examples=tuple(examples)))
     return entries
@@ -255,10 +255,3 @@ def _code_counts(labels: Labels) -> np.ndarray:
         counts[codes[0] if len(codes) else -1] = len(codes)
         return counts
     return np.roll(np.bincount(codes + 1, minlength=len(labels.values) + 1), -1)
-
-
-def _in_order(values: Iterable[Value]) -> list[Value]:
-    """Values of one type: numbers as numbers, even if they are stored as text."""
-    if all(isinstance(value, int) or WHOLE_NUMBER.fullmatch(value) for value in values):
-        return sorted(values, key=lambda value: (int(value), str(value)))
-    return sorted(values, key=str)

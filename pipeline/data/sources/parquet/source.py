@@ -7,7 +7,7 @@ in the order of the paths.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.config.run_config import Data
-from pipeline.data.sources.file_layout import root_of, splits
+from pipeline.data.sources.file_layout import SplitFiles, described_test, labelled_test, root_of, split_files
 from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.parquet.columns import Choice, Columns, columns_of
-from pipeline.data.sources.parquet.file import ParquetFile, opened
+from pipeline.data.sources.parquet.file import opened
 from pipeline.data.sources.parquet.labels import (
+    NO_CLASS,
     Classes,
     LabelEncoder,
     Labels,
@@ -34,7 +35,7 @@ from pipeline.data.sources.parquet.order import PathCollector, ranks_of
 from pipeline.data.sources.parquet.sample import few_rows
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError
-from pipeline.storage.files import REQUESTS, File, files_in, in_threads
+from pipeline.storage.files import REQUESTS, File, in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class Parquet:
             for split, files in self._files.items()
             for file in files
         ]
-        marks = sorted({mark for rows in self._rows.values() for mark in rows.columns.marks})
+        marks = sorted({mark for file in self._used for mark in self._rows[file].columns.marks})
         return SourceIndex(
             class_names=classes.names,
             counts=counts,
@@ -93,9 +94,9 @@ class Parquet:
             for row, content, image_path in self._cells(file, wanted[file] >= 0):
                 yield Item(
                     label=int(wanted[file][row]),
-                    path=image_path or f"{_last_part(file.name)}[{row}]",
+                    path=image_path or storage.readable(f"{_last_part(file.name)}[{row}]"),
                     content=content,
-                    where=f"{self._path(file)}[{row}]",
+                    where=storage.readable(f"{self._path(file)}[{row}]"),
                     rank=int(own_ranks[row]) if own_ranks is not None and own_ranks[row] >= 0 else None,
                 )
 
@@ -115,47 +116,84 @@ class Parquet:
             for group, count in enumerate(rows.groups):
                 rows_of_group = chosen[start : start + count]
                 if rows_of_group.any():
-                    for i, cells, cell in _chosen_cells(parquet, rows.columns.image, group, rows_of_group):
-                        yield start + i, *_content(cells, cell)
+                    for row, content, image_path in parquet.images(rows.columns.image, group, rows_of_group):
+                        yield start + row, content, image_path
                 start += count
 
     def _findings(self, counts: dict[str, tuple[int, ...]]) -> Findings:
+        """The rows of the files that are read, and the files and rows that are left out."""
+        splits, unused = described_test(self._chosen, self._layout)
         tests = {file.name: self._labels[file] for file in self._files.get("test", ())}
         return Findings(
-            found=sum(rows.count for rows in self._rows.values()),
+            found=sum(self._rows[file].count for file in self._used),
             taken=sum(map(sum, counts.values())),
-            left_out=tuple(left_out_rows(tests, self._classes)),
+            left_out=(*self._layout.left_out, *unused, *left_out_rows(tests, self._classes)),
+            splits=splits,
             columns=self._columns,
         )
 
     @cached_property
     def _columns(self) -> dict[str, str]:
         """Which columns are read as what, in all files."""
-        own = [rows.columns for rows in self._rows.values()]
-        images = dict.fromkeys(columns.image for columns in own)
-        labels = dict.fromkeys(
-            f"{columns.label} (the only column of integers)" if columns.is_only_integer else columns.label or "folder"
-            for columns in own
-        )
-        return {"image": ", ".join(images), "label": ", ".join(labels)}
+        own = [self._rows[file].columns for file in self._used]
+        return {
+            "image": ", ".join(dict.fromkeys(columns.image for columns in own)),
+            "label": ", ".join(dict.fromkeys(columns.label_origin for columns in own)),
+        }
 
     @cached_property
-    def _files(self) -> dict[str, list[File]]:
+    def _layout(self) -> SplitFiles:
+        """The files of all splits."""
         if self._is_file:
-            return {"train": [_single_file(self.root)]}
-        files = {file.name: file for file in files_in(self.root, (".parquet",))}
-        if not files:
+            return SplitFiles(train=[_single_file(self.root)], tests={}, recognised={"train": "the file"}, left_out=[])
+        files = split_files(self.root, (".parquet",), tables=True)
+        if not files.train:
             raise UserError(
                 f"{self.root}: holds no .parquet files; data.source=parquet needs them in it, or a file as --data"
             )
-        return {split: [files[name] for name in names] for split, names in splits(list(files)).items()}
+        return files
+
+    @cached_property
+    def _chosen(self) -> str | None:
+        """The split that is used for testing, test or val; None if there is none. Its rows are read, and no more."""
+        train = self._layout.train
+
+        def held(files: list[File]) -> list[str]:
+            self._rows.update(self._read([file for file in files if file not in self._rows]))
+            labels = self._labels_of([*train, *files])
+            are_named = any(self._rows[file].columns.class_names for file in labels)
+            values = {value for file in files for value in labels[file].values}
+            return sorted(str(value) for value in values if not (are_named and value == NO_CLASS))
+
+        tests = {kind: lambda files=files: held(files) for kind, files in self._layout.tests.items()}
+        if not tests:
+            return None
+        try:
+            return labelled_test(tests, held(train), self.root)
+        except UserError:
+            self._require_one_kind(self._labels_of(self._rows))  # the likely reason, if there is one
+            raise
+
+    @cached_property
+    def _files(self) -> dict[str, list[File]]:
+        """The files that are read, by split."""
+        tests = {"test": self._layout.tests[self._chosen]} if self._chosen else {}
+        return {"train": self._layout.train, **tests}
+
+    @property
+    def _used(self) -> list[File]:
+        """The files that are read."""
+        return [file for files in self._files.values() for file in files]
 
     def _path(self, file: File) -> str:
         return self.root if self._is_file else storage.join(self.root, file.name)
 
     @cached_property
     def _rows(self) -> dict[File, _Rows]:
-        files = [file for split in self._files.values() for file in split]
+        """The rows of the training files, and of the files for testing once ``_chosen`` has decided on them."""
+        return self._read(self._layout.train)
+
+    def _read(self, files: list[File]) -> dict[File, _Rows]:
         threads = 1 if storage.is_local(self.root) else REQUESTS
         return dict(in_threads(files, self._rows_of, threads))
 
@@ -181,14 +219,21 @@ class Parquet:
 
     @cached_property
     def _labels(self) -> dict[File, Labels]:
-        """The labels of all files, of one type."""
-        by_name = {file.name: file for file in self._rows}
-        folders = {file.name: rows.columns.folder for file, rows in self._rows.items() if rows.columns.folder}
-        counts = {file.name: rows.count for file, rows in self._rows.items()}
-        labels = {file: rows.labels for file, rows in self._rows.items() if rows.labels is not None}
-        labels |= {by_name[name]: own for name, own in folder_labels(folders, counts).items()}
-        require_one_kind({self._path(file): own for file, own in labels.items()})
+        """The labels of the files that are read, of one type."""
+        labels = self._labels_of(self._used)
+        self._require_one_kind(labels)
         return labels
+
+    def _labels_of(self, files: Iterable[File]) -> dict[File, Labels]:
+        rows = {file: self._rows[file] for file in files}
+        by_name = {file.name: file for file in rows}
+        folders = {file.name: own.columns.folder for file, own in rows.items() if own.columns.folder}
+        counts = {file.name: own.count for file, own in rows.items()}
+        labels = {file: own.labels for file, own in rows.items() if own.labels is not None}
+        return labels | {by_name[name]: own for name, own in folder_labels(folders, counts).items()}
+
+    def _require_one_kind(self, labels: dict[File, Labels]) -> None:
+        require_one_kind({self._path(file): own for file, own in labels.items()})
 
     @cached_property
     def _classes(self) -> Classes:
@@ -203,7 +248,7 @@ class Parquet:
     @cached_property
     def _declared_names(self) -> tuple[str, ...]:
         """The names of the classes by the hub's metadata, the same in all files that have them."""
-        named = {self._path(file): rows.columns.class_names for file, rows in self._rows.items()}
+        named = {self._path(file): self._rows[file].columns.class_names for file in self._used}
         named = {path: names for path, names in named.items() if names}
         if not named:
             return ()
@@ -226,30 +271,3 @@ def _single_file(path: str) -> File:
 
 def _last_part(path: str) -> str:
     return path.rsplit("/", 1)[-1]
-
-
-def _chosen_cells(
-    parquet: ParquetFile, column: str, group: int, chosen: np.ndarray
-) -> Iterator[tuple[int, pa.Array, int]]:
-    """Number of each chosen row of a row group, and where its image is: a batch, and the position in it."""
-    row = 0
-    for batch in parquet.images(column, group):
-        cells = batch.column(batch.schema.get_field_index(column))
-        cells = cells.storage if isinstance(cells, pa.ExtensionArray) else cells
-        for i in np.flatnonzero(chosen[row : row + len(cells)]).tolist():
-            yield row + i, cells, i
-        row += len(cells)
-
-
-def _content(cells: pa.Array, i: int) -> tuple[bytes, str | None]:
-    """Bytes and path of an image cell; no bytes if it is null."""
-    if not isinstance(cells, pa.StructArray):
-        return cells[i].as_py() or b"", None
-    if not cells[i].is_valid:
-        return b"", None
-    names = [field.name for field in cells.type]
-    try:
-        path = cells.field("path")[i].as_py() if "path" in names else None
-    except UnicodeDecodeError:
-        path = None
-    return cells.field("bytes")[i].as_py() or b"", path if isinstance(path, str) else None

@@ -163,24 +163,29 @@ def test_folders_that_name_two_classes(tmp_path: Path) -> None:
     assert index_of("parquet", tmp_path, label_column="class").class_names == ("0", "1")
 
 
-@pytest.mark.parametrize("labels", [[-1] * 4, pa.nulls(4), pa.array([None] * 4, pa.int64()), [0, -1, None, 1]])
-def test_test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path, labels: Any) -> None:
+def test_test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train-0.parquet", metadata=hub())
+    write_parquet(tmp_path / "test-0.parquet", [0, -1, None, 1], metadata=hub())
+    index = index_of("parquet", tmp_path)
+    assert index.counts["test"] == (1, 1, 0)
+    examples = ("test-0.parquet[1]", "test-0.parquet[2]")
+    assert index.findings.left_out == (LeftOut(reason="no label", count=2, examples=examples),)
+    assert (index.findings.found, index.findings.taken) == (7 + 4, 7 + 2)
+
+
+@pytest.mark.parametrize("labels", [[-1] * 4, pa.nulls(4), pa.array([None] * 4, pa.int64())])
+def test_a_test_split_without_labels_gives_way_to_val(tmp_path: Path, labels: Any) -> None:
     write_parquet(tmp_path / "train-0.parquet", metadata=hub())
     write_parquet(tmp_path / "test-0.parquet", labels, metadata=hub())
-    index = index_of("parquet", tmp_path)
-    labelled = labels == [0, -1, None, 1]
-    assert index.counts["test"] == ((1, 1, 0) if labelled else (0, 0, 0))
-    rows = (1, 2) if labelled else (0, 1, 2)
-    examples = tuple(f"test-0.parquet[{row}]" for row in rows)
-    assert index.findings.left_out == (LeftOut(reason="no label", count=2 if labelled else 4, examples=examples),)
-    assert index.findings.found == 7 + 4
-    assert index.findings.taken == 7 + 2 * labelled
+    assert "test has no labelled images" in refusal("parquet", tmp_path)
+    write_parquet(tmp_path / "validation-0.parquet", [0, 1, 2], metadata=hub())
+    assert index_of("parquet", tmp_path).counts == {"train": (2, 2, 3), "test": (1, 1, 1)}
 
 
 def test_test_rows_of_other_classes_are_counted(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-0.parquet", [0, 1, 2])
     write_parquet(tmp_path / "test-0.parquet", [0, 7, 2, -1])
-    (left_out,) = index_of("parquet", tmp_path).findings.left_out
+    left_out = index_of("parquet", tmp_path).findings.left_out[-1]
     assert (left_out.reason, left_out.count) == ("a label that no training image has", 2)
     assert left_out.examples == ("test-0.parquet[1]", "test-0.parquet[3]")
 

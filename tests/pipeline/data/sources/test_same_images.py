@@ -14,8 +14,10 @@ from pipeline.data.shard_plan import plan_shards
 from pipeline.data.sources import open_source
 from pipeline.storage import s3
 from tests.pipeline.support.images import write_folder
+from tests.pipeline.support.parquet import write_parquet as write_parquet_of_labels
 from tests.pipeline.support.s3_service import Proxy
 from tests.pipeline.support.source_formats import upload, write_parquet, write_partitions, write_tars
+from tests.pipeline.support.sources import index_of
 
 CLASSES = ("n01440764", "n02102040", "n03888257")
 FORMS = {
@@ -70,6 +72,19 @@ def test_a_bucket_gives_the_same_columns(images: Path, tmp_path: Path, bucket: s
     source, write = FORMS[form]
     place = upload(write(images, tmp_path / "form"), f"{bucket}/data")
     assert columns(source, place, f"{bucket}/cache") == expected
+
+
+@pytest.mark.parametrize("form", ["image_folder", "parquet, partitions", "parquet, texts", "tars", "tars, folders"])
+def test_numbers_are_ordered_as_numbers_in_every_form(tmp_path: Path, form: str) -> None:
+    names = tuple(str(number) for number in range(12))
+    root = write_folder(tmp_path / "images", {"train": 2, "val": 1}, classes=names)
+    if form == "parquet, texts":
+        labels = [name for name in sorted(names) for _ in range(2)]
+        source, place = "parquet", write_parquet_of_labels(tmp_path / "form" / "train.parquet", labels).parent
+    else:
+        source, write = FORMS[form]
+        place = write(root, tmp_path / "form")
+    assert index_of(source, place).class_names == names
 
 
 @pytest.mark.parametrize("form", ["image_folder", "parquet, shuffled", "tars"])
