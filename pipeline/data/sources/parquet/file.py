@@ -21,6 +21,8 @@ READ_ROWS = 256
 """Most rows with images that are in memory at once."""
 BATCH_BYTES = 256 * 2**20
 """Bytes of images that are in memory at once, unless a single one is larger."""
+SMALL_IMAGE_BYTES, LARGE_IMAGE_BYTES = 1024, 64 * 2**20
+"""Bytes of a row below which an image may be repeated, and the size that it is then taken to have at most."""
 LABEL_ROWS = 65_536
 """Rows of labels and paths that are in memory at once, before they are encoded."""
 FEW_ROWS = 100_000
@@ -64,8 +66,7 @@ class ParquetFile:
             UserError: the file is damaged.
         """
         row = 0
-        at_once = int(min(READ_ROWS, max(1, BATCH_BYTES // max(1, self._bytes_of_row(column, group)))))
-        for batch in self._batches([column], group, at_once):
+        for batch in self._batches([column], group, self._rows_at_once(group)):
             cells = batch.column(batch.schema.get_field_index(column))
             cells = cells.storage if isinstance(cells, pa.ExtensionArray) else cells
             for i in np.flatnonzero(chosen[row : row + len(cells)]).tolist():
@@ -85,21 +86,27 @@ class ParquetFile:
         if missing:
             raise UserError(f"{self.path}: is damaged (row group {group} has other rows than it says); fetch it again")
 
-    def _bytes_of_row(self, column: str, group: int) -> float:
-        """Bytes of a row in memory: the mean, or the largest that a dictionary of repeated values may contain."""
+    def _rows_at_once(self, group: int) -> int:
+        """Rows of a row group with images that are read at once.
+
+        Rows of few bytes may all repeat one large image, which is stored once. Only sums over the row group are used, as
+        Arrow ends the process if the footer's statistics of a column are damaged.
+        """
         metadata = self._parquet.metadata.row_group(group)
-        parts = [
-            part
-            for part in (metadata.column(i) for i in range(metadata.num_columns))
-            if part.path_in_schema == column or part.path_in_schema.startswith(f"{column}.")
-        ]
-        total = sum(part.total_uncompressed_size for part in parts)
-        repeated = 0.0
-        for part in parts:
-            if part.has_dictionary_page and part.dictionary_page_offset is not None:
-                stored = part.data_page_offset - part.dictionary_page_offset
-                repeated += stored * part.total_uncompressed_size / max(1, part.total_compressed_size)
-        return max(total / max(1, metadata.num_rows), repeated)
+        per_row = metadata.total_byte_size / max(1, metadata.num_rows)
+        if per_row < SMALL_IMAGE_BYTES:
+            per_row = min(metadata.total_byte_size, LARGE_IMAGE_BYTES)
+        return int(min(READ_ROWS, max(1, BATCH_BYTES // max(1, per_row))))
+
+
+def dictionary_of(values: pa.Array, path: str) -> pa.DictionaryArray:
+    """Returns a column of a file with each of its values once. Raises UserError if it refers to values that are not there."""
+    values = values.storage if isinstance(values, pa.ExtensionArray) else values
+    encoded = values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
+    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    if len(indices) and not -1 <= indices.min() <= indices.max() < len(encoded.dictionary):
+        raise UserError(f"{path}: is damaged (a dictionary lacks values); fetch it again")
+    return encoded
 
 
 @contextlib.contextmanager

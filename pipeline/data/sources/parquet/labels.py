@@ -17,6 +17,7 @@ from pipeline.data.sources.file_layout import WHOLE_NUMBER, in_label_order
 from pipeline.data.sources.findings import EXAMPLES, LeftOut
 from pipeline.data.sources.parquet.arrow_types import LabelKind
 from pipeline.data.sources.parquet.columns import NAME_LENGTH, Folder
+from pipeline.data.sources.parquet.file import dictionary_of
 from pipeline.errors import UserError, listed
 
 MOST_CLASSES = 1_000_000
@@ -89,8 +90,7 @@ class LabelEncoder:
         Raises:
             UserError: a value cannot be a label, or there are too many different ones.
         """
-        labels = labels.storage if isinstance(labels, pa.ExtensionArray) else labels
-        encoded = labels if isinstance(labels, pa.DictionaryArray) else labels.dictionary_encode()
+        encoded = dictionary_of(labels, self._path)
         indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         codes = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # the last is that of null
         used = np.unique(indices)

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow.compute import call_function
 
+from pipeline.data.sources.parquet.file import dictionary_of
 from pipeline.errors import UserError
 
 FEW_BYTES = 16 * 2**20
@@ -24,7 +25,7 @@ class PathCollector:
 
     def add(self, paths: pa.Array) -> None:
         """Adds a batch, encoded as a dictionary. Raises UserError if the paths are many times as large as the file."""
-        encoded = paths if isinstance(paths, pa.DictionaryArray) else paths.dictionary_encode()
+        encoded = dictionary_of(paths, self._path)
         values = encoded.dictionary.cast(pa.large_string())
         lengths = call_function("binary_length", [values]).take(encoded.indices)
         self._left -= call_function("sum", [lengths]).as_py() or 0
