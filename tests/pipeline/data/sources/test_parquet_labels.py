@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.sources.findings import LeftOut
+from pipeline.data.sources.parquet.file import dictionary_of
+from pipeline.errors import UserError
 from tests.pipeline.support.parquet import LABELS, NAMES, STRUCT, contents, hub, is_read_in_order, write_parquet
 from tests.pipeline.support.sources import index_of, read_all, refusal
 
@@ -214,6 +216,12 @@ def test_paths_that_are_many_times_the_file(tmp_path: Path, monkeypatch: pytest.
     cells = [{"bytes": b"x", "path": "p" * 10_000}] * 2000
     pq.write_table(pa.table({"image": pa.array(cells, STRUCT), "label": [0] * 2000}), tmp_path / "a.parquet")
     assert "its paths of images take more than 4 times" in refusal("parquet", tmp_path / "a.parquet")
+
+
+def test_a_dictionary_that_lacks_values() -> None:
+    broken = pa.DictionaryArray.from_arrays(pa.array([0, 5], pa.int32()), pa.array(["a"]), safe=False)
+    with pytest.raises(UserError, match=r"a\.parquet: is damaged \(a dictionary lacks values\)"):
+        dictionary_of(broken, "a.parquet")
 
 
 def test_too_many_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
