@@ -37,13 +37,17 @@ class Data:
     image_size: int = 32
     """Side of the prepared images in pixels. The shorter side is resized to it, then the centre is cropped."""
     channels: int | None = None
-    """Number of channels, 1 or 3. Defaults to that of the first image."""
+    """Number of channels, 1 or 3. Defaults to 1 if all images are grey; of a large source a sample is looked at."""
     classes: tuple[str, ...] | None = None
     """Names or WordNet ids of the classes to use, in the order of their labels. Defaults to all classes."""
     subset: str | None = None
     """Name of a published list of ImageNet classes, instead of data.classes; see docs/scale.md."""
     synsets: Location | None = None
-    """File with a line `wnid name` per class, in label order: the names of the classes and the meaning of integer labels."""
+    """File with a line `wnid name` or `wnid number name` per class: the names of the classes and the meaning of integer labels."""
+    image_column: str | None = None
+    """Image column of data.source=parquet. Defaults to image or img, else the only column that fits."""
+    label_column: str | None = None
+    """Label column of data.source=parquet, or key of its folders. Defaults to label or a similar name."""
     cache: Location | None = None
     """Folder of the class shards. Defaults to OUT/class-shards."""
     disk_cache: Location | None = None
@@ -71,6 +75,9 @@ class Data:
         check("data.disk_cache_gib", self.disk_cache_gib, 0 <= self.disk_cache_gib < 1e9, "GiB, 0 or more")
         local = self.disk_cache is None or "://" not in self.disk_cache
         check("data.disk_cache", self.disk_cache, local, "a local folder of every node")
+        for name in ("image_column", "label_column"):
+            value = getattr(self, name)
+            check(f"data.{name}", value, value is None or self.source == "parquet", "null unless data.source=parquet")
         if self.subset is not None and self.classes is not None:
             raise ConfigError("data.subset, data.classes: both given; set one of them to null")
         if self.classes is not None:

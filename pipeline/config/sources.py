@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 SOURCES = {
     "digits": "pipeline.data.sources.digits:Digits",
-    "parquet": "pipeline.data.sources.parquet:Parquet",
+    "parquet": "pipeline.data.sources.parquet.source:Parquet",
     "image_folder": "pipeline.data.sources.image_folder:ImageFolder",
     "torchvision": "pipeline.data.sources.torchvision_sets:TorchvisionSet",
     "webdataset": "pipeline.data.sources.webdataset:WebDataset",

@@ -15,6 +15,7 @@ from pipeline.config.imagenet_subsets import subset, subset_titles
 from pipeline.errors import UserError, listed, repeated
 
 LEADING = re.compile(r"(n\d{8})(?:[ _.,-]|$)")
+NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 def leading_wnid(name: str) -> str:
@@ -40,15 +41,28 @@ class ClassName:
         return self.wnid or self.source_name
 
 
-def read_synsets(path: str) -> tuple[tuple[str, str], ...]:
-    """Returns WordNet id and name of every line ``wnid name`` of a file.
+@dataclass(frozen=True, kw_only=True)
+class Synsets:
+    """The file of ``data.synsets``: WordNet id and name of every class, by the number that integer labels have in it."""
+
+    path: str
+    entries: Mapping[int, tuple[str, str]]
+    are_numbered: bool = False
+    """Whether the file gives the numbers, rather than the order of its lines."""
+
+
+def read_synsets(path: str) -> Synsets:
+    """Returns WordNet id and name of every line of a file.
+
+    Lines are ``wnid name``, counted from 0. If the second word of every line is a number, as in ``map_clsloc.txt``, it is
+    the number of the class.
 
     Raises:
-        UserError: there is no such file, or a line does not begin with a WordNet id.
+        UserError: there is no such file, a line does not begin with a WordNet id, or two lines have one number.
     """
     try:
-        lines = storage.read_bytes(path).decode().splitlines()
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+        lines = storage.read_bytes(path).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
         raise UserError(
             f"data.synsets: {path} is not a text file; give one with lines such as `n01440764 tench`"
         ) from None
@@ -59,28 +73,35 @@ def read_synsets(path: str) -> tuple[tuple[str, str], ...]:
             continue
         if leading_wnid(wnid) != wnid:
             raise UserError(f"data.synsets: line {number} of {path} does not begin with a WordNet id such as n01440764")
-        synsets.append((wnid, title.strip() or wnid))
-    return tuple(synsets)
+        synsets.append((wnid, title.strip()))
+    numbered = [(wnid, *[*title.split(None, 1), "", ""][:2]) for wnid, title in synsets]
+    if synsets and all(NUMBER.fullmatch(number) for _, number, _ in numbered):
+        return _numbered(path, [(int(number), wnid, title.strip()) for wnid, number, title in numbered])
+    return Synsets(path=path, entries=dict(enumerate((wnid, title or wnid) for wnid, title in synsets)))
 
 
-def described(
-    source_names: Sequence[str], subset_name: str | None, synsets: Sequence[tuple[str, str]] | None
-) -> tuple[ClassName, ...]:
+def described(source_names: Sequence[str], subset_name: str | None, synsets: Synsets | None) -> tuple[ClassName, ...]:
     """Returns the classes of a source, in its order, with their WordNet ids and titles if they are known.
 
-    A class has the WordNet id that its name begins with. With ``synsets``, an integer is a line number of them and other
+    A class has the WordNet id that its name begins with. With ``synsets``, an integer is one of their numbers and other
     names are looked up in them. Names of a published list are looked up only if ``subset_name`` asks for the list: a
     folder that happens to be called lion does not become ImageNet's class.
+
+    Raises:
+        UserError: an integer is none of the numbers of ``synsets``, or may be counted from 0 or from 1.
     """
-    table = dict(synsets or ())
+    numbers = {name: int(name) for name in source_names if NUMBER.fullmatch(name)} if synsets else {}
+    if synsets and numbers:
+        _require_numbers(sorted(numbers.values()), synsets)
+    table = dict(synsets.entries.values()) if synsets else {}
     if subset_name:
         table = {**dict(subset(subset_name)), **table}
     by_title = _by_title(table)
     classes = []
     for name in source_names:
         wnid = leading_wnid(name)
-        if not wnid and synsets and name.isdecimal() and int(name) < len(synsets):
-            wnid = synsets[int(name)][0]
+        if synsets and name in numbers:
+            wnid = synsets.entries[numbers[name]][0]
         if not wnid and len(candidates := by_title.get(_folded(name), set())) == 1:
             wnid = next(iter(candidates))
         title = table.get(wnid) or subset_titles().get(wnid) or (name if name != wnid else "")
@@ -119,6 +140,35 @@ def distinct(titles: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """Returns the titles, each followed by the name if several classes share it: ImageNet has two classes called crane."""
     shared = set(repeated(titles))
     return tuple(f"{t} ({n})" if t in shared else t for t, n in zip(titles, names, strict=True))
+
+
+def _numbered(path: str, lines: Sequence[tuple[int, str, str]]) -> Synsets:
+    entries: dict[int, tuple[str, str]] = {}
+    for number, wnid, title in lines:
+        if number in entries:
+            raise UserError(f"data.synsets: {path} has the number {number} twice, for {entries[number][0]} and {wnid}")
+        entries[number] = (wnid, title or wnid)
+    return Synsets(path=path, entries=entries, are_numbered=True)
+
+
+def _require_numbers(labels: Sequence[int], synsets: Synsets) -> None:
+    """Raises UserError unless sorted labels are numbers of the synsets, and counted from 0 if the file has no numbers."""
+    file, entries = synsets.path.rsplit("/", 1)[-1], synsets.entries
+    advice = "give the numbers in the file, in lines such as `n01440764 1 tench`"
+    strays = [label for label in labels if label not in entries]
+    if strays:
+        what = "number" if synsets.are_numbered else "line"
+        span = f" ({min(entries)} to {max(entries)})" if entries else ""
+        from_one = not synsets.are_numbered and all(label - 1 in entries for label in labels)
+        hint = f"; labels seem to begin at 1: {advice}" if from_one else ""
+        named = f"label {strays[0]} is" if len(strays) == 1 else f"labels {listed(map(str, strays))} are"
+        raise UserError(f"data.synsets: {named} no {what} of {file}{span}{hint}")
+    if not synsets.are_numbered and len(labels) > 1 and list(labels) == list(range(1, len(labels) + 1)):
+        readings = " or ".join(f"{entries[number][0]} {entries[number][1]}" for number in (1, 0))
+        raise UserError(
+            f"data.synsets: the labels 1 to {len(labels)} may be lines of {file} counted from 0 or from 1: label 1 is "
+            f"{readings}; {advice}"
+        )
 
 
 def _positions_of_subset(classes: Sequence[ClassName], subset_name: str, where: str) -> tuple[int, ...]:

@@ -1,15 +1,21 @@
 """Decodes one image to uint8 pixels of the wanted size; the images of every source are resized here."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.data.image_formats import readable_formats
+from pipeline.data.shown_image import BadImageError, shown
+from pipeline.errors import first_line
+
+READING = 2
+"""Number of the rules by which encoded images become pixels; part of the key of their class shards."""
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
-
-
-class BadImageError(Exception):
-    """An image that cannot be decoded; the message says why."""
+REASON_LENGTH = 200
+"""Most characters of a reason."""
 
 
 def channels_of(content: bytes | np.ndarray) -> int:
@@ -23,7 +29,7 @@ def channels_of(content: bytes | np.ndarray) -> int:
 def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
     """Returns the image at ``size`` x ``size`` pixels: its shorter side is resized and the centre is cropped.
 
-    Resizing is bilinear with antialiasing (Pillow). A JPEG that is much larger than the target is decoded at a reduced
+    An encoded image is read as ``shown`` describes: upright, on white, and with its full range of grey. Resizing is bilinear with antialiasing (Pillow). A JPEG that is much larger than the target is decoded at a reduced
     scale, at least twice the target.
 
     Args:
@@ -35,15 +41,13 @@ def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
         uint8, shape [channels, size, size].
 
     Raises:
-        BadImageError: the image is corrupt, truncated or in a format that Pillow does not know.
+        BadImageError: the image is corrupt, truncated, of unknown range or in a format that is not read.
     """
     image = _open(content)
     mode = "L" if channels == 1 else "RGB"
-    try:
+    with _bad_image():
         image.draft(mode, (2 * size, 2 * size))
-        image = _eight_bits(image).convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImageError(str(error)) from None
+        image = shown(image, mode)
     if image.size != (size, size):
         image = _fit(image, size)
     array = np.asarray(image)
@@ -55,22 +59,22 @@ def _open(content: bytes | np.ndarray) -> Image.Image:
         return Image.fromarray(content.squeeze(-1) if content.ndim == 3 and content.shape[2] == 1 else content)
     if not content:
         raise BadImageError("it is empty")
+    with _bad_image():
+        return Image.open(io.BytesIO(content), formats=readable_formats())
+
+
+@contextlib.contextmanager
+def _bad_image() -> Iterator[None]:
+    """Turns whatever Pillow and its plugins raise into a BadImageError; only a lack of memory is no fault of the image."""
     try:
-        return Image.open(io.BytesIO(content))
+        yield
+    except (BadImageError, MemoryError):
+        raise
     except UnidentifiedImageError:
         # Manifests store the messages of skipped images; other words would be other bytes.
         raise BadImageError("it is no image that Pillow knows") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImageError(str(error)) from None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in a mode that Pillow converts correctly: it would clip 16-bit grey instead of scaling it."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA")
-    return image
+    except Exception as error:
+        raise BadImageError(first_line(error)[:REASON_LENGTH]) from None
 
 
 def _fit(image: Image.Image, size: int) -> Image.Image:

@@ -72,6 +72,8 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     if condensing:
         require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
         nodes.placement(config, len(plan.names))  # refuses groups that fit on no node
+    if plan.channels_note:
+        say(plan.channels_note)
     path = storage.join(plan.folder, MANIFEST)
     if storage.exists(path):
         manifest = read_document(PreparedManifest, path)

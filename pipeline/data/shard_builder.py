@@ -9,6 +9,7 @@ import numpy as np
 from m3d.pulse import beat
 from m3d.seeding import derive
 from pipeline import storage
+from pipeline.data.channels import require_grey
 from pipeline.data.class_shard_writer import ClassShard
 from pipeline.data.decode_image import BadImageError, pixels
 from pipeline.data.shard_manifest import ListingDocument
@@ -155,6 +156,7 @@ def _decoded(items: Iterator[Item], plan: ShardPlan, threads: int) -> Iterator[t
         if item.problem:
             return BadImageError(item.problem)
         try:
+            require_grey(plan.data, plan.channels, item)
             return pixels(item.content, plan.data.image_size, plan.channels)
         except BadImageError as error:
             return error

@@ -6,14 +6,14 @@ same name and .json: rows, checksum, sums of the pixels, and skipped images. man
 that find images by offset, listing/train-00000.json lists the places of the images of a source's class.
 """
 
-import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pipeline import storage
 from pipeline.config.run_config import Data
+from pipeline.data.channels import channels_of_source
 from pipeline.data.class_names import ClassName, chosen, described, distinct, read_synsets
-from pipeline.data.decode_image import BadImageError, channels_of
+from pipeline.data.decode_image import READING
 from pipeline.data.source_report import SourceReport, report_of
 from pipeline.data.sources import Source, SourceIndex, open_source
 from pipeline.data.sources.protocol import Listing, fingerprint
@@ -51,6 +51,8 @@ class ShardPlan:
     test_cut_from_train: bool
     """Whether the test split is cut from train."""
     channels: int
+    channels_note: str
+    """A line for the user on how the channels were decided; empty if there is nothing to say."""
     by_class: bool
     """Whether a class can be read without reading the others."""
     folders: Mapping[str, tuple[str, ...]]
@@ -106,7 +108,7 @@ def look(data: Data) -> SourceReport:
 
 
 def plan_shards(data: Data, cache: str) -> ShardPlan:
-    """Returns the plan for a source: classes, splits and key. Decodes no image but the first.
+    """Returns the plan for a source: classes, splits and key. Decodes no image.
 
     Args:
         data: settings of the source.
@@ -117,10 +119,10 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
     """
     selection = _select(data)
     index, names, titles = selection.index, selection.names, selection.titles
-    channels = data.channels or _channels(selection.source, selection.labels)
+    channels = channels_of_source(data, selection.source, index, selection.labels)
     plan = ShardPlan(
         data=data,
-        folder=storage.join(cache, _key(data, index, names, titles, channels, selection.cut)),
+        folder=storage.join(cache, _key(data, index, names, titles, channels.count, selection.cut)),
         names=names,
         titles=titles,
         wnids=tuple(entry.wnid for entry in selection.classes),
@@ -128,7 +130,8 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         source_labels=selection.labels,
         counts=selection.counts,
         test_cut_from_train=selection.cut,
-        channels=channels,
+        channels=channels.count,
+        channels_note=channels.note,
         by_class=index.by_class,
         folders=index.folders,
         report=selection.report(data),
@@ -226,19 +229,11 @@ def _require_images(names: Collection[str], counts: dict[str, tuple[int, ...]], 
             raise UserError(f"classes without {split} images: {'; '.join([listed(empty), *advice])}")
 
 
-def _channels(source: Source, labels: tuple[int, ...]) -> int:
-    """Channels of the first image that can be decoded."""
-    for item in source.read("train", labels):
-        with contextlib.suppress(BadImageError):
-            return channels_of(item.content)  # of an item with a problem, the content is empty
-    raise UserError("the source holds no image that can be decoded; see data.on_bad_image")
-
-
 def _key(
     data: Data, index: SourceIndex, names: tuple[str, ...], titles: tuple[str, ...], channels: int, cut: bool
 ) -> str:
     split = (data.test_fraction, data.split_seed) if cut else ()
     shown = titles if titles != names else ()
-    return fingerprint(
-        FORMAT, data.source, index.fingerprint, *names, data.image_size, channels, data.on_bad_image, *split, *shown
-    )
+    reading = (f"reading {READING}",) if index.encoded else ()
+    parts = (FORMAT, data.source, index.fingerprint, *names, data.image_size, channels, data.on_bad_image)
+    return fingerprint(*parts, *split, *shown, *reading)

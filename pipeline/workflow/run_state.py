@@ -100,7 +100,7 @@ class Run:
             ) from None
         if dataset.key != key_of(shards):
             raise UserError(
-                f"{self.folder}: the source has changed since this run began, and the run's class shards are gone; "
+                f"{self.folder}: the source, or how it is read, has changed since this run began, and the run's class shards are gone; "
                 "choose another --out"
             )
         return dataset

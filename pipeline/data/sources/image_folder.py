@@ -21,7 +21,7 @@ from pipeline.data.sources.file_layout import (
 from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.layout.class_folders import SplitFolder, below, is_image, split_folders, split_of
 from pipeline.data.sources.layout.split_words import TESTS
-from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, spread
 from pipeline.errors import UserError, listed
 from pipeline.storage.file_tree import Tree, list_tree
 from pipeline.storage.files import File, read_ahead
@@ -52,12 +52,12 @@ class ImageFolder:
             findings=self._findings(len(states)),
         )
 
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
         folders = (self._listing or self.index()).folders[split]
         for label in sorted(labels):
             folder = storage.join(self.root, folders[label])
             files = [file for file in list_tree(self.root, is_private, folders[label]).files if is_image(file)]
-            for file, content in read_ahead(files, folder):
+            for file, content in read_ahead(spread(files, most), folder):
                 yield Item(
                     label=label,
                     path=storage.readable(f"{folders[label]}/{file.name}"),

@@ -1,15 +1,16 @@
 """What a source offers: an index that is cheap to make, and its images as a stream."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from pipeline.config.run_config import Data
 from pipeline.data.sources.findings import Findings
 
+T = TypeVar("T")
 Listing = dict[str, tuple[list[list[str | int]], ...]]
 """By split and class, the plain values that a source needs to find each image again."""
 
@@ -44,6 +45,8 @@ class SourceIndex:
     """Checksum that changes when the source does."""
     by_class: bool = True
     """Whether a class can be read without reading the others."""
+    encoded: bool = True
+    """Whether images are encoded files, rather than pixels."""
     listing: Listing | None = None
     """Places of all images, stored for the workers so that they need not scan the source again. None if not needed."""
     folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -83,9 +86,29 @@ class Source(Protocol):
         """Returns classes, counts and fingerprint. Raises UserError if there are no images."""
         ...
 
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
-        """Yields the images of those classes in the source's own order, one at a time."""
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
+        """Yields the images of those classes in the source's own order, one at a time.
+
+        Args:
+            split: name of the split.
+            labels: labels of the classes in the source.
+            most: about how many images of each class to read, spread over the class. Defaults to all.
+        """
         ...
+
+
+def spread(items: Sequence[T], most: int | None) -> Sequence[T]:
+    """Returns at most ``most`` of the items, evenly spaced; all of them if it is None."""
+    if most is None or len(items) <= most:
+        return items
+    return [items[(2 * i + 1) * len(items) // (2 * most)] for i in range(most)]
+
+
+def places(targets: np.ndarray, labels: Collection[int], most: int | None) -> list[int]:
+    """Returns the places of some classes in an array of labels, in their order; at most ``most`` of each class."""
+    if most is None:
+        return np.flatnonzero(np.isin(targets, list(labels))).tolist()
+    return sorted(place for label in labels for place in spread(np.flatnonzero(targets == label).tolist(), most))
 
 
 def fingerprint(*parts: object) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.findings import Findings
-from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
+from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, places
 from pipeline.errors import UserError, nearest
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
@@ -46,14 +46,15 @@ class TorchvisionSet:
             class_names=names,
             counts={split: tuple(count[i] for i in range(len(names))) for split, count in counts.items()},
             fingerprint=fingerprint("torchvision", self.name, *map(_digest, splits.values())),
+            encoded=False,
             findings=Findings(
                 found=images, taken=images, splits={split: f"the {split} split of {self.name}" for split in splits}
             ),
         )
 
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
         pixels, targets, _ = self._load(split)
-        for i in np.flatnonzero(np.isin(targets, list(labels))):
+        for i in places(targets, labels, most):
             yield Item(label=int(targets[i]), path=f"{self.name}/{split}[{i}]", content=pixels[i])
 
     def _load(self, split: str) -> Split:

@@ -24,7 +24,7 @@ from pipeline.data.sources.file_layout import (
 )
 from pipeline.data.sources.findings import Findings, LeftOut
 from pipeline.data.sources.layout.tar_samples import TarScan, samples
-from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint
+from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint, spread
 from pipeline.errors import UserError
 from pipeline.storage.files import REQUESTS, File, in_threads, open_binary, part_of
 
@@ -51,7 +51,7 @@ class WebDataset:
             findings=self._findings(),
         )
 
-    def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
+    def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:
         threads = 1 if storage.is_local(self.root) else REQUESTS
         for label in sorted(labels):
             entries = self._listing.images(split, label) if self._listing else self._entries[split][label]
@@ -59,7 +59,7 @@ class WebDataset:
             def content(entry: list[str | int]) -> bytes:
                 return part_of(storage.join(self.root, str(entry[0])), int(entry[2]), int(entry[3]))
 
-            for (tar, name, *_), image in in_threads(entries, content, threads):
+            for (tar, name, *_), image in in_threads(spread(entries, most), content, threads):
                 path = storage.readable(str(name))
                 where = f"{storage.readable(storage.join(self.root, str(tar)))}:{path}"
                 yield Item(label=label, path=path, content=image, where=where)

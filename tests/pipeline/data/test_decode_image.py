@@ -83,7 +83,10 @@ def test_modes(mode: str, channels: int) -> None:
     image, own = modes()[mode]
     content = encoded(image, "TIFF" if mode == "CMYK" else "PNG")
     assert channels_of(content) == own
-    expected = chw(np.asarray(image.convert("L" if channels == 1 else "RGB")))
+    on_white = Image.new("RGBA", image.size, "white")
+    on_white.alpha_composite(image.convert("RGBA"))
+    flat = on_white if mode.endswith("A") else image
+    expected = chw(np.asarray(flat.convert("L" if channels == 1 else "RGB")))
     np.testing.assert_array_equal(pixels(content, 9, channels), expected)
 
 

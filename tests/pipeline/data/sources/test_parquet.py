@@ -1,19 +1,24 @@
 """Parquet: splits, order and fingerprint, and messages for damaged files."""
 
+import itertools
+import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.config.run_config import Data
+from pipeline.data.sources import open_source
 from pipeline.errors import UserError
-from tests.pipeline.support.parquet import LABELS, STRUCT, is_read_in_order, write_parquet
+from tests.pipeline.support.parquet import LABELS, STRUCT, hub, is_read_in_order, write_parquet
 from tests.pipeline.support.sources import index_of, read_all, refusal
 
 
 @pytest.mark.parametrize("rows", [1, 2, 256])
 def test_parquet_of_plain_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr("pipeline.data.sources.parquet.READ_ROWS", rows)
+    monkeypatch.setattr("pipeline.data.sources.parquet.file.READ_ROWS", rows)
     path = write_parquet(tmp_path / "a.parquet", structs=False)
     assert index_of("parquet", path).class_names == ("0", "1", "2")
     assert is_read_in_order(path)
@@ -102,3 +107,42 @@ def test_damage_inside_of_parquet(tmp_path: Path, compression: str) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.parquet"):
         read_all("parquet", path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_damage_is_one_line_or_images(tmp_path: Path, seed: int) -> None:
+    labels = (LABELS, ["a", "b"] * 4, [0.0, 1.0] * 4, pa.array(["a", "b"] * 4, pa.string_view()))[seed]
+    path = write_parquet(tmp_path / "a.parquet", labels, metadata=hub() if seed == 0 else None, row_group_size=3)
+    complete, random = path.read_bytes(), np.random.default_rng(seed)
+    footer = len(complete) - 8 - int.from_bytes(complete[-8:-4], "little")
+    outcomes = set()
+    for _ in range(80):
+        damaged = bytearray(complete)
+        for place in random.integers(footer if random.random() < 0.7 else 0, len(complete), 3):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            outcomes.add(f"{len(read_all('parquet', path))} images")
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+            outcomes.add("refused")
+    assert len(outcomes) > 1
+
+
+def test_one_image_in_many_rows_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.sources.parquet.file.BATCH_BYTES", 2**24)
+    large = bytes(4 * 2**20)
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), pa.array([large], pa.binary()))
+    pq.write_table(pa.table({"image": rows, "label": [0] * 5000}), tmp_path / "a.parquet", store_schema=False)
+    source = open_source(Data(source="parquet", path=str(tmp_path / "a.parquet")))
+    before = pa.total_allocated_bytes()
+    items = source.read("train", [0])
+    assert [len(item.content) for item in itertools.islice(items, 3)] == [len(large)] * 3
+    assert pa.total_allocated_bytes() - before < 64 * 2**20
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.parquet"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    assert refusal("parquet", path)

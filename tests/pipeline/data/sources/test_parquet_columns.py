@@ -1,12 +1,16 @@
 """Columns of Parquet: which hold images and labels, how classes are named, and messages for what is refused."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.support.parquet import LABELS, NAMES, contents, hub, is_read_in_order, write_parquet
+from pipeline.config.run_config import Data
+from pipeline.data.sources import open_source
+from tests.pipeline.support.parquet import LABELS, NAMES, STRUCT, contents, hub, is_read_in_order, write_parquet
+from tests.pipeline.support.settings import refusal as settings_refusal
 from tests.pipeline.support.sources import index_of, read_all, refusal
 
 
@@ -71,6 +75,126 @@ def test_labels_outside_the_named_classes(tmp_path: Path, labels: list[int]) -> 
     assert "outside its 3 named classes" in message
     assert all(str(label) in message for label in labels if label not in range(3))
     assert "'label'" in message
+
+
+MASKS = pa.array([{"bytes": b"mask", "path": None}] * 7, STRUCT)
+"""A column that holds bytes, but not the images."""
+
+
+def features(**types: str) -> dict[bytes, bytes]:
+    """Schema metadata of the hub, by the type of each column."""
+    declared = {name: {"_type": kind} for name, kind in types.items()}
+    return {b"huggingface": json.dumps({"info": {"features": declared}}).encode()}
+
+
+@pytest.mark.parametrize("image", ["image", "img", "Image", "IMG"])
+@pytest.mark.parametrize("structs", [True, False])
+@pytest.mark.parametrize("metadata", [None, features(mask="Image"), features(image="Image", mask="Image")])
+def test_the_column_called_image_is_read(
+    tmp_path: Path, image: str, structs: bool, metadata: dict[bytes, bytes] | None
+) -> None:
+    path = write_parquet(
+        tmp_path / "a.parquet",
+        image=image,
+        structs=structs,
+        metadata=metadata,
+        before={"mask": MASKS, "md5": [b"x"] * 7},
+    )
+    assert is_read_in_order(path)
+    assert index_of("parquet", path).findings.columns == {"image": image, "label": "label"}
+
+
+def test_several_image_columns_are_refused_until_one_is_chosen(tmp_path: Path) -> None:
+    path = write_parquet(
+        tmp_path / "a.parquet", image="photo", before={"depth": MASKS, "md5": pa.array([b"x" * 16] * 7)}
+    )
+    message = refusal("parquet", path)
+    assert "the images may be in depth or md5 or photo; choose one with data.image_column" in message
+    source = open_source(Data(source="parquet", path=str(path), image_column="photo"))
+    assert [item.content for item in source.read("train", [0])] == [contents()[1], contents()[4]]
+    assert "data.image_column='fotos' is no column of images" in refusal("parquet", path, image_column="fotos")
+    assert "did you mean 'photo'?" in refusal("parquet", path, image_column="phot")
+    assert "is no column of images" in refusal("parquet", path, image_column="label")
+
+
+def test_two_columns_called_image_are_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", before={"Image": MASKS, "img": MASKS})
+    assert "the images may be in Image or img or image; choose one" in refusal("parquet", path)
+
+
+def test_a_hash_of_fixed_size_is_no_image(tmp_path: Path) -> None:
+    digests = pa.array([bytes(16)] * 7, pa.binary(16))
+    assert is_read_in_order(write_parquet(tmp_path / "a.parquet", image="photo", before={"md5": digests}))
+
+
+def test_the_only_column_of_integers_is_taken_and_reported(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", label="species", before={"name": ["x"] * 7})
+    assert index_of("parquet", path).findings.columns["label"] == "species (the only column of integers)"
+    assert is_read_in_order(path)
+
+
+def test_several_columns_of_integers_are_refused_until_one_is_chosen(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", label="species", before={"width": [9] * 7})
+    assert "the labels may be in width or species; choose one with data.label_column" in refusal("parquet", path)
+    index = index_of("parquet", path, label_column="species")
+    assert index.counts == {"train": (2, 2, 3)}
+    assert index.findings.columns["label"] == "species"
+    assert "did you mean 'species'?" in refusal("parquet", path, label_column="specie")
+
+
+@pytest.mark.parametrize(
+    ("types", "either"),
+    [
+        ({"scene": "ClassLabel"}, "scene or label"),
+        ({"scene": "ClassLabel", "place": "ClassLabel"}, "scene or place or label"),
+    ],
+)
+def test_a_declared_label_beside_one_called_label(tmp_path: Path, types: dict[str, str], either: str) -> None:
+    before = {name: [1] * 7 for name in types}
+    path = write_parquet(tmp_path / "a.parquet", before=before, metadata=features(**types))
+    assert f"the labels may be in {either}; choose one with data.label_column" in refusal("parquet", path)
+
+
+def test_a_declared_label_called_label_is_preferred_to_other_declared_ones(tmp_path: Path) -> None:
+    metadata = features(scene="ClassLabel", label="ClassLabel")
+    assert is_read_in_order(write_parquet(tmp_path / "a.parquet", before={"scene": [1] * 7}, metadata=metadata))
+
+
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays(
+        [pa.array(contents()), pa.array(LABELS), pa.array(LABELS)], ["image", "label", "label"]
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "several columns called label" in refusal("parquet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b'{"info": {"features": []}}', b'{"info": {"features": {"label": 3}}}', b"\xff"]
+)
+def test_metadata_of_another_form_are_ignored(tmp_path: Path, text: bytes) -> None:
+    assert is_read_in_order(write_parquet(tmp_path / "a.parquet", metadata={b"huggingface": text}))
+
+
+@pytest.mark.parametrize("name", [3, "", "a" * 1001])
+def test_a_declared_class_without_a_usable_name(tmp_path: Path, name: object) -> None:
+    text = json.dumps({"info": {"features": {"label": {"_type": "ClassLabel", "names": ["ant", name]}}}}).encode()
+    message = refusal("parquet", write_parquet(tmp_path / "a.parquet", metadata={b"huggingface": text}))
+    assert "its metadata name a class" in message
+    assert len(message) < 400 + len(str(tmp_path))
+
+
+def test_the_columns_are_part_of_the_fingerprint_where_they_differ_from_the_first(tmp_path: Path) -> None:
+    path = write_parquet(
+        tmp_path / "a.parquet", image="photo", before={"depth": MASKS, "width": [i % 3 for i in range(7)]}
+    )
+    choices = [("photo", "label"), ("photo", "width"), ("depth", "label"), ("depth", "width")]
+    prints = {index_of("parquet", path, image_column=image, label_column=label).fingerprint for image, label in choices}
+    assert len(prints) == 4
+
+
+def test_other_sources_have_no_columns() -> None:
+    assert "data.label_column" in settings_refusal("data.source=digits", "data.label_column=label")
+    assert "data.image_column" in settings_refusal("data.source=image_folder", "data.image_column=image")
 
 
 def test_rows_without_a_label(tmp_path: Path) -> None:
