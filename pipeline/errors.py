@@ -27,7 +27,7 @@ _SECRETS = (
     (re.compile(r"://(?:[^/@\s]+|[^/@\s]*:[^@\s]*)@"), "://...@"),
     (
         re.compile(
-            r"(?i)([\w.-]*(?:signature|secret|passw(?:or)?d|credential|access_?key(?:_?id)?|token|api_?key)|[?&]sig)=[^&\s'\",;)]+"
+            r"(?i)([\w.-]*(?:signature|secret|passw(?:or)?d|credential|access_?key(?:_?id)?|token|api_?key)|[?&]sig)=[^&\s'\",;)]{8,}"
         ),
         r"\1=...",
     ),
