@@ -7,10 +7,10 @@ from collections.abc import Iterable
 VALUE, MESSAGE = 200, 2000
 """Largest number of characters of a value and of a message."""
 _SECRETS = (
-    (re.compile(r"://(?:[^/@\s]+|[^/@\s]*:[^@\s]*)@"), "://...@"),
+    (re.compile(r"://(?:[^/@\s]{1,500}|[^/@\s]{0,100}:[^@\s]{0,500})@"), "://...@"),
     (
         re.compile(
-            r"(?i)([\w.-]*(?:signature|secret|passw(?:or)?d|credential|access_?key(?:_?id)?|token|api_?key)|[?&]sig)=[^&\s'\",;)]{8,}"
+            r"(?i)((?:signature|secret|passw(?:or)?d|credential|access_?key|token|api_?key)[\w-]{0,20}|[?&]sig)=[^&\s'\",;)]{8,}"
         ),
         r"\1=...",
     ),
