@@ -74,11 +74,11 @@ def test_a_value_of_a_setting_is_cut() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["prepare", "--preset", "digits_ipc1", "--out", "x", "--set", "data.source=" + "a b " * 300],
-        ["prepare", "--preset", "digits_ipc1", "--out", "x", "--set", "a b " * 300],
-        ["prepare", "--preset", "digits_ipc1", "--out", "x", "--set", "kernel.scales=" + "a b " * 300],
-        ["prepare", "--preset", "a b " * 300, "--out", "x"],
-        ["prepare", "--config", "/a/" + "b c " * 300, "--out", "x"],
+        ["show-config", "--preset", "digits_ipc1", "--set", "data.source=" + "a b " * 300],
+        ["show-config", "--preset", "digits_ipc1", "--set", "a b " * 300],
+        ["show-config", "--preset", "digits_ipc1", "--set", "kernel.scales=" + "a b " * 300],
+        ["show-config", "--preset", "a b " * 300],
+        ["show-config", "--config", "/a/" + "b c " * 300],
         ["evaluate", "x", "--sets", "a b " * 300],
         ["tune", "--trials", "2", "--time-budget", "a b " * 300, "--out", "x"],
         ["report", "http://" + "a" * 3000],
