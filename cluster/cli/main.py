@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cluster.cli import commands
 from cluster.cli.parser import build_parser
 from cluster.errors import ClusterError
-from cluster.text import printable, redacted
+from cluster.text import LONGEST, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
-    before, after = split(sys.argv[1:] if arguments is None else list(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    before, after = split(words)
     parser = build_parser()
     options, unknown = parser.parse_known_args(before)
     if unknown and options.action is commands.submit and after is None and not unknown[0].startswith("-"):
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.action(options)
     except ClusterError as error:
-        return _fail(f"error: {redacted(printable(' '.join(str(error).split())))}")
+        return _fail(f"error: {_without_long_words(str(error), words)}")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -48,6 +49,13 @@ def split(arguments: list[str]) -> tuple[list[str], list[str] | None]:
     return arguments[:at], arguments[at + 1 :]
 
 
+def _without_long_words(text: str, words: Sequence[str]) -> str:
+    """The text with every long word of the command line cut; spaces may be part of it."""
+    for word in sorted((word for word in words if len(word) > LONGEST), key=len, reverse=True):
+        text = text.replace(word, f"{word[: LONGEST - 40]}... ({len(word)} characters)")
+    return text
+
+
 def _fail(text: str, code: int = 2) -> int:
-    print(text, file=sys.stderr)
+    print(one_line(text), file=sys.stderr)
     return code

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import shutil
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from m3d.backend.own_folder import temporary_folder
 from m3d.pulse import beat
 
 SHAPES = 64
@@ -80,9 +80,7 @@ def cache_folder() -> str:
         writable = os.access(wanted, os.W_OK)
     if writable:
         return str(wanted)
-    temporary = Path(tempfile.gettempdir()) / f"m3d-condense-{os.getuid()}"
-    temporary.mkdir(exist_ok=True)
-    return str(temporary)
+    return str(temporary_folder("m3d-condense"))
 
 
 @contextlib.contextmanager

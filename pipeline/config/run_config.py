@@ -19,7 +19,7 @@ from m3d.training.settings import WholeTrain
 from pipeline.config.evaluate import Evaluate
 from pipeline.config.location import Location
 from pipeline.config.sources import SourceKind
-from pipeline.config.storage import Storage
+from pipeline.config.storage import Storage, scheme_of
 from pipeline.config.tune import TuneSettings
 from pipeline.errors import repeated
 
@@ -73,7 +73,7 @@ class Data:
         valid = 0 <= self.validation_fraction < 1
         check("data.validation_fraction", self.validation_fraction, valid, "a number from 0, below 1")
         check("data.disk_cache_gib", self.disk_cache_gib, 0 <= self.disk_cache_gib < 1e9, "GiB, 0 or more")
-        local = self.disk_cache is None or "://" not in self.disk_cache
+        local = self.disk_cache is None or scheme_of(self.disk_cache) is None
         check("data.disk_cache", self.disk_cache, local, "a local folder of every node")
         for name in ("image_column", "label_column"):
             value = getattr(self, name)
@@ -118,6 +118,8 @@ class Resources:
             if getattr(self, name) is not None:
                 at_least(f"resources.{name}", getattr(self, name), 1)
         at_least("resources.attempts", self.attempts, 1)
+        if self.address is not None and "@" in self.address:
+            raise ConfigError("resources.address: given an address that contains a user name; give HOST:PORT")
         positive("resources.stall_s", self.stall_s)
         positive("resources.checkpoint_every_s", self.checkpoint_every_s)
         check("resources.wait_s", self.wait_s, 0 <= self.wait_s < 1e9, "seconds, 0 or more")

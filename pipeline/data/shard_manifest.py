@@ -1,6 +1,6 @@
 """manifest.json of class shards: its types, and how it is written once all shards exist."""
 
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import ClassEntry, ShardEntry
 from pipeline.storage.documents import SEAL, Document, read_document, sealed, write_document
+from pipeline.storage.fields import Format
 from pipeline.storage.files import REQUESTS, in_threads
 
 
@@ -44,7 +45,7 @@ class ListingDocument(Document):
 
 
 class _Content(Document):
-    format: int
+    format: Annotated[int, Format(FORMAT, FORMAT)]
     shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]

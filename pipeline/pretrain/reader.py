@@ -9,7 +9,7 @@
 ``pipeline.pretrain.store`` writes them.
 """
 
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import torch
 from safetensors.torch import load
@@ -22,6 +22,10 @@ from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import SEAL, Document, read_document
+from pipeline.storage.fields import FileName, Format, PathBelow, Sha256
+
+FORMAT_VERSION = 1
+"""Format of the manifest of an architecture's networks."""
 
 
 class SplitSettings(Document, total=False):
@@ -45,9 +49,9 @@ class SnapshotEntry(Document):
     """A stored snapshot."""
 
     epoch: int
-    file: str
+    file: PathBelow
     """Path below the folder of the architecture."""
-    sha256: str
+    sha256: Sha256
 
 
 class TrajectoryRecord(Document):
@@ -65,7 +69,7 @@ class TrajectoryRecord(Document):
 class ExpertsDescription(Document):
     """Content of experts/ARCHITECTURE/manifest.json besides the trajectories."""
 
-    architecture: str
+    architecture: FileName
     shape: tuple[int, int, int]
     classes: list[str]
     mean: list[float]
@@ -78,7 +82,7 @@ class ExpertsDescription(Document):
 class ExpertsManifest(ExpertsDescription):
     """experts/ARCHITECTURE/manifest.json."""
 
-    format_version: int
+    format_version: Annotated[int, Format(FORMAT_VERSION, FORMAT_VERSION)]
     identity: str
     trajectories: list[TrajectoryRecord]
     checksum: str

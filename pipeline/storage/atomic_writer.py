@@ -3,13 +3,12 @@
 import contextlib
 import hashlib
 import os
-import tempfile
-from pathlib import Path
 
+from m3d.backend.own_folder import temporary_folder
 from pipeline.errors import UserError
 from pipeline.storage import s3
-from pipeline.storage.objects import opened, operate, sweep, unwritable, unwritable_temporary
-from pipeline.storage.paths import is_local, is_s3
+from pipeline.storage.objects import operate, sweep, unwritable, unwritable_temporary
+from pipeline.storage.paths import is_local, is_s3, local_path, require_url
 from pipeline.storage.temporary_names import temporary_beside
 
 UPLOAD_LEFT_S = 24 * 3600.0
@@ -29,17 +28,18 @@ class AtomicWriter:
     closed = False
 
     def __init__(self, path: str) -> None:
-        _, self._root = opened(path)
         self._path, self._hash = path, hashlib.sha256()
-        local = is_local(path)
-        self._target = Path(self._root) if local else None
-        folder = Path(self._root).parent if local else Path(tempfile.gettempdir(), f"m3d-uploads-{os.getuid()}")
+        self._target = local_path(path) if is_local(path) else None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not local:
+            if self._target is not None:
+                folder = self._target.parent
+                folder.mkdir(parents=True, exist_ok=True)
+            else:
+                require_url(path)
+                folder = temporary_folder("m3d-uploads")
                 sweep(str(folder), UPLOAD_LEFT_S)
-            self._beside = temporary_beside(folder / self._root.rsplit("/", 1)[-1])
-            self._file = open(self._beside, "wb")  # noqa: SIM115 (closed by commit or discard)
+            self._beside = temporary_beside(folder / path.rsplit("/", 1)[-1])
+            self._file = open(self._beside, "xb")  # noqa: SIM115 (closed by commit or discard)
         except OSError as error:
             raise self._unwritable(error) from None
 

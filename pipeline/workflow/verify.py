@@ -7,15 +7,16 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config.parsing import from_dict
-from pipeline.data.prepared_dataset import PreparedDataset, stored_class_shards
+from pipeline.data.prepared_dataset import PreparedDataset, found_class_shards, left_out_shards
 from pipeline.errors import UserError, listed
 from pipeline.evaluate.results import confusion_of, read_rows
 from pipeline.formats.arrow_schema import MANIFEST, SHARD_VERSION
 from pipeline.formats.condensed_reader import CondensedManifest, CondensedShard, read_manifest, read_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
+from pipeline.observability.progress import say
 from pipeline.pretrain.reader import ExpertsManifest, experts_folder, load_snapshot, read_experts
-from pipeline.storage.settings import activate
+from pipeline.storage.settings import adopt, repeat
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -187,7 +188,7 @@ def _check_run(
     config = findings.attempt(from_dict, record, origin=home.config_json)
     if config is None:
         return
-    activate(config, settings)  # the class shards may lie elsewhere
+    adopted = adopt(config, settings)
     if manifest:
         if [entry["name"] for entry in manifest["classes"]] != record["resolved"]["classes"]:
             findings.add(f"{home}: the classes of the condensed set are not those of config.json")
@@ -195,10 +196,14 @@ def _check_run(
             stored, configured = manifest[key], getattr(config.condense, key)
             if stored != configured:
                 findings.add(f"{home}: the condensed set has {key} {stored}, config.json says {configured}")
-    if shards := stored_class_shards(home, record["resolved"]["class_shards"], config.data):
-        dataset = findings.attempt(PreparedDataset, shards, config.data)
+    shards = record["resolved"]["class_shards"]
+    place = findings.attempt(found_class_shards, shards, home, adopted.config)
+    if place is not None:
+        dataset = findings.attempt(PreparedDataset, place, adopted.config.data)
         if dataset is not None:
             _check_images(dataset, findings)
+    elif left_out := left_out_shards(shards, home, adopted.left_out):
+        say(f"not checked: the class shards in {shards}; {repeat(left_out)}")
 
 
 def _check_images(dataset: PreparedDataset, findings: Findings) -> None:

@@ -1,0 +1,106 @@
+"""Files and folders of this machine, by the operating system alone. Every path is taken as it is written."""
+
+import os
+import stat
+from typing import IO
+
+from pipeline.errors import UserError
+from pipeline.storage.paths import is_local, local_path
+from pipeline.storage.temporary_names import temporary_beside
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder exists."""
+    return os.path.exists(local_path(path))
+
+
+def is_folder(path: str) -> bool:
+    """Whether a folder exists."""
+    return os.path.isdir(local_path(path))
+
+
+def size_of(path: str) -> int:
+    """Returns the size of a file in bytes. Raises FileNotFoundError."""
+    return local_path(path).stat().st_size
+
+
+def read(path: str, start: int = 0, end: int | None = None) -> bytes:
+    """Returns the bytes of a file from ``start`` up to, not including, ``end``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file is a device or cannot be read.
+    """
+    try:
+        with opened(path) as file:
+            if start:
+                file.seek(start)
+            return file.read() if end is None else file.read(end - start)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from None
+
+
+def opened(path: str) -> IO[bytes]:
+    """Opens a file for reading. A pipe without a writer is an empty file, so that nothing waits for one.
+
+    Raises:
+        UserError: it is a device, which may have no end.
+    """
+    descriptor = os.open(local_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(21, os.strerror(21), path)
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise UserError(f"{path}: is a device; give a file")
+        os.set_blocking(descriptor, True)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def write(path: str, data: bytes | memoryview) -> None:
+    """Writes a complete file, visible at once. A link at the path is replaced, not followed. Raises OSError."""
+    target = local_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = temporary_beside(target)
+    try:
+        with open(beside, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def append_line(path: str, line: str) -> None:
+    """Appends a line to a file, which must not be a link: it would lead out of its folder. Raises OSError."""
+    target = local_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with open(descriptor, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def remove(path: str) -> None:
+    """Removes a file. Raises FileNotFoundError."""
+    os.remove(local_path(path))
+
+
+def require_no_link(path: str) -> None:
+    """Raises UserError if a folder to write to is a link, which may lead anywhere, in a folder that may be foreign."""
+    if is_local(path) and local_path(path).is_symlink():
+        raise UserError(f"{path}: is a link, which may lead out of the folder; replace it by a folder")
+
+
+def entries(path: str) -> list[tuple[str, str]]:
+    """Returns name and kind, ``file`` or ``directory``, of everything directly in a folder; nothing if there is no folder."""
+    folder = local_path(path)
+    kinds = {True: "directory", False: "file"}
+    return [(entry.name, kinds[entry.is_dir()]) for entry in os.scandir(folder)] if folder.is_dir() else []
