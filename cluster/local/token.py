@@ -13,6 +13,7 @@ FILE = "token"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _OWN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables by which the user gives a token."""
+_PATH, _MARK = b"RAY_AUTH_TOKEN_PATH=", f"{MARK}=".encode()
 
 
 def wanted(environment: Mapping[str, str]) -> bool:
@@ -101,13 +102,10 @@ def _folders_of_processes() -> list[Path]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             mine = entry.stat().st_uid == os.getuid()
-            given = (
-                dict(each.partition(b"=")[::2] for each in (entry / "environ").read_bytes().split(b"\0"))
-                if mine
-                else {}
-            )
+            lines = (entry / "environ").read_bytes().split(b"\0") if mine else []
         except OSError:  # it has ended
             continue
-        if MARK.encode() in given and b"RAY_AUTH_TOKEN_PATH" in given:
-            folders.add(Path(os.fsdecode(given[b"RAY_AUTH_TOKEN_PATH"])).parent)
+        path = next((line[len(_PATH) :] for line in lines if line.startswith(_PATH)), b"")
+        if path and any(line.startswith(_MARK) for line in lines):
+            folders.add(Path(os.fsdecode(path)).parent)
     return sorted(folders)

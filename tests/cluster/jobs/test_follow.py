@@ -40,7 +40,8 @@ class Client:
                 raise chunk
             if chunk is None:
                 await asyncio.sleep(60)
-            yield chunk
+            else:
+                yield chunk
 
     def get_job_info(self, job: str) -> Any:
         details = self.states.pop(0) if len(self.states) > 1 else self.states[0]
