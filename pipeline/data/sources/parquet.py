@@ -84,9 +84,9 @@ class Parquet:
                 content, image_path = _content(cell)
                 yield Item(
                     label=wanted[rows.labels[row]],
-                    path=image_path or f"{_last_part(file.name)}[{row}]",
+                    path=image_path or storage.readable(f"{_last_part(file.name)}[{row}]"),
                     content=content,
-                    where=f"{path}[{row}]",
+                    where=storage.readable(f"{path}[{row}]"),
                     rank=ranks.get((file.name, row)),
                 )
 
