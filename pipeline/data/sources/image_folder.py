@@ -143,11 +143,15 @@ class ImageFolder:
         found = len(tree.files) + len(tree.private) + len(tree.repeated)
         return Findings(found=found, taken=taken, left_out=tuple(left_out), splits=splits)
 
+    @cached_property
+    def _kinds(self) -> dict[str, str]:
+        """The split of each folder of a split."""
+        return {own.folder: kind for kind, own in self._splits.items()}
+
     def _why_not(self, name: str) -> str:
         """Why an image is not read; empty if it is."""
-        kinds = {own.folder: kind for kind, own in self._splits.items()}
         top, _, rest = name.partition("/")
-        kind, inner = ("train", name) if "" in kinds else (kinds.get(top, ""), rest)
+        kind, inner = ("train", name) if "" in self._kinds else (self._kinds.get(top, ""), rest)
         if not kind:
             return "outside of the folders of the splits"
         if kind not in ("train", self._chosen):

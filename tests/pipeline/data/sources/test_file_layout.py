@@ -1,5 +1,6 @@
 """Files of many images: which of them count, which split they are of, and the order of classes."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pipeline.data.sources.file_layout import in_label_order, split_files
 from pipeline.errors import UserError
 from tests.pipeline.support.parquet import write_parquet
 from tests.pipeline.support.source_formats import upload
-from tests.pipeline.support.sources import index_of, refusal
+from tests.pipeline.support.sources import index_of, read_all, refusal
 
 
 def write(root: Path, *names: str) -> Path:
@@ -88,6 +89,13 @@ def test_files_are_found_in_a_bucket(tmp_path: Path, bucket: str) -> None:
     here = split_files(str(tmp_path), (".tar",), tables=True)
     assert [file.name for file in there.train] == [file.name for file in here.train] == ["my-train-0.tar"]
     assert (there.left_out, there.recognised) == (here.left_out, here.recognised)
+
+
+def test_tables_of_names_that_are_not_utf8(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [0, 1]).rename(tmp_path / os.fsdecode(b"train-caf\xe9.parquet"))
+    assert index_of("parquet", tmp_path).counts == {"train": (1, 1)}
+    assert [item.label for item in read_all("parquet", tmp_path)] == [0, 1]
+    assert read_all("parquet", tmp_path)[0].where.endswith("/train-caf\\xe9.parquet[0]")
 
 
 def test_the_labelled_split_is_used_for_testing(tmp_path: Path) -> None:

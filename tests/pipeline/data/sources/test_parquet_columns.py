@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.config.run_config import Data
 from pipeline.data.sources import open_source
+from pipeline.data.sources.parquet.columns import Choice, columns_of
 from tests.pipeline.support.parquet import LABELS, NAMES, STRUCT, contents, hub, is_read_in_order, write_parquet
 from tests.pipeline.support.settings import refusal as settings_refusal
 from tests.pipeline.support.sources import index_of, read_all, refusal
@@ -190,6 +191,30 @@ def test_the_columns_are_part_of_the_fingerprint_where_they_differ_from_the_firs
     choices = [("photo", "label"), ("photo", "width"), ("depth", "label"), ("depth", "width")]
     prints = {index_of("parquet", path, image_column=image, label_column=label).fingerprint for image, label in choices}
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "metadata"),
+    [
+        (("image", "label"), None),
+        (
+            ("img", "fine_label", "coarse_label"),
+            features(img="Image", fine_label="ClassLabel", coarse_label="ClassLabel"),
+        ),
+        (("photo", "species"), features(photo="Image", species="ClassLabel")),
+        (("photo", "width"), None),
+        (("image", "label", "category"), None),
+    ],
+)
+def test_the_fingerprint_of_ordinary_columns_does_not_name_them(
+    columns: tuple[str, ...], metadata: dict[bytes, bytes] | None
+) -> None:
+    schema = pa.schema(
+        [(name, STRUCT if name in ("image", "img", "photo") else pa.int64()) for name in columns], metadata
+    )
+    chosen = columns_of(schema, "a.parquet", "a.parquet", Choice())
+    assert (chosen.image, chosen.label) == columns[:2]
+    assert chosen.marks == ()
 
 
 def test_other_sources_have_no_columns() -> None:
