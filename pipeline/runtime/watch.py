@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.runtime.heartbeat import Heartbeat
 
 START_S = 60.0
-"""Least seconds until an actor's first heartbeat: a process imports torch meanwhile, however short ``stall_s`` is."""
+"""Least seconds until the first beat of an actor's work: it imports torch meanwhile, however short ``stall_s`` is."""
 KILL_S = 30.0
 """Seconds after which a request to kill a process on another node is repeated."""
 LEAVES_S = 5.0
@@ -129,8 +129,10 @@ class Watch:
             for name, process in starting.items()
         }
         for name in (counts.keys() | expected.keys()) & alive.keys():
-            seen = ("working", expected.get(name), counts.get(name))
-            signs[name] = _Sign(seen=seen, process=alive[name], has_beaten=name in counts)
+            count = counts.get(name, "0")
+            seen = ("working", expected.get(name), count)
+            has_beaten = count.rpartition(":")[2] != "0"
+            signs[name] = _Sign(seen=seen, process=alive[name], has_beaten=has_beaten)
         self._signs = {name: self._aged(self._signs.get(name), sign, elapsed) for name, sign in signs.items()}
         for name, sign in self._signs.items():
             bound_s = self.stall_s if sign.has_beaten else max(self.stall_s, START_S)

@@ -53,6 +53,11 @@ def hung(marker: Path) -> str:
     return "done"
 
 
+def hangs() -> None:
+    slow(0.5)
+    time.sleep(1000)
+
+
 def slow(seconds: float) -> str:
     """Works for long, but advances."""
     ends = time.monotonic() + seconds
@@ -131,7 +136,7 @@ def test_a_call_that_always_kills_its_process_is_given_up() -> None:
 
 def test_a_call_that_always_hangs_is_given_up() -> None:
     with pytest.raises(FailedError) as caught:
-        all_of([partial(time.sleep, 1000)], ONE, settings(stall_s=0.5, attempts=1))
+        all_of([hangs], ONE, settings(stall_s=0.5, attempts=1))
     assert str(caught.value) == (
         "evaluate: a worker was lost once, at last: silent for 0.5 s; run the same command again"
     )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.pipeline.support.stalls import pipeline, stopped_once, worker
 
-STALL = ("--set", "resources.stall_s=6")
+STALL = ("--set", "resources.stall_s=10")
 
 
 def many_images(folder: Path) -> Path:
@@ -48,7 +48,7 @@ def test_a_stopped_worker_is_replaced_and_the_shards_are_the_same(tmp_path: Path
 
     ended = stopped_once(*command("stalled"), victim=decoding, folder=tmp_path)
     assert (ended.code, ended.errors, ended.victims) == (0, "", 1)
-    assert "prepare: a worker was lost (silent for 6 s); its work is started again" in ended.output
+    assert "prepare: a worker was lost (silent for 10 s); its work is started again" in ended.output
     undisturbed = pipeline(*command("undisturbed"))
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert shards(tmp_path / "stalled") == shards(tmp_path / "undisturbed")
