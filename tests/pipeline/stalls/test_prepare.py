@@ -36,7 +36,7 @@ def shards(cache: Path) -> dict[str, bytes]:
 def test_a_stopped_worker_is_replaced_and_the_shards_are_the_same(tmp_path: Path) -> None:
     settings = ("data.source=image_folder", "data.image_size=64", "data.channels=3")
     source = [word for text in settings for word in ("--set", text)]
-    source += ["--data", str(many_images(tmp_path / "images"))]
+    source += ["--preset", "cifar10_ipc1", "--data", str(many_images(tmp_path / "images"))]
 
     def command(name: str) -> list[str]:
         cache = ("--set", f"data.cache={tmp_path / name}")
