@@ -81,6 +81,13 @@ class Watch:
         self._over.set()
         self._thread.join(LEAVES_S)  # not longer: the cluster may be gone
 
+    def __reduce__(self) -> tuple[type["Watch"], tuple[float]]:
+        """Ray Tune stores its callbacks, which have this object; what is read from there watches nothing."""
+        return Watch, (self.stall_s,)
+
+    def __deepcopy__(self, memo: object) -> "Watch":
+        return self
+
     def expect(self, actor: Any) -> None:
         """Watches an actor although it has not reported yet, since it was given something to do."""
         self._expected = {**self._expected, id_of(actor): next(self._numbers)}

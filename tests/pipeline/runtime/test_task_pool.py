@@ -1,6 +1,8 @@
 """The pool of processes: values, errors, lost and silent processes, and the bound on their attempts."""
 
+import copy
 import os
+import pickle
 import signal
 import time
 from functools import partial
@@ -191,3 +193,9 @@ def test_waiting_for_a_place_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> 
         ready, _ = ray.wait([actor.ready.remote()], timeout=2)
         assert (ready, watching.kills) == ([], 0)
         ray.kill(actor)
+
+
+def test_a_watch_may_be_stored_with_what_has_it() -> None:
+    with watch.Watch(5.0) as watching:
+        assert copy.deepcopy([watching])[0] is watching
+        assert pickle.loads(pickle.dumps(watching)).stall_s == 5.0
