@@ -7,6 +7,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -188,7 +189,7 @@ def test_processes_that_never_start_are_given_up(monkeypatch: pytest.MonkeyPatch
 def test_waiting_for_a_place_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "START_S", 0.2)
     with watch.Watch(0.2) as watching:
-        actor = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
+        actor: Any = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
         watching.expect(actor)
         ready, _ = ray.wait([actor.ready.remote()], timeout=2)
         assert (ready, watching.kills) == ([], 0)
