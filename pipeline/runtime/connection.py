@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from datetime import datetime
+from typing import Any
 
 from pipeline.errors import FailedError, UserError, first_line
 
@@ -120,17 +121,18 @@ def _require_listener(host: str, port: int, address: str) -> None:
 
 def _require_control_store(found: str, address: str) -> None:
     """Asks the cluster's control store for the name of its session."""
-    import grpc
     from ray._private.gcs_utils import create_gcs_channel
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
     channel = create_gcs_channel(found)
     store = gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel)
-    request = gcs_service_pb2.InternalKVGetRequest(namespace=b"session", key=b"session_name")
+    messages: Any = gcs_service_pb2  # its classes are made when it is imported
+    request = messages.InternalKVGetRequest(namespace=b"session", key=b"session_name")
     try:
         store.InternalKVGet(request, timeout=REPLY_S)
-    except grpc.RpcError as error:
-        code = error.code().name if isinstance(error, grpc.Call) else first_line(error)
+    except Exception as error:  # gRPC's errors have a code
+        status = getattr(error, "code", None)
+        code = status().name if status else first_line(error)
         if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             raise UserError(
                 f"resources.address: the cluster at {shown(address)} refuses this machine's token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"

@@ -25,6 +25,8 @@ Call = Callable[[], Any]
 """A call of a function with all its arguments, such as a ``partial``. It travels to a process."""
 SETTLE_S = 60.0
 """Seconds that running calls have to end when one of them has failed."""
+STARVED_S = 5.0
+"""Seconds before a process is replaced that was killed for memory. Others may have returned some of it by then."""
 RESPAWN_S = 0.5
 """Seconds before a lost process is replaced. A node that is going down still takes actors for a moment."""
 
@@ -71,6 +73,7 @@ class _Worker:
     reference: Any
     """Of what it does now; None while it is idle."""
     attempt: _Attempt | None = None
+    has_started: bool = False
 
 
 @dataclass(kw_only=True)
@@ -212,7 +215,7 @@ class TaskPool:
             self._lost(worker, attempt, error, round)
             return None
         if attempt is None:
-            self._failed_starts = 0
+            worker.has_started, self._failed_starts = True, 0
             return None
         return attempt.index, value
 
@@ -220,11 +223,9 @@ class TaskPool:
         """Queues the call of a lost process again. Raises FailedError after the last attempt."""
         why = self._watch.silence_of(id_of(worker.actor)) or reason(error, self._watch.stall_s)
         self._remove(worker)
-        self._respawn_at = time.monotonic() + RESPAWN_S
+        self._respawn_at = time.monotonic() + (STARVED_S if ran_out_of_memory(error) else RESPAWN_S)
         if attempt is None:
-            self._failed_starts += 1
-            if self._failed_starts >= self._resources.attempts:
-                raise lost(self._what, error, self._failed_starts, why, starting=True)
+            self._failed_start(error, why)
             return
         if attempt.number >= self._resources.attempts:
             raise lost(self._what, error, attempt.number, why)
@@ -233,6 +234,17 @@ class TaskPool:
             self._limit -= 1
             why += f"; continuing with {self._limit} at a time"
         self._note(f"{self._what}: a worker was lost ({why}); its work is started again")
+
+    def _failed_start(self, error: RayError, why: str) -> None:
+        """Counts a process that was lost before it was ready. Raises FailedError if no process can start."""
+        self._failed_starts += 1
+        if self._failed_starts < self._resources.attempts:
+            self._note(f"{self._what}: a worker could not start ({why}); another one is started")
+            return
+        self._limit = sum(worker.has_started for worker in self._workers)
+        if not self._limit:
+            raise lost(self._what, error, self._failed_starts, why, starting=True)
+        self._note(f"{self._what}: a worker could not start ({why}); continuing with {self._limit} at a time")
 
     def _remove(self, worker: _Worker) -> None:
         """Ends a process. Ray itself kills one that does not answer to that within five seconds."""

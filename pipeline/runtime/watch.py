@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.runtime.heartbeat import Heartbeat
 
 START_S = 60.0
-"""Least seconds until an actor's first heartbeat: a process imports torch meanwhile, however short ``stall_s`` is."""
+"""Least seconds until the first beat of an actor's work: it imports torch meanwhile, however short ``stall_s`` is."""
 KILL_S = 30.0
 """Seconds after which a request to kill a process on another node is repeated."""
 LEAVES_S = 5.0
@@ -81,6 +81,13 @@ class Watch:
         self._over.set()
         self._thread.join(LEAVES_S)  # not longer: the cluster may be gone
 
+    def __reduce__(self) -> tuple[type["Watch"], tuple[float]]:
+        """Ray Tune stores its callbacks, which have this object; what is read from there watches nothing."""
+        return Watch, (self.stall_s,)
+
+    def __deepcopy__(self, memo: object) -> "Watch":
+        return self
+
     def expect(self, actor: Any) -> None:
         """Watches an actor although it has not reported yet, since it was given something to do."""
         self._expected = {**self._expected, id_of(actor): next(self._numbers)}
@@ -129,8 +136,10 @@ class Watch:
             for name, process in starting.items()
         }
         for name in (counts.keys() | expected.keys()) & alive.keys():
-            seen = ("working", expected.get(name), counts.get(name))
-            signs[name] = _Sign(seen=seen, process=alive[name], has_beaten=name in counts)
+            count = counts.get(name, "0")
+            seen = ("working", expected.get(name), count)
+            has_beaten = count.rpartition(":")[2] != "0"
+            signs[name] = _Sign(seen=seen, process=alive[name], has_beaten=has_beaten)
         self._signs = {name: self._aged(self._signs.get(name), sign, elapsed) for name, sign in signs.items()}
         for name, sign in self._signs.items():
             bound_s = self.stall_s if sign.has_beaten else max(self.stall_s, START_S)

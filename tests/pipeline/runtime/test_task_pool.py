@@ -1,10 +1,13 @@
 """The pool of processes: values, errors, lost and silent processes, and the bound on their attempts."""
 
+import copy
 import os
+import pickle
 import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -51,6 +54,11 @@ def hung(marker: Path) -> str:
     if first_time(marker):
         time.sleep(1000)
     return "done"
+
+
+def hangs() -> None:
+    slow(0.5)
+    time.sleep(1000)
 
 
 def slow(seconds: float) -> str:
@@ -131,7 +139,7 @@ def test_a_call_that_always_kills_its_process_is_given_up() -> None:
 
 def test_a_call_that_always_hangs_is_given_up() -> None:
     with pytest.raises(FailedError) as caught:
-        all_of([partial(time.sleep, 1000)], ONE, settings(stall_s=0.5, attempts=1))
+        all_of([hangs], ONE, settings(stall_s=0.5, attempts=1))
     assert str(caught.value) == (
         "evaluate: a worker was lost once, at last: silent for 0.5 s; run the same command again"
     )
@@ -181,8 +189,14 @@ def test_processes_that_never_start_are_given_up(monkeypatch: pytest.MonkeyPatch
 def test_waiting_for_a_place_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "START_S", 0.2)
     with watch.Watch(0.2) as watching:
-        actor = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
+        actor: Any = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
         watching.expect(actor)
         ready, _ = ray.wait([actor.ready.remote()], timeout=2)
         assert (ready, watching.kills) == ([], 0)
         ray.kill(actor)
+
+
+def test_a_watch_may_be_stored_with_what_has_it() -> None:
+    with watch.Watch(5.0) as watching:
+        assert copy.deepcopy([watching])[0] is watching
+        assert pickle.loads(pickle.dumps(watching)).stall_s == 5.0

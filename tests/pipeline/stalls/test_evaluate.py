@@ -12,7 +12,7 @@ from tests.pipeline.support.stalls import pipeline, stopped_once, worker
 SMALL = [
     *("--preset", "digits_ipc1", "--set", "data.image_size=8", "--set", "condense.iterations=20"),
     *("--set", "evaluate.architectures=convnet2", "--set", "evaluate.seeds=2", "--set", "evaluate.together=1"),
-    *("--set", "resources.stall_s=6"),
+    *("--set", "resources.stall_s=10"),
 ]
 LONG = ["--sets", "condensed", "--set", "evaluate.epochs=1500"]
 
@@ -34,7 +34,7 @@ def test_a_stopped_worker_is_replaced_and_the_rows_are_the_same(tmp_path: Path) 
     command = ["evaluate", *SMALL, *LONG, *cache, "--out"]
     ended = stopped_once(*command, str(tmp_path / "stalled"), victim=worker("evaluate"), folder=tmp_path)
     assert (ended.code, ended.errors, ended.victims) == (0, "", 1)
-    assert "evaluate: a worker was lost (silent for 6 s); its work is started again" in ended.output
+    assert "evaluate: a worker was lost (silent for 10 s); its work is started again" in ended.output
     done = pipeline(*command, str(tmp_path / "undisturbed"))
     assert done.returncode == 0, done.stderr
     assert scores(tmp_path / "stalled") == scores(tmp_path / "undisturbed")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.pipeline.support.stalls import pipeline, stopped_once, worker
 
-STALL = ("--set", "resources.stall_s=6")
+STALL = ("--set", "resources.stall_s=10")
 
 
 def many_images(folder: Path) -> Path:
@@ -36,7 +36,7 @@ def shards(cache: Path) -> dict[str, bytes]:
 def test_a_stopped_worker_is_replaced_and_the_shards_are_the_same(tmp_path: Path) -> None:
     settings = ("data.source=image_folder", "data.image_size=64", "data.channels=3")
     source = [word for text in settings for word in ("--set", text)]
-    source += ["--data", str(many_images(tmp_path / "images"))]
+    source += ["--preset", "cifar10_ipc1", "--data", str(many_images(tmp_path / "images"))]
 
     def command(name: str) -> list[str]:
         cache = ("--set", f"data.cache={tmp_path / name}")
@@ -48,7 +48,7 @@ def test_a_stopped_worker_is_replaced_and_the_shards_are_the_same(tmp_path: Path
 
     ended = stopped_once(*command("stalled"), victim=decoding, folder=tmp_path)
     assert (ended.code, ended.errors, ended.victims) == (0, "", 1)
-    assert "prepare: a worker was lost (silent for 6 s); its work is started again" in ended.output
+    assert "prepare: a worker was lost (silent for 10 s); its work is started again" in ended.output
     undisturbed = pipeline(*command("undisturbed"))
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert shards(tmp_path / "stalled") == shards(tmp_path / "undisturbed")

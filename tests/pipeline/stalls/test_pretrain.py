@@ -16,7 +16,7 @@ from tests.pipeline.pretrain.test_stage import LONG, TIMEOUT_S, driver_of, event
 def test_a_stopped_worker_is_killed_and_training_resumes_from_the_checkpoint(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "whole", LONG)
     out, cache = tmp_path / "out", tmp_path / "whole" / "class-shards"
-    settings = ("--set", f"data.cache={cache}", "--set", "resources.stall_s=6")
+    settings = ("--set", f"data.cache={cache}", "--set", "resources.stall_s=10")
     with driver_of(*LONG, *settings, "--out", str(out)) as driver:
         wait_for(lambda: [e for e in events(out, "epoch") if e["epoch"] >= 4], driver, "no fourth epoch")
         (victim,) = [event["pid"] for event in events(out, "worker") if event["rank"] == 1]

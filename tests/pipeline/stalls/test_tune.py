@@ -15,7 +15,7 @@ SEARCH = (
     "tune.searcher=grid",
     "tune.scheduler=none",
     "tune.final=none",
-    "resources.stall_s=6",
+    "resources.stall_s=10",
     "condense.log_every=1000",
 )
 ITERATIONS = 3000
