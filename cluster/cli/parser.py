@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_submit(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_submit(added: "Commands[_Parser]") -> None:
     command = _command(added, "submit", "submit a command of the pipeline as a job and follow it", commands.submit)
     command.usage = "python -m cluster submit [options] -- COMMAND ..."
     command.epilog = f"The command after -- is one of {', '.join(command_line.COMMANDS)}, with its options."
@@ -56,7 +56,7 @@ def _add_submit(added: "Commands[argparse.ArgumentParser]") -> None:
     command.add_argument("--stop-on-interrupt", action="store_true", help="stop the job on Ctrl-C without asking")
 
 
-def _add_jobs(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_jobs(added: "Commands[_Parser]") -> None:
     for name, text, action in (
         ("status", "print one line about a job", commands.status),
         ("logs", "print a job's output", commands.logs),
@@ -72,7 +72,7 @@ def _add_jobs(added: "Commands[argparse.ArgumentParser]") -> None:
     _add_address(_command(added, "list", "list the jobs of a cluster", commands.list_jobs))
 
 
-def _add_local(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_local(added: "Commands[_Parser]") -> None:
     text = "start a cluster of several nodes on this machine, or add nodes to it"
     command = _command(added, "up-local", text, commands.up_local)
     for name, default, help_text in (
@@ -88,7 +88,7 @@ def _add_local(added: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _command(
-    added: "Commands[argparse.ArgumentParser]",
+    added: "Commands[_Parser]",
     name: str,
     text: str,
     action: Callable[[argparse.Namespace], int],

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_stages(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_stages(added: "Commands[_Parser]") -> None:
     for name, text, action in (
         ("run", "prepare, condense, evaluate and report; skip what is finished", commands.run),
         ("prepare", "decode the source once, into one uint8 Arrow file per class", commands.prepare),
@@ -66,7 +66,7 @@ def _add_stages(added: "Commands[argparse.ArgumentParser]") -> None:
             command.add_argument("--look", action="store_true", help=text)
 
 
-def _add_evaluate(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_evaluate(added: "Commands[_Parser]") -> None:
     text = "train new networks on a run's condensed set and on baselines, and test them"
     command = _command(added, "evaluate", text, commands.evaluate)
     command.add_argument("run", metavar="RUN", help="folder of a run or of a condensed set")
@@ -77,7 +77,7 @@ def _add_evaluate(added: "Commands[argparse.ArgumentParser]") -> None:
     command.add_argument("--data", metavar="PATH", help="folder of the data, if RUN is a condensed set without its run")
 
 
-def _add_compare(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_compare(added: "Commands[_Parser]") -> None:
     text = "train networks on several condensed sets, with the same protocol and seeds"
     command = _command(added, "compare", text, commands.compare)
     command.add_argument(
@@ -92,7 +92,7 @@ def _add_compare(added: "Commands[argparse.ArgumentParser]") -> None:
     )
 
 
-def _add_checks(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_checks(added: "Commands[_Parser]") -> None:
     command = _command(added, "report", "write a run's grid.png and report.html", commands.report)
     command.add_argument("run", metavar="RUN", help="folder of the run")
     _add_set(command)
@@ -102,14 +102,14 @@ def _add_checks(added: "Commands[argparse.ArgumentParser]") -> None:
     _add_set(command)
 
 
-def _add_plan(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_plan(added: "Commands[_Parser]") -> None:
     text = "estimate time, memory, disk space and GPU-hours of a run by a short calibration"
     command = _command(added, "plan", text, commands.plan)
     _add_configuration(command)
     command.add_argument("--gpus", type=int, metavar="N", help="also estimate condensing on N GPUs like this one")
 
 
-def _add_tune(added: "Commands[argparse.ArgumentParser]") -> None:
+def _add_tune(added: "Commands[_Parser]") -> None:
     text = "search for the bandwidth, learning rate and other settings that suit the data"
     command = _command(added, "tune", text, commands.tune)
     _add_configuration(command)
@@ -121,7 +121,7 @@ def _add_tune(added: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _command(
-    added: "Commands[argparse.ArgumentParser]",
+    added: "Commands[_Parser]",
     name: str,
     text: str,
     action: Callable[[argparse.Namespace], int | None],

@@ -124,7 +124,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 def _quoted(places: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, ...]:
     """``KEY=VALUE`` of those places that are set, as a shell reads it."""
-    return tuple(f"{key}={shlex.quote(str(places[key]))}" for key in keys if places[key])
+    texts = ((key, "true" if places[key] is True else str(places[key])) for key in keys if places[key])
+    return tuple(f"{key}={shlex.quote(text)}" for key, text in texts)
 
 
 def _places(config: RunConfig) -> dict[str, Any]:

@@ -40,6 +40,12 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "images", {"train": 12, "test": 4})
 
 
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opens memory:// as well, which stands for the other schemes."""
+    monkeypatch.setattr("pipeline.storage.paths.OTHER_SCHEMES", ("memory",))
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_the_storage_are_forgotten() -> Iterator[None]:
     """A command leaves them in the environment for the processes that it starts."""

@@ -46,7 +46,9 @@ def test_the_monitor_counts_notes_and_logs(tmp_path: Path, capsys: pytest.Captur
     assert monitor.refused == "a loss"
 
 
-def test_the_log_of_a_training_is_in_the_folder_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_a_training_is_in_the_folder_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: None
+) -> None:
     monkeypatch.chdir(tmp_path)
     out = f"memory://{tmp_path.name}"
     monitor = PretrainMonitor(Display("pretrain", 1), RunFolder.at(out), Pretrain(epochs=1), steps=1)

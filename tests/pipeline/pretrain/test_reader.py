@@ -73,7 +73,7 @@ def test_damaged_and_missing_networks_are_refused(tmp_path: Path) -> None:
         teacher_network(RunFolder.at(tmp_path), "convnet1", dataset)
 
 
-def test_by_url(tmp_path: Path) -> None:
+def test_by_url(tmp_path: Path, memory: None) -> None:
     config = config_of("pretrain.epochs=2")
     dataset = prepared(config, tmp_path)
     folder = RunFolder.at(f"memory://{tmp_path.name}")

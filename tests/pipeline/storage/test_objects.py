@@ -166,12 +166,6 @@ def test_below_the_root() -> None:
     assert storage.join("/", "a") == "/a"
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opens memory:// as well, which stands for the other schemes."""
-    monkeypatch.setattr("pipeline.storage.paths.OTHER_SCHEMES", ("memory",))
-
-
 def test_other_file_systems(tmp_path: Path, memory: None) -> None:
     path = f"memory://{tmp_path.name}/below/a.json"
     storage.write_json(path, {"a": 1})

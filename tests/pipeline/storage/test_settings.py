@@ -8,10 +8,11 @@ import pytest
 
 import pipeline
 from pipeline.config.presets import preset
-from pipeline.config.run_config import RunConfig
+from pipeline.config.run_config import Data, Resources, RunConfig
+from pipeline.config.storage import Storage
 from pipeline.errors import UserError
 from pipeline.storage import s3
-from pipeline.storage.settings import activate, load_config
+from pipeline.storage.settings import activate, adopt, load_config, repeat, require_repeated
 from tests.pipeline.conftest import Told
 
 
@@ -48,3 +49,48 @@ def test_load_config(tmp_path: Path) -> None:
     assert load_config(str(file)).seed == 3
     with pytest.raises(UserError, match=f"^{tmp_path}: is not a file; give a JSON file"):
         load_config(str(tmp_path))
+
+
+STORED = RunConfig(
+    data=Data(source="image_folder", path="/their images", cache="s3://theirs/cache"),
+    storage=Storage(endpoint="http://theirs:9000", profile="admin", anonymous=True, attempts=3),
+    resources=Resources(address="theirs:6379", attempts=2),
+)
+
+
+def test_a_folder_is_not_believed_about_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*s3.ENDPOINT_VARIABLES, "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    adopted = adopt(STORED)
+    assert adopted.config.storage == Storage()
+    assert (adopted.config.data.path, adopted.config.data.cache, adopted.config.resources.address) == (None, None, None)
+    assert (adopted.config.data.source, adopted.config.resources.attempts) == ("image_folder", 2)
+    assert s3.active_settings().endpoint is None
+    assert repeat(adopted.left_out).endswith(
+        "to trust it, add --data '/their images' --set data.cache=s3://theirs/cache --set storage.endpoint=http://theirs:9000 "
+        "--set storage.profile=admin --set resources.address=theirs:6379 --set storage.anonymous=true"
+    )
+    given = ["data.cache=/mine", "storage.endpoint=http://mine:1", "resources.address=local", "storage.profile=me"]
+    adopted = adopt(STORED, given)
+    assert s3.active_settings().endpoint == "http://mine:1"
+    assert adopted.left_out == ("data.path='/their images'", "storage.anonymous=true")
+
+
+def test_a_file_may_name_whom_the_command_line_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*s3.ENDPOINT_VARIABLES, "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    activate(RunConfig())
+    with pytest.raises(
+        UserError, match=r"^a: names storage.endpoint and storage.profile and resources.address, to which"
+    ):
+        require_repeated("a", STORED, [])
+    require_repeated("a", STORED, ["storage.endpoint=http://mine:1", "storage.profile=me", "resources.address=local"])
+    monkeypatch.setenv("RAY_ADDRESS", "theirs:6379")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://theirs:9000")
+    activate(RunConfig())
+    with pytest.raises(UserError, match=r"^a: names storage.profile, to which"):
+        require_repeated("a", STORED, [])
+    monkeypatch.setenv("RAY_ADDRESS", "mine:6379")
+    with pytest.raises(UserError, match=r"^a: names storage.profile and resources.address, to which"):
+        require_repeated("a", STORED, [])
+    require_repeated("a", RunConfig(resources=Resources(address="local")), [])
