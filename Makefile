@@ -22,7 +22,7 @@ quick-tests: $(VENV)/.installed-test
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow
 
-# Fifty real kills at random moments. An interrupted call resumes where it ended.
+# Fifty real kills at random moments of all stages. An interrupted call resumes where it ended.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 
