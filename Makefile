@@ -31,7 +31,7 @@ test-newest:
 	rm -rf build/newest
 	$(MAKE) --no-print-directory VENV=build/newest CONSTRAINTS= quick-tests
 
-# Fifty real kills at random moments. An interrupted call resumes where it ended.
+# Fifty real kills at random moments of all stages. An interrupted call resumes where it ended.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 

@@ -7,6 +7,7 @@ failed trial is kept, and ``--trial N`` repeats it.
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -102,5 +103,18 @@ def recorded(log: Path) -> list[Outcome]:
     return outcomes
 
 
+def _console() -> int:
+    """``main`` as a command: SIGTERM ends it like Ctrl-C, after the trial's processes are killed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted; repeat the command to resume", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_console())

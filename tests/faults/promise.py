@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.run_folder import RunFolder
 
@@ -49,7 +50,10 @@ def _promised(out: Path, name: str) -> str:
         return PRESENT
     for pattern, read in BY_VALUE.items():
         if fnmatch(name, pattern):
-            return _checksum(json.dumps(read(out / name), sort_keys=True).encode())
+            try:
+                return _checksum(json.dumps(read(out / name), sort_keys=True).encode())
+            except (UserError, ValueError, KeyError) as error:
+                return f"cannot be read ({error})"
     return _checksum((out / name).read_bytes())
 
 

@@ -273,6 +273,13 @@ def test_files_are_promised_by_content_by_value_or_by_name(tmp_path: Path) -> No
     ]
 
 
+def test_a_damaged_file_differs(tmp_path: Path) -> None:
+    out = finished_folder(tmp_path)
+    expected = promised(out)
+    (out / "trials" / "abc" / "record.json").write_text('{"key"')
+    assert differences(expected, promised(out)) == ["trials/abc/record.json: differs"]
+
+
 def test_a_commit_is_taken_back(tmp_path: Path) -> None:
     out = finished_folder(tmp_path)
     (out / "checkpoints").mkdir()
