@@ -3,12 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
-from cluster.errors import ClusterError, first_line, nearest
+from cluster.errors import ClusterError, nearest
+from cluster.jobs import settings_file
 from cluster.jobs.credentials import refuse, refuse_name
 
 
@@ -51,13 +49,7 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
     Raises:
         ClusterError: no such file, no YAML, an unknown key, a value of another type, or a credential.
     """
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ClusterError(f"--profile {path}: cannot be read ({reason}); give a YAML file") from None
-    except yaml.YAMLError as error:
-        raise ClusterError(f"--profile {path}: is not valid YAML ({first_line(error)})") from None
+    document = settings_file.read(path, f"--profile {path}")
     if document is None:
         return Profile()
     if not isinstance(document, dict):

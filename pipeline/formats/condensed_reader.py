@@ -1,6 +1,5 @@
 """Reads condensed sets: the manifest, its shards with their checksums, and a torch Dataset. No Ray here."""
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +11,11 @@ from torch.utils.data import Dataset
 
 from m3d import Condensed
 from pipeline import storage
-from pipeline.errors import UserError, listed
+from pipeline.errors import UserError, first_line, listed
+from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
 from pipeline.storage.documents import Document, parsed
+from pipeline.storage.safe_json import parse_json
 
 
 class ClassEntry(Document):
@@ -187,7 +188,7 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
             f"{path}: is not a condensed shard (columns {listed(f'{f.name}: {f.type}' for f in table.schema)})"
         )
     try:
-        metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        metadata = parse_json((table.schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError):
         raise UserError(
             f"{path}: lacks the metadata {METADATA_KEY.decode()!r}; it was not written by this program"
@@ -204,8 +205,7 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
 def parse_shard(data: bytes | memoryview, path: str) -> pa.Table:
     """Returns the table of an Arrow file. Raises UserError if the bytes are not a complete Arrow file."""
     try:
-        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-        table.validate(full=True)
+        schema, batches = read_batches(pa.BufferReader(data))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a complete Arrow file ({error})") from None
-    return table
+        raise UserError(f"{path}: is not a complete Arrow file ({first_line(error)})") from None
+    return pa.Table.from_batches(batches, schema)

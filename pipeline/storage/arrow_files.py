@@ -7,11 +7,13 @@ import pyarrow.fs
 
 from pipeline import storage
 from pipeline.storage import s3
+from pipeline.storage.regular_files import open_regular
 
 
 def source(path: str) -> pa.NativeFile:
     """Returns an Arrow input: a memory map of a local file, or a buffer with the bytes of an object."""
     if storage.is_local(path):
+        open_regular(path).close()
         return pa.memory_map(path, "r")
     return pa.BufferReader(storage.read_bytes(path))
 

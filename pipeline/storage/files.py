@@ -13,6 +13,7 @@ from fsspec.spec import AbstractBufferedFile
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.storage import s3
+from pipeline.storage.regular_files import IMAGE_BYTES, open_regular, read_file
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -86,7 +87,7 @@ def open_binary(path: str, buffer: int = 0) -> IO[bytes]:
         buffer: bytes of an object to fetch beyond those that a read asks for; 0 fetches nothing else.
     """
     if storage.is_local(path):
-        return open(path, "rb")
+        return open_regular(path)
     return cast(IO[bytes], _Object(path, buffer))
 
 
@@ -115,7 +116,7 @@ class _Object(AbstractBufferedFile):
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes() if storage.is_local(path) else storage.read_bytes(path)
+        return read_file(path, IMAGE_BYTES) if storage.is_local(path) else storage.read_bytes(path)
     except OSError as error:
         raise _changed(path, error) from None
 

@@ -6,7 +6,6 @@ folder of its key. Images are in the order of their names. The tars are scanned 
 fetch their images by offset.
 """
 
-import json
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ from pipeline.config.run_config import Data
 from pipeline.data.sources.file_layout import root_of, split_of, splits
 from pipeline.data.sources.image_folder import EXTENSIONS
 from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint
+from pipeline.data.sources.tar_members import members, open_tar, text_of
 from pipeline.errors import UserError, listed
-from pipeline.storage.files import REQUESTS, File, files_in, in_threads, open_binary, part_of
+from pipeline.storage.files import REQUESTS, File, files_in, in_threads, part_of
+from pipeline.storage.safe_json import parse_json
 
 BUFFER_BYTES = 8 * 2**20
 """Bytes that are fetched ahead while a tar is scanned."""
@@ -118,20 +119,13 @@ class WebDataset:
     def _scan(self, file: File) -> list[_Image]:
         """The images of a tar; the content of images in a local tar is skipped."""
         place = storage.join(self.root, file.name)
-        try:
-            with open_binary(place, BUFFER_BYTES) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                return [image for sample in _samples(tar) for image in _images_of(sample, file.name, place)]
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(
-                f"{place}: is not a complete plain tar file ({error}); fetch it again, or unpack it"
-            ) from None
+        with open_tar(place, BUFFER_BYTES) as tar:
+            return [image for sample in _samples(tar) for image in _images_of(sample, file.name, place)]
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
     sample = _Sample(key="")
-    for member in tar:
-        if not member.isfile():
-            continue
+    for member in members(tar):
         key, ending = _split_name(member.name)
         if key != sample.key:
             yield sample
@@ -139,8 +133,7 @@ def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
         if member.name.lower().endswith(EXTENSIONS):
             sample.images.append((member.name, member.offset_data, member.size))
         elif ending in ("cls", "json", "cls.txt"):
-            content = tar.extractfile(member)
-            sample.texts[ending] = content.read() if content else b""
+            sample.texts[ending] = text_of(tar, member)
     yield sample
 
 
@@ -173,7 +166,7 @@ def _class_of(sample: _Sample) -> str:
         for ending in ("cls", "cls.txt"):
             if ending in sample.texts:
                 return sample.texts[ending].decode().strip()
-        described: Any = json.loads(sample.texts["json"]) if "json" in sample.texts else {}
+        described: Any = parse_json(sample.texts["json"]) if "json" in sample.texts else {}
     except (UnicodeDecodeError, ValueError):
         return ""
     if isinstance(described, dict):
