@@ -5,6 +5,8 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.data.image_limits import limit_pixels
+
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 
@@ -55,6 +57,7 @@ def _open(content: bytes | np.ndarray) -> Image.Image:
         return Image.fromarray(content.squeeze(-1) if content.ndim == 3 and content.shape[2] == 1 else content)
     if not content:
         raise BadImageError("it is empty")
+    limit_pixels()
     try:
         return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:

@@ -18,7 +18,7 @@ from pipeline.evaluate.results import read_rows
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
-from pipeline.observability.pages import render, svg
+from pipeline.observability.pages import drawable, render, svg
 from pipeline.observability.progress import say
 
 COLUMNS = 10
@@ -95,13 +95,13 @@ def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
     images = condensed.images_KSCHW[:, :COLUMNS].numpy()
     classes, shown, _, height, _ = images.shape
     side = height * max(1, -(-SIDE // height)) + GAP
-    label = 16 + LETTER * max(len(_short(name)) for name in names)
+    label = 16 + LETTER * max(len(drawable(name)) for name in names)
     across = min(classes, COLUMNS // shown)
     canvas = Image.new("RGB", (across * (label + shown * side), -(-classes // across) * side), "white")
     draw = ImageDraw.Draw(canvas)
     for k in range(classes):
         top, left = k // across * side, k % across * (label + shown * side)
-        draw.text((left + 8, top + side // 2 - 6), _short(names[k]), fill="black")
+        draw.text((left + 8, top + side // 2 - 6), drawable(names[k]), fill="black")
         for column in range(shown):
             tile = _pixels(images[k, column]).resize((side - GAP, side - GAP), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + label + column * side, top))
@@ -126,10 +126,6 @@ def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, g
         curve=_loss_curve(_losses(folder)),
         config=json.dumps(record["config"], indent=2),
     )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"
 
 
 def _pixels(image_CHW: np.ndarray) -> Image.Image:
@@ -196,7 +192,7 @@ def _confusion(rows: Sequence[Row], names: list[str]) -> str:
     axes.set_ylabel("class")
     if len(shares) <= LABELLED:
         ticks = range(len(shares))
-        axes.set_xticks(ticks, [_short(name) for name in names], rotation=90)
-        axes.set_yticks(ticks, [_short(name) for name in names])
-    axes.set_title(f"{row['architecture']}, {row['protocol']}", fontsize=10)
+        axes.set_xticks(ticks, [drawable(name) for name in names], rotation=90)
+        axes.set_yticks(ticks, [drawable(name) for name in names])
+    axes.set_title(drawable(f"{row['architecture']}, {row['protocol']}", most=60), fontsize=10)
     return svg(figure)
