@@ -37,10 +37,26 @@ class CompilerError(ConfigError):
     """A compiler was requested, but this machine has none or it failed. The other settings are not to blame."""
 
 
+LONGEST = 200
+"""Largest number of characters of a value that a message repeats."""
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, for a message: of a long one the beginning and the length."""
+    try:
+        text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    except RecursionError:
+        text = f"a nested {type(value).__name__}"
+    if len(text) <= LONGEST:
+        return text
+    length = len(value) if isinstance(value, str) else len(text)
+    return f"{text[: LONGEST - 40]}... ({length} characters)"
+
+
 def check(name: str, value: Any, holds: bool, allowed: str) -> None:
     """Raises ConfigError with "name: given ..., allowed: ..." unless ``holds``."""
     if not holds:
-        raise ConfigError(f"given {value!r}, allowed: {allowed}", field=name)
+        raise ConfigError(f"given {shown(value)}, allowed: {allowed}", field=name)
 
 
 def positive(name: str, value: float) -> None:

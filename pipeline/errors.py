@@ -1,7 +1,45 @@
 """Errors that the command line prints as one line, and helpers for their text."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+from m3d.config import LONGEST, shown
+
+__all__ = [
+    "DeviceError",
+    "FailedError",
+    "Interrupted",
+    "UserError",
+    "first_line",
+    "listed",
+    "nearest",
+    "nearest_key",
+    "one_line",
+    "printable",
+    "shown",
+]
+MESSAGE = 2000
+"""Largest number of characters of a message."""
+
+_SECRETS = (
+    # A user name with or without a password; a secret of S3 may contain slashes.
+    (re.compile(r"://(?:[^/@\s]+|[^/@\s]*:[^@\s]*)@"), "://...@"),
+    (
+        re.compile(
+            r"(?i)([\w.-]*(?:signature|secret|passw(?:or)?d|credential|access_?key(?:_?id)?|token|api_?key)|[?&]sig)=[^&\s'\",;)]+"
+        ),
+        r"\1=...",
+    ),
+    (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), r"\1..."),
+    (re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]{16,}"), r"\1 ..."),
+)
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Control characters of terminals and of the direction of writing, and halves of pairs. Tabs and line ends stay."""
+_LONG = re.compile(rf"'[^'\n]{{{LONGEST - 1},}}'|\"[^\"\n]{{{LONGEST - 1},}}\"|\S{{{LONGEST + 1},}}")
+"""A value that is too long for a message: quoted, or without a space."""
 
 
 class UserError(Exception):
@@ -47,3 +85,23 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message that is not empty, else the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text without credentials, and with control characters written as escapes, so that a terminal does not obey them."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(error: object) -> str:
+    """An error's message as it is printed: ``printable``, in one line, long values cut in the middle."""
+    text = printable(" ".join(str(error)[: 50 * MESSAGE].split()))
+    return _cut(_LONG.sub(lambda found: _cut(found[0], LONGEST), text), MESSAGE)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end - 40]}... ({len(text)} characters) ...{text[-end:]}"

@@ -5,13 +5,14 @@ import importlib.util
 import os
 import shutil
 import sysconfig
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+
+from m3d.backend.own_folder import temporary_folder
 
 SHAPES = 64
 """Shapes per function and process; above torch's own limit of 8 it would silently run eagerly."""
@@ -77,9 +78,7 @@ def cache_folder() -> str:
         writable = os.access(wanted, os.W_OK)
     if writable:
         return str(wanted)
-    temporary = Path(tempfile.gettempdir()) / f"m3d-condense-{os.getuid()}"
-    temporary.mkdir(exist_ok=True)
-    return str(temporary)
+    return str(temporary_folder("m3d-condense"))
 
 
 @contextlib.contextmanager

@@ -4,15 +4,14 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import Interrupted, UserError, nearest
+from pipeline.errors import Interrupted, UserError, nearest, one_line, printable
 
-PATHS = ("path", "cache", "synsets", "disk_cache")
-"""Settings of ``data`` that are paths."""
+PLACES_OF_DATA = ("data.cache", "data.disk_cache", "data.synsets")
+"""Settings that ``evaluate``, ``compare`` and ``verify`` accept besides others: a folder is not trusted with them."""
 
 
 def configuration(options: argparse.Namespace) -> RunConfig:
@@ -22,14 +21,16 @@ def configuration(options: argparse.Namespace) -> RunConfig:
 
 def _configuration(options: argparse.Namespace, settings: Sequence[str]) -> RunConfig:
     from pipeline.config.parsing import with_settings
-    from pipeline.storage.settings import activate, load_config
+    from pipeline.storage.settings import activate, load_config, require_repeated, with_absolute_paths
 
     _activate_storage(settings)
     if options.preset and options.config:
         raise UserError("--preset and --config: both given; a configuration starts from one of them")
     base = load_config(options.config) if options.config else presets.preset(options.preset or presets.DEFAULT)
+    if options.config:
+        require_repeated(f"--config {options.config}", base, settings)
     path = [f"data.path={json.dumps(options.data)}"] if options.data is not None else []
-    config = _with_absolute_paths(with_settings(base, [*path, *settings]))
+    config = with_absolute_paths(with_settings(base, [*path, *settings]))
     if not options.preset and not options.config and config.data.source != "digits":
         raise UserError(
             f"data.source: given {config.data.source!r} without --preset or --config; start from a preset with a suitable "
@@ -52,20 +53,20 @@ def _activate_storage(settings: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _storage_settings(command: str, settings: Sequence[str]) -> list[str]:
-    """The settings of a command that accepts storage.* only, which are active from here on."""
+def _accepted(command: str, settings: Sequence[str], sections: Sequence[str], keys: Sequence[str] = ()) -> list[str]:
+    """The settings of a command that takes all others from the run; those of the storage are active from here on.
+
+    Raises:
+        UserError: a setting is of none of the sections and none of the keys.
+    """
+    *others, last = (f"{section}*" for section in sections)
+    allowed = f"{', '.join(others)} and {last} only" if others else f"{last} only"
+    allowed += f" (and {', '.join(keys)})" if keys else ""
     for setting in settings:
-        if not setting.startswith("storage."):
-            raise UserError(f"--set {setting}: {command} accepts storage.* only; other settings come from the run")
-    return _activate_storage(settings)
-
-
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    # A run may be resumed from any folder, and its actors have other working folders.
-    from pipeline.storage.paths import absolute
-
-    paths = {name: absolute(path) for name in PATHS if (path := getattr(config.data, name)) is not None}
-    return replace(config, data=replace(config.data, **paths))
+        if not setting.startswith(tuple(sections)) and setting.partition("=")[0] not in keys:
+            raise UserError(f"--set {setting}: {command} accepts {allowed}; other settings come from the run")
+    _activate_storage(settings)
+    return list(settings)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -123,7 +124,9 @@ def compare(options: argparse.Namespace) -> None:
         config = _configuration(options, [setting for setting in options.settings if setting.startswith("data.")])
     elif options.data is not None:
         raise UserError("--data: does not say what the data are; add --preset, such as --preset cifar10_ipc1")
-    run_compare(options.sets, config, [setting for setting in settings if not setting.startswith("data.")], options.out)
+    if from_options:  # those of data are in the configuration
+        settings = [setting for setting in settings if not setting.startswith("data.")]
+    run_compare(options.sets, config, settings, options.out)
 
 
 def _evaluate_settings(options: argparse.Namespace, command: str, *, data: bool = False) -> list[str]:
@@ -133,22 +136,16 @@ def _evaluate_settings(options: argparse.Namespace, command: str, *, data: bool 
         UserError: a setting of --set is of a section that the command takes from the run.
     """
     sections = ("data.", "evaluate.", "resources.", "storage.") if data else ("evaluate.", "resources.", "storage.")
-    *others, last = (f"{section}*" for section in sections)
-    for setting in options.settings:
-        if not setting.startswith(sections):
-            raise UserError(
-                f"--set {setting}: {command} accepts {', '.join(others)} and {last} only; other settings come from the run"
-            )
-    _activate_storage(options.settings)
+    settings = _accepted(command, options.settings, sections, () if data else PLACES_OF_DATA)
     named = {name: getattr(options, name) for name in ("architectures", "seeds", "protocol")}
-    return [f"evaluate.{name}={text}" for name, text in named.items() if text is not None] + options.settings
+    return [f"evaluate.{name}={text}" for name, text in named.items() if text is not None] + settings
 
 
 def report(options: argparse.Namespace) -> None:
     """``report``: grid and page of a run."""
     from pipeline.workflow.run import run_report
 
-    run_report(options.run, _storage_settings("report", options.settings))
+    run_report(options.run, _accepted("report", options.settings, ("storage.",)))
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -156,11 +153,13 @@ def verify(options: argparse.Namespace) -> int:
     from pipeline.storage.paths import absolute
     from pipeline.workflow.verify import verify
 
-    checked, wrong = verify(absolute(options.path), _storage_settings("verify", options.settings))
+    checked, wrong = verify(
+        absolute(options.path), _accepted("verify", options.settings, ("storage.",), PLACES_OF_DATA)
+    )
     for sentence in wrong:
-        print(sentence)
+        print(one_line(sentence))
     count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
-    print(f"{options.path}: {count if wrong else checked}")
+    print(printable(f"{options.path}: {count if wrong else checked}"))
     return 1 if wrong else 0
 
 

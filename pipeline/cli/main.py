@@ -7,10 +7,10 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from m3d.config import ConfigError
+from m3d.config import LONGEST, ConfigError
 from pipeline.cli.parser import build_parser
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import FailedError, Interrupted, UserError
+from pipeline.errors import FailedError, Interrupted, UserError, first_line, one_line, shown
 from pipeline.storage.settings import activate
 
 
@@ -21,7 +21,8 @@ def console() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 for a failure, 2 for a mistake in the call, 130 when interrupted."""
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser().parse_args(words)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _as_interrupt)
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, ConfigError) as error:
         if options.debug:
             raise
-        return _fail(f"error: {error}", 2)
+        return _fail(f"error: {_without_long_words(str(error), words)}", 2)
     except FailedError as error:
         if options.debug:
             raise
@@ -46,14 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        first = (str(error).strip().splitlines() or [""])[0]
-        return _fail(f"failed: {type(error).__name__}: {first} (unexpected; add --debug for the traceback)", 1)
+        return _fail(
+            f"failed: {type(error).__name__}: {first_line(error)} (unexpected; add --debug for the traceback)", 1
+        )
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _without_long_words(text: str, words: Sequence[str]) -> str:
+    """The text with a long word of the command line, or the value in it, cut: only a word's own limits are sure."""
+    values = [part for word in words for part in (word, word.partition("=")[2])]
+    for value in sorted((value for value in values if len(value) > LONGEST), key=len, reverse=True):
+        text = text.replace(value, shown(value)[1:-1])
+    return text
+
+
 def _fail(text: str, code: int) -> int:
-    print(" ".join(text.splitlines()), file=sys.stderr)
+    print(one_line(text), file=sys.stderr)
     return code

@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Callable
+from typing import NoReturn
 
 from pipeline.cli import commands
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
+from pipeline.errors import one_line
 
 Commands = argparse._SubParsersAction
 EPILOG = """\
@@ -22,9 +24,16 @@ Exit codes: 0; 1 if something failed; 2 for a mistake in the call; 130 if interr
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages repeat no long value, no control character and no credential."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; parsed options have the command's function as ``action``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m pipeline",
         description="Condense a labelled image data set into a few synthetic images per class (M3D), on Ray.",
         epilog=EPILOG,

@@ -21,13 +21,14 @@ from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, writ
 from pipeline.formats.condensed_reader import ShardEntry, parse_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import Document, read_document, write_document
+from pipeline.storage.fields import Sha256
 
 
 class GroupRecord(Document):
     """checkpoints/group-00000.json."""
 
     rows: int
-    sha256: str
+    sha256: Sha256
     identity: str
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from m3d.config import ConfigError
 from pipeline.config.keys import keys, sections
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import UserError, listed, nearest, nearest_key
+from pipeline.errors import UserError, listed, nearest, nearest_key, shown
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -34,7 +34,10 @@ def from_dict(values: Mapping[str, Any], *, origin: str) -> RunConfig:
 
     if not isinstance(values, Mapping):
         raise UserError(f"{origin}: given {type(values).__name__}, needed a JSON object of settings")
-    values = values["config"] if isinstance(values.get("config"), Mapping) else values
+    if isinstance(values.get("config"), Mapping):
+        _refuse_beside(values, origin)
+        values = values["config"]
+    values = _nested(values, origin)
     _check_keys(values, origin)
     try:
         return _adapter().validate_python(_typed(values, origin))
@@ -48,7 +51,9 @@ def with_settings(config: RunConfig, settings: Iterable[str], *, origin: str = "
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UserError(f"{origin} {setting}: has no '='; write KEY=VALUE, such as condense.iterations=300")
+            raise UserError(
+                f"{origin} {shown(setting)[1:-1]}: has no '='; write KEY=VALUE, such as condense.iterations=300"
+            )
         _check_key(key, origin)
         section, _, inner = key.rpartition(".")
         (values[section] if section else values)[inner] = _parse(text)
@@ -81,6 +86,32 @@ def _parse(text: str) -> Any:
         return text
 
 
+def _refuse_beside(values: Mapping[str, Any], origin: str) -> None:
+    """Raises UserError if there are settings beside those in ``config``: nobody would know which of them count."""
+    beside = [key for key in values if key in sections() or key in keys() or "." in key]
+    if beside:
+        raise UserError(
+            f"{origin}: has {shown(beside[0])} beside 'config', which holds the settings; move it into 'config'"
+        )
+
+
+def _nested(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The values with ``"condense.iterations": 5`` in its section. Raises UserError for a key that is given twice."""
+    nested = {
+        key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items() if "." not in key
+    }
+    for key, value in values.items():
+        if "." not in key:
+            continue
+        _check_key(key, origin)
+        name, _, inner = key.partition(".")
+        section = nested.setdefault(name, {})
+        if not isinstance(section, dict) or inner in section:
+            raise UserError(f"{origin}: {key}: given twice, by itself and in the section {name!r}; remove one of them")
+        section[inner] = value
+    return nested
+
+
 def _check_keys(values: Mapping[str, Any], origin: str) -> None:
     for key, value in values.items():
         if isinstance(value, Mapping) and key in sections():
@@ -93,7 +124,7 @@ def _check_keys(values: Mapping[str, Any], origin: str) -> None:
 def _check_key(key: str, origin: str) -> None:
     if key not in keys():
         hint = nearest_key(key, keys()) or f"; allowed: {listed(keys(), most=100)}"
-        raise UserError(f"{origin}: unknown key {key!r}{hint}")
+        raise UserError(f"{origin}: unknown key {shown(key)}{hint}")
 
 
 def _typed(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -105,7 +136,7 @@ def _typed(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             typed[name] = {inner: keys()[f"{name}.{inner}"].typed(given, origin) for inner, given in value.items()}
         else:
-            raise UserError(f"{origin}: {name}: given {json.dumps(value)}, needed an object of settings")
+            raise UserError(f"{origin}: {name}: given {shown(value)}, needed an object of settings")
     return typed
 
 
@@ -118,6 +149,6 @@ def _sentence(error: "ValidationError") -> str:
         return str(cause.within(name) if name else cause)
     value, key = first["input"], keys().get(name)
     if key is None or not key.choices:
-        return f"{name}: given {value!r}: {first['msg']}"
+        return f"{name}: given {shown(value)}: {first['msg']}"
     hint = nearest(value, key.choices) if isinstance(value, str) else ""
-    return f"{name}: given {value!r}, allowed: {', '.join(key.choices)}{hint}"
+    return f"{name}: given {shown(value)}, allowed: {', '.join(key.choices)}{hint}"

@@ -18,7 +18,7 @@ from m3d.config import (
 from m3d.training.settings import MOST_NETWORKS, WholeTrain
 from pipeline.config.evaluate import Evaluate
 from pipeline.config.sources import SourceKind
-from pipeline.config.storage import Storage
+from pipeline.config.storage import Storage, scheme_of
 from pipeline.config.tune import TuneSettings
 
 
@@ -67,7 +67,7 @@ class Data:
         valid = 0 <= self.validation_fraction < 1
         check("data.validation_fraction", self.validation_fraction, valid, "a number from 0, below 1")
         check("data.disk_cache_gib", self.disk_cache_gib, 0 <= self.disk_cache_gib < 1e9, "GiB, 0 or more")
-        local = self.disk_cache is None or "://" not in self.disk_cache
+        local = self.disk_cache is None or scheme_of(self.disk_cache) is None
         check("data.disk_cache", self.disk_cache, local, "a local folder of every node")
         if self.subset is not None and self.classes is not None:
             raise ConfigError("data.subset, data.classes: both given; set one of them to null")
@@ -109,6 +109,8 @@ class Resources:
             if getattr(self, name) is not None:
                 at_least(f"resources.{name}", getattr(self, name), 1, most)
         at_least("resources.attempts", self.attempts, 1, 1000)
+        if self.address is not None and "@" in self.address:
+            raise ConfigError("resources.address: given an address that contains a user name; give HOST:PORT")
         positive("resources.stall_s", self.stall_s)
         positive("resources.checkpoint_every_s", self.checkpoint_every_s)
         check("resources.wait_s", self.wait_s, 0 <= self.wait_s < 1e9, "seconds, 0 or more")

@@ -5,6 +5,9 @@ from urllib.parse import urlsplit
 
 from m3d.config import ConfigError, at_least, check, positive
 
+LOCAL_SCHEMES, S3_SCHEMES = ("file",), ("s3", "s3a")
+OTHER_SCHEMES = ("gs", "gcs", "abfs", "abfss", "hdfs")
+"""Schemes that fsspec opens if its package for them is installed; no other scheme is opened."""
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or storage.profile, where the run and its nodes start"
 
 
@@ -31,6 +34,15 @@ class Storage:
         positive("storage.timeout_s", self.timeout_s)
         if self.endpoint is not None:
             check_endpoint(self.endpoint, "storage.endpoint")
+
+
+def scheme_of(path: str) -> str | None:
+    """Returns the scheme of a URL, or None for a local path.
+
+    A scheme stands before the first ``://`` and contains no slash. So ``/data/a://b`` is a local path, as is ``out::1``.
+    """
+    head, separator, _ = path.partition("://")
+    return head if separator and "/" not in head else None
 
 
 def check_endpoint(url: str, name: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from m3d.backend.own_folder import own_folder
 from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.errors import UserError
@@ -49,7 +50,7 @@ def open_shard(path: str, sha256: str, data: Data, *, must_map: bool = False) ->
     why = f"data.disk_cache_gib is {data.disk_cache_gib:g}"
     for _ in range(3 if size <= budget else 0):
         try:
-            return pa.memory_map(str(_copy(path, sha256, size, folder_of(data), budget)), "r")
+            return pa.memory_map(str(_copy(path, sha256, size, _made(data), budget)), "r")
         except FileNotFoundError:
             continue  # another process removed the copy in between
         except OSError as error:  # a full or read-only disk: a run with enough memory needs no copy
@@ -84,6 +85,15 @@ def folder_of(data: Data) -> Path:
     return Path(data.disk_cache or Path(tempfile.gettempdir(), f"m3d-class-shards-{os.getuid()}"))
 
 
+def _made(data: Data) -> Path:
+    """The folder of this node's copies, which exists. Raises OSError if the default folder is not ours."""
+    folder = folder_of(data)
+    if data.disk_cache is None:
+        return own_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
 def _copy(path: str, sha256: str, size: int, folder: Path, budget: float) -> Path:
     """The path of the complete copy of a shard, which is fetched unless it exists."""
     copy = folder / f"{sha256}.arrow"
@@ -91,12 +101,11 @@ def _copy(path: str, sha256: str, size: int, folder: Path, budget: float) -> Pat
         if copy.stat().st_size == size:
             os.utime(copy)  # used now
             return copy
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _make_room(folder, size, budget)
     unfinished = folder / f".{sha256}.{uuid.uuid4().hex}.tmp"
     starts = range(0, size, PART_BYTES)
     try:
-        with open(unfinished, "wb") as file:
+        with open(unfinished, "xb") as file:
             parts = in_threads(
                 starts,
                 lambda start: storage.read_range(path, start, min(size, start + PART_BYTES)),

@@ -3,6 +3,7 @@
 Shards in a bucket are copied to the local disk first, but only those of the classes that are used.
 """
 
+import shlex
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -15,12 +16,13 @@ from torch import Tensor
 from m3d import ImageParts, TestSet
 from m3d.seeding import derive
 from pipeline import storage
-from pipeline.config.run_config import Data
+from pipeline.config.run_config import Data, RunConfig
 from pipeline.data.disk_cache import forget, open_shard
 from pipeline.data.shard_manifest import PreparedClass, PreparedManifest, PreparedSplit
 from pipeline.errors import UserError, first_line, listed
 from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import MANIFEST, class_schema
+from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import read_document
 
 
@@ -142,6 +144,39 @@ class PreparedDataset:
             if not forget(path, entry["sha256"], self.data):  # a copy may be damaged although the shard is not
                 break
         raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
+
+
+def found_class_shards(recorded: str, folder: RunFolder, config: RunConfig, *, trusted: bool = False) -> str | None:
+    """Returns where a run's class shards are, or None. The place in the run's record is not asked unless it is trusted.
+
+    The run's folder, wherever it is now, and ``data.cache`` of this command are searched for the key of the shards.
+
+    Args:
+        recorded: folder of the class shards in the run's record.
+        folder: of the run.
+        config: of this command.
+        trusted: whether a local folder in the record counts as well.
+    """
+    caches = [folder.class_shards, *([storage.absolute(config.data.cache)] if config.data.cache else [])]
+    places = [storage.join(cache, key_of(recorded)) for cache in caches]
+    if trusted and storage.is_local(recorded):
+        places.insert(0, recorded)
+    return next((place for place in places if storage.exists(storage.join(place, MANIFEST))), None)
+
+
+def left_out_shards(recorded: str, folder: RunFolder, left_out: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the places of the folder that are left out, if its class shards are recorded outside and were not found.
+
+    Args:
+        recorded: folder of the class shards in the run's record.
+        folder: of the run.
+        left_out: places that the folder names and the command line does not.
+    """
+    cache = recorded.rpartition("/")[0]
+    if cache == folder.class_shards or (storage.is_local(recorded) and not storage.exists(recorded)):
+        return ()
+    others = (setting for setting in left_out if not setting.startswith(("data.cache=", "data.path=", "resources.")))
+    return (f"data.cache={shlex.quote(cache)}", *others)
 
 
 def key_of(folder: str) -> str:

@@ -1,5 +1,7 @@
 """manifest.json of class shards: its types, and how it is written once all shards exist."""
 
+from typing import Annotated
+
 import numpy as np
 
 from pipeline import storage
@@ -8,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import ClassEntry, ShardEntry
 from pipeline.storage.documents import Document, read_document, write_document
+from pipeline.storage.fields import Format
 from pipeline.storage.files import REQUESTS, in_threads
 
 
@@ -41,7 +44,7 @@ class ListingDocument(Document):
 
 
 class _Content(Document):
-    format: int
+    format: Annotated[int, Format(FORMAT, FORMAT)]
     shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]

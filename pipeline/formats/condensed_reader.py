@@ -1,11 +1,12 @@
 """Reads condensed sets: the manifest, its shards with their checksums, and a torch Dataset. No Ray here."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,7 +15,8 @@ from pipeline import storage
 from pipeline.errors import UserError, first_line, listed
 from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
-from pipeline.storage.documents import Document, parsed
+from pipeline.storage.documents import Document, read_document, require_format
+from pipeline.storage.fields import FileName, Format, Sha256
 from pipeline.storage.safe_json import parse_json
 
 
@@ -29,15 +31,15 @@ class ClassEntry(Document):
 class ShardEntry(Document):
     """A shard as the manifest describes it."""
 
-    file: str
-    rows: int
-    sha256: str
+    file: FileName
+    rows: NonNegativeInt
+    sha256: Sha256
 
 
 class CondensedManifest(Document):
     """condensed/manifest.json."""
 
-    format_version: int
+    format_version: Annotated[int, Format(FORMAT_VERSION, FORMAT_VERSION)]
     shards: list[ShardEntry]
     classes: list[ClassEntry]
     images_per_class: int
@@ -138,15 +140,11 @@ def condensed_folder(path: str) -> str:
 def read_manifest(folder: str) -> CondensedManifest:
     """Returns the manifest of a condensed set. Raises UserError if it is damaged or has a newer format."""
     path = storage.join(folder, MANIFEST)
-    value = storage.read_json(path)
-    version = value.get("format_version") if isinstance(value, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise UserError(f"{path}: has format {version}, this version reads {FORMAT_VERSION}; update m3d-condense")
-    manifest = parsed(CondensedManifest, value, path)
+    manifest = read_document(CondensedManifest, path)
     channels = manifest["shape"][0]
     plausible = {
         "classes": [entry["label"] for entry in manifest["classes"]] == list(range(len(manifest["classes"]))),
-        "shards": len(manifest["shards"]) > 0 and all("/" not in entry["file"] for entry in manifest["shards"]),
+        "shards": len(manifest["shards"]) > 0,
         "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
         "factor": 1 <= manifest["factor"] <= 16,
         "shape": all(1 <= side <= 2**16 for side in manifest["shape"]),
@@ -193,6 +191,11 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
         raise UserError(
             f"{path}: lacks the metadata {METADATA_KEY.decode()!r}; it was not written by this program"
         ) from None
+    if not isinstance(metadata, dict):
+        raise UserError(
+            f"{path}: its metadata {METADATA_KEY.decode()!r} are no JSON object; it was not written by this program"
+        )
+    require_format(metadata, "format_version", Format(FORMAT_VERSION, FORMAT_VERSION), path)
     return CondensedShard(
         images=table.column("image").combine_chunks().to_numpy_ndarray(),
         labels=table.column("label").to_numpy(),

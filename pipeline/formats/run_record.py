@@ -9,6 +9,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed
 from pipeline.formats.provenance import commit, joined
 from pipeline.storage.documents import Document
+from pipeline.storage.fields import KeyedFolder
 
 
 class StoredPlacement(Document):
@@ -33,7 +34,7 @@ class ExecutionEntry(Document):
 class Resolved(Document):
     """Values that were resolved from a configuration."""
 
-    class_shards: str
+    class_shards: KeyedFolder
     classes: list[str]
     learning_rate: float
     placement: StoredPlacement

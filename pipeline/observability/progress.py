@@ -2,19 +2,31 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
+
+from pipeline.errors import printable
 
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain lines while units get done. Without progress the interval is six times as long."""
 
 
+class _PrintableConsole(Console):
+    """A console that obeys no control characters in what it prints: names and errors come from files of others."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
 def console() -> Console:
     """The console for everything that is not data."""
-    return Console(highlight=False, soft_wrap=True)
+    return _PrintableConsole(highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@
 ``pipeline.pretrain.store`` writes them.
 """
 
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,10 @@ from pipeline.errors import UserError, first_line, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import SEAL, Document, read_document
+from pipeline.storage.fields import FileName, Format, PathBelow, Sha256
+
+FORMAT_VERSION = 1
+"""Format of the manifest of an architecture's networks."""
 
 
 class SplitSettings(Document, total=False):
@@ -46,9 +50,9 @@ class SnapshotEntry(Document):
     """A stored snapshot."""
 
     epoch: int
-    file: str
+    file: PathBelow
     """Path below the folder of the architecture."""
-    sha256: str
+    sha256: Sha256
 
 
 class TrajectoryRecord(Document):
@@ -66,7 +70,7 @@ class TrajectoryRecord(Document):
 class ExpertsDescription(Document):
     """Content of experts/ARCHITECTURE/manifest.json besides the trajectories."""
 
-    architecture: str
+    architecture: FileName
     shape: tuple[int, int, int]
     classes: list[str]
     mean: list[float]
@@ -79,7 +83,7 @@ class ExpertsDescription(Document):
 class ExpertsManifest(ExpertsDescription):
     """experts/ARCHITECTURE/manifest.json."""
 
-    format_version: int
+    format_version: Annotated[int, Format(FORMAT_VERSION, FORMAT_VERSION)]
     identity: str
     trajectories: list[TrajectoryRecord]
     checksum: str
@@ -93,9 +97,21 @@ def experts_folder(folder: RunFolder, architecture: str) -> str:
 def read_experts(folder: RunFolder, architecture: str) -> ExpertsManifest | None:
     """Returns the manifest of an architecture's networks, or None if none are finished. Raises UserError if it is damaged."""
     try:
-        return read_document(ExpertsManifest, storage.join(experts_folder(folder, architecture), MANIFEST))
+        path = storage.join(experts_folder(folder, architecture), MANIFEST)
+        manifest = read_document(ExpertsManifest, path)
     except FileNotFoundError:
         return None
+    channels, height, width = manifest["shape"]
+    plausible = {
+        "architecture": manifest["architecture"] == architecture,
+        "shape": channels in (1, 3) and 4 <= height == width <= 4096,
+        "classes": len(manifest["classes"]) > 0,
+        "trajectories": all(record["snapshots"] for record in manifest["trajectories"]),
+    }
+    wrong = [key for key, holds in plausible.items() if not holds]
+    if wrong:
+        raise UserError(f"{path}: is damaged: {listed(wrong)} cannot be right; run `python -m pipeline pretrain` again")
+    return manifest
 
 
 def load_snapshot(folder: RunFolder, architecture: str, entry: SnapshotEntry) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from pipeline.errors import UserError, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain.reader import (
+    FORMAT_VERSION,
     ExpertsDescription,
     ExpertSettings,
     ExpertsManifest,
@@ -28,11 +29,10 @@ from pipeline.pretrain.reader import (
     experts_folder,
     split_settings,
 )
-from pipeline.storage.documents import Document, read_document, write_document
+from pipeline.storage.documents import Document, checked, read_document, write_document
 from pipeline.storage.tensors import read_tensors, write_tensors
 
 SETTINGS = "settings.json"
-FORMAT_VERSION = 1
 WEIGHT_SETTINGS = (
     "architecture",
     "epochs",
@@ -154,8 +154,10 @@ class ExpertStore:
         if file is None or file.metadata.get("identity") != self.identity:
             return None
         try:
-            return Checkpoint(tensors=file.tensors, **json.loads(file.metadata["state"]))
-        except (ValueError, TypeError):
+            state = json.loads(file.metadata["state"])
+            state["snapshots"] = checked(list[SnapshotEntry], state["snapshots"], self._checkpoint)
+            return Checkpoint(tensors=file.tensors, **state)
+        except (ValueError, TypeError, KeyError, UserError):
             return None  # a damaged file is ignored and its work is repeated
 
     def finish(self, checkpoint: Checkpoint, *, compiled: bool) -> None:

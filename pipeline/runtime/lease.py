@@ -205,7 +205,7 @@ class Lease:
         while True:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+                descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
             except OSError as error:
                 raise storage.unwritable(str(path), error) from None
             try:

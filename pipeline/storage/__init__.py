@@ -1,4 +1,4 @@
-"""Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that fsspec knows.
+"""Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that are allowed.
 
 ``from pipeline import storage`` provides all of it: ``storage.read_bytes``, ``storage.join``, ``storage.AtomicWriter``.
 Importing it is cheap: fsspec and s3fs are imported when the first path needs them.

@@ -3,14 +3,13 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 import uuid
-from pathlib import Path
 
+from m3d.backend.own_folder import temporary_folder
 from pipeline.errors import UserError
 from pipeline.storage import s3
-from pipeline.storage.objects import opened, operate, sweep, unwritable, unwritable_temporary
-from pipeline.storage.paths import is_local, is_s3
+from pipeline.storage.objects import operate, sweep, unwritable, unwritable_temporary
+from pipeline.storage.paths import is_local, is_s3, local_path, require_url
 
 UPLOAD_LEFT_S = 24 * 3600.0
 """Age from which a file that waits to be uploaded counts as left behind by a killed process."""
@@ -29,17 +28,18 @@ class AtomicWriter:
     closed = False
 
     def __init__(self, path: str) -> None:
-        _, self._root = opened(path)
         self._path, self._hash = path, hashlib.sha256()
-        local = is_local(path)
-        self._target = Path(self._root) if local else None
-        folder = Path(self._root).parent if local else Path(tempfile.gettempdir(), f"m3d-uploads-{os.getuid()}")
+        self._target = local_path(path) if is_local(path) else None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not local:
+            if self._target is not None:
+                folder = self._target.parent
+                folder.mkdir(parents=True, exist_ok=True)
+            else:
+                require_url(path)
+                folder = temporary_folder("m3d-uploads")
                 sweep(str(folder), UPLOAD_LEFT_S)
-            self._beside = folder / f".{self._root.rsplit('/', 1)[-1]}.{uuid.uuid4().hex}.tmp"
-            self._file = open(self._beside, "wb")  # noqa: SIM115 (closed by commit or discard)
+            self._beside = folder / f".{path.rsplit('/', 1)[-1]}.{uuid.uuid4().hex}.tmp"
+            self._file = open(self._beside, "xb")  # noqa: SIM115 (closed by commit or discard)
         except OSError as error:
             raise self._unwritable(error) from None
 

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from pipeline.errors import UserError
+from pipeline.storage.fields import Format
 from pipeline.storage.objects import read_json, write_bytes, write_json
 
 T = TypeVar("T")
@@ -55,8 +56,10 @@ def parsed(kind: type[T], value: Any, path: str) -> T:
     """Returns a sealed document after checking its checksum and types; keys that the type does not name are kept.
 
     Raises:
-        UserError: the checksum is wrong, or a key is missing or of another type. The message names the path.
+        UserError: the format is newer, the checksum is wrong, or a key is missing or of another type. The message names
+            the path.
     """
+    _refuse_newer(kind, value, path)
     if not isinstance(value, dict) or value.get(SEAL) != _checksum({k: v for k, v in value.items() if k != SEAL}):
         raise UserError(
             f"{path}: is damaged or was changed by hand (its content does not match its {SEAL!r}); restore it, or delete "
@@ -72,7 +75,30 @@ def checked(kind: type[T], value: Any, path: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise UserError(f"{path}: is damaged or was not written by this program ({key}: {first['msg']})") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: is damaged or was not written by this program ({key}: {what})") from None
+
+
+def _refuse_newer(kind: Any, value: Any, path: str) -> None:
+    """Raises UserError if the document's number of its format, which ``Format`` marks, is none that is read here."""
+    if not isinstance(value, dict):
+        return
+    for key, hint in get_type_hints(kind, include_extras=True).items():
+        reads = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Format)), None)
+        if reads is not None:
+            require_format(value, key, reads, path)
+
+
+def require_format(value: Mapping[str, Any], key: str, reads: Format, path: str) -> None:
+    """Raises UserError if the number of a format is none that is read here. A missing number is left to the types."""
+    number = value.get(key)
+    if not isinstance(number, int) or reads.oldest <= number <= reads.newest:
+        return
+    if number > reads.newest:
+        raise UserError(
+            f"{path}: was written by a newer version (format {number}; this one reads {reads}); update m3d-condense"
+        )
+    raise UserError(f"{path}: is damaged: there is no format {number} (this version reads {reads})")
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

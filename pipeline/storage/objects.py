@@ -1,24 +1,21 @@
-"""Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that fsspec knows.
+"""Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that are allowed.
 
-A write replaces the complete object. Locally and on S3 it becomes visible at once: a local file is written to a hidden
+Local paths are handled by the operating system alone, in ``pipeline.storage.local_files``. A write replaces the complete object. Locally and on S3 it becomes visible at once: a local file is written to a hidden
 file beside it, flushed and renamed, and S3 publishes an object when it is complete. Other stores may show it earlier.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.storage import s3
-from pipeline.storage.paths import absolute, is_local, is_s3
-from pipeline.storage.regular_files import DOCUMENT_BYTES, MOST_BYTES, read_file, read_part
+from pipeline.storage import local_files, s3
+from pipeline.storage.paths import is_local, is_s3, local_path, require_url
+from pipeline.storage.regular_files import DOCUMENT_BYTES, MOST_BYTES
 from pipeline.storage.safe_json import parse_json
 
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
@@ -26,11 +23,15 @@ CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "
 
 def exists(path: str) -> bool:
     """Whether a file or folder exists."""
+    if is_local(path):
+        return local_files.exists(path)
     return bool(operate(path, lambda fs, root: fs.exists(root)))
 
 
 def is_folder(path: str) -> bool:
     """Whether a folder exists."""
+    if is_local(path):
+        return local_files.is_folder(path)
     return bool(operate(path, lambda fs, root: fs.isdir(root)))
 
 
@@ -54,7 +55,7 @@ def read_bytes(path: str, most: int = MOST_BYTES) -> bytes:
         UserError: it is larger, or no regular file.
     """
     if is_local(path):
-        return read_file(opened(path)[1], most)
+        return local_files.read(path, most=most)
     single = {"max_concurrency": 1} if is_s3(path) else {}  # one request; s3fs would ask for the size first
     return operate(path, lambda fs, root: fs.cat_file(root, **single))
 
@@ -64,12 +65,14 @@ def read_range(path: str, start: int, end: int) -> bytes:
     if end <= start:
         return b""  # HTTP has no empty range, and a store would send the complete object
     if is_local(path):
-        return read_part(opened(path)[1], start, end)
+        return local_files.read(path, start, end)
     return operate(path, lambda fs, root: fs.cat_file(root, start=start, end=end))
 
 
 def size_of(path: str) -> int:
     """Returns the size of an object in bytes. Raises FileNotFoundError."""
+    if is_local(path):
+        return local_files.size_of(path)
     return int(operate(path, lambda fs, root: fs.size(root)))
 
 
@@ -91,7 +94,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     """
     try:
         if is_local(path):
-            _write_local(Path(opened(path)[1]), data)
+            local_files.write(path, data)
         else:
             content = bytes(data)
             options = {"chunksize": s3.PART_BYTES} if is_s3(path) else {}
@@ -145,20 +148,18 @@ def write_json(path: str, value: Any) -> None:
 def append_line(path: str, line: str) -> None:
     """Appends a line to a local log file; an object store cannot append, see ``observability.jsonl_log``."""
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        local_files.append_line(path, line)
     except OSError as error:
         raise unwritable(path, error) from None
 
 
 def files_below(path: str, suffix: str = "") -> list[str]:
-    """Returns the names of the files directly in a folder, sorted; none if there is no folder."""
+    """Returns the names of the files directly in a folder, sorted; none if there is no folder. Hidden ones are left out."""
     return sorted(name for name, kind in _entries(path) if kind == "file" and name.endswith(suffix))
 
 
 def folders_below(path: str) -> list[str]:
-    """Returns the names of the folders directly in a folder, sorted; none if there is no folder."""
+    """Returns the names of the folders directly in a folder, sorted; none if there is no folder. Hidden ones are left out."""
     return sorted(name for name, kind in _entries(path) if kind == "directory")
 
 
@@ -175,14 +176,17 @@ def tree(path: str) -> list[tuple[str, int, str]]:
 def remove(path: str) -> None:
     """Removes a file, if there is one."""
     with contextlib.suppress(FileNotFoundError):
-        operate(path, lambda fs, root: fs.rm_file(root))
+        if is_local(path):
+            local_files.remove(path)
+        else:
+            operate(path, lambda fs, root: fs.rm_file(root))
 
 
 def sweep(folder: str, age_s: float = 60.0) -> None:
     """Removes temporary files that killed writers left in a folder, unless they were written to in the last ``age_s`` seconds."""
     if not is_local(folder):
         return
-    for path in Path(folder).glob(".*.tmp"):
+    for path in local_path(folder).glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > age_s:
                 path.unlink()
@@ -194,10 +198,13 @@ def sha256(data: bytes | memoryview) -> str:
 
 
 def _entries(path: str) -> list[tuple[str, str]]:
+    """Names and kinds of what is directly in a folder. Names that begin with a point are of editors and of macOS."""
+    return [(name, kind) for name, kind in _all_entries(path) if not name.startswith(".")]
+
+
+def _all_entries(path: str) -> list[tuple[str, str]]:
     if is_local(path):
-        kinds = {True: "directory", False: "file"}
-        folder = Path(absolute(path))
-        return [(entry.name, kinds[entry.is_dir()]) for entry in os.scandir(folder)] if folder.is_dir() else []
+        return local_files.entries(path)
 
     def listed(fs: Any, root: str) -> list[tuple[str, str]]:
         if not is_s3(path) and not fs.isdir(root):
@@ -213,25 +220,26 @@ def _entries(path: str) -> list[tuple[str, str]]:
 
 
 def operate(path: str, operation: Callable[[Any, str], Any]) -> Any:
-    """Returns the operation's result for a path's file system and the path within it; S3 requests are repeated."""
+    """Returns the operation's result for a URL's file system and the path within it; S3 requests are repeated."""
     fs, root = opened(path)
     return s3.call(path, lambda: operation(fs, root)) if is_s3(path) else operation(fs, root)
 
 
 def opened(path: str) -> tuple[Any, str]:
-    """Returns fsspec's file system of a path, and the path within it."""
+    """Returns fsspec's file system of a URL, and the path within it. Raises UserError if the URL is none that is opened."""
+    require_url(path)
     if is_s3(path):
         return s3.file_system(), path.partition("://")[2]
     import fsspec  # not at the top: the command line reads paths without it
 
-    # A listing cache would hide what other processes write.
-    options = {} if is_local(path) else {"use_listings_cache": False}
+    scheme, _, root = path.partition("://")
     try:
-        return fsspec.core.url_to_fs(path, **options)
+        # The class of the scheme alone: ``url_to_fs`` would take "::" for a chain of URLs. A listing cache would hide what
+        # other processes write.
+        kind = fsspec.get_filesystem_class(scheme)
+        return kind(**kind._get_kwargs_from_urls(path), use_listings_cache=False), kind._strip_protocol(path) or root
     except (ValueError, ImportError) as error:
-        raise UserError(
-            f"{path}: has a scheme that cannot be opened ({error}); give a local path or s3://bucket/prefix"
-        ) from None
+        raise UserError(f"{path}: cannot be opened ({error}); give a local path or s3://BUCKET/PREFIX") from None
 
 
 def unwritable(path: str, error: OSError) -> UserError:
@@ -244,16 +252,3 @@ def unwritable_temporary(error: OSError) -> UserError:
     return UserError(
         f"{tempfile.gettempdir()}: cannot be written ({error.strerror or error}); free some space, or choose another folder with TMPDIR"
     )
-
-
-def _write_local(path: Path, data: bytes | memoryview) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

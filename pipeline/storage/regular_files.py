@@ -45,43 +45,34 @@ def open_regular(path: str | Path) -> BinaryIO:
     return file
 
 
-def read_file(path: str | Path, most: int = MOST_BYTES) -> bytes:
-    """Returns the content of a local file.
+def read_part(path: str | Path, start: int = 0, end: int | None = None, most: int = MOST_BYTES) -> bytes:
+    """Returns the bytes of a local file from ``start`` up to, not including, ``end``; fewer if it ends before.
 
     Args:
         path: the file.
-        most: largest size in bytes.
+        start: first byte.
+        end: the byte after the last one. Defaults to the end of the file.
+        most: largest number of bytes.
 
     Raises:
         OSError: as ``open_regular``.
-        UserError: as ``open_regular``, or the file is larger or does not fit into memory.
+        UserError: as ``open_regular``, or the bytes are more or do not fit into memory.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        last = os.fstat(file.fileno()).st_size
+        size = max(0, (last if end is None else min(end, last)) - start)
         require_size(path, size, most)
-        return _read(path, file, size)
-
-
-def read_part(path: str | Path, start: int, end: int) -> bytes:
-    """Returns the bytes of a local file from ``start`` up to, not including, ``end``; fewer if it ends before. Raises like ``read_file``."""
-    with open_regular(path) as file:
-        end = min(end, os.fstat(file.fileno()).st_size)
-        require_size(path, end - start, MOST_BYTES)
         file.seek(start)
-        return _read(path, file, max(0, end - start))
+        try:
+            return file.read(size)
+        except MemoryError:
+            raise UserError(f"{path}: its {size} bytes do not fit into memory") from None
 
 
 def require_size(path: str | Path, size: int, most: int) -> None:
     """Raises UserError if a file has more than ``most`` bytes."""
     if size > most:
         raise UserError(f"{path}: has {size} bytes; allowed for a file of this kind: at most {most}")
-
-
-def _read(path: str | Path, file: BinaryIO, size: int) -> bytes:
-    try:
-        return file.read(size)
-    except MemoryError:
-        raise UserError(f"{path}: its {size} bytes do not fit into memory") from None
 
 
 def _require_regular(path: str | Path, mode: int) -> None:

@@ -15,7 +15,7 @@ from pipeline import storage
 from pipeline.config.keys import keys
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import UserError, listed, nearest_key
+from pipeline.errors import UserError, listed, nearest_key, shown
 from pipeline.storage.regular_files import SETTINGS_BYTES
 from pipeline.storage.safe_json import parse_json
 from pipeline.storage.safe_yaml import parse_yaml
@@ -70,7 +70,7 @@ def _require_searchable(key: str, origin: str) -> None:
     known = [name for name in keys() if not _is_fixed(name)]
     if key not in known:
         raise UserError(
-            f"{origin}: unknown key {key!r}{nearest_key(key, known) or '; allowed: ' + listed(known, most=100)}"
+            f"{origin}: unknown key {shown(key)}{nearest_key(key, known) or '; allowed: ' + listed(known, most=100)}"
         )
 
 
@@ -86,24 +86,24 @@ def _domain(key: str, entry: Any, config: RunConfig, origin: str) -> Domain:
         raise UserError(f"{where}: needs one of {', '.join(KINDS)}, such as {_EXAMPLE}")
     ((kind, content),) = entry.items()
     if not isinstance(content, list) or not content:
-        raise UserError(f"{where}: {kind}: given {content!r}, needed a list")
+        raise UserError(f"{where}: {kind}: given {shown(content)}, needed a list")
     if relative and key != RATE:
         raise UserError(f"{where}: relative is for {RATE} alone, which it multiplies by condense.images_per_class")
     factor = config.condense.images_per_class if relative else 1
     if kind in ("choice", "grid"):
         values = tuple(_number(value) * factor if relative else value for value in content)
         if not all(map(_is_plain, values)):
-            raise UserError(f"{where}: {kind}: given {content!r}, needed words, numbers, true, false or null")
+            raise UserError(f"{where}: {kind}: given {shown(content)}, needed words, numbers, true, false or null")
         return Domain(kind=kind, values=tuple(dict.fromkeys(values)))
     ends = [_number(value) for value in content]
     if len(ends) != 2 or not all(map(math.isfinite, ends)) or ends[0] >= ends[1]:
-        raise UserError(f"{where}: {kind}: given {content!r}, needed two numbers, the smaller first")
+        raise UserError(f"{where}: {kind}: given {shown(content)}, needed two numbers, the smaller first")
     low, high = (end * factor for end in ends)
     if kind == "loguniform" and low <= 0:
-        raise UserError(f"{where}: loguniform: given {content!r}, needed numbers above 0")
+        raise UserError(f"{where}: loguniform: given {shown(content)}, needed numbers above 0")
     whole = _is_integer(key)
     if whole and (low != int(low) or high != int(high)):
-        raise UserError(f"{where}: {kind}: given {content!r}, needed integers")
+        raise UserError(f"{where}: {kind}: given {shown(content)}, needed integers")
     return Domain(kind=kind, low=int(low) if whole else low, high=int(high) if whole else high, whole=whole)
 
 

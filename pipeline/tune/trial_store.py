@@ -21,6 +21,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
 from pipeline.storage.documents import Document, read_document, write_document
+from pipeline.storage.fields import FileName
 from pipeline.tune.space import Values
 
 FAILED = ("failed", "lost")
@@ -93,7 +94,7 @@ class _RungEntry(TypedDict):
 
 
 class _RecordDocument(TypedDict):
-    key: str
+    key: FileName
     values: Values
     began: float
     rungs: list[_RungEntry]

@@ -1,10 +1,10 @@
 """The stages in order. Each does only what is missing, so the same command resumes an interrupted run."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pipeline import storage
 from pipeline.condense.stage import condense
 from pipeline.config.evaluate import SETS
 from pipeline.config.parsing import with_settings
@@ -23,7 +23,7 @@ from pipeline.observability.progress import console, say
 from pipeline.pretrain.stage import pretrain
 from pipeline.runtime.lease import Lease
 from pipeline.storage import s3
-from pipeline.storage.settings import activate
+from pipeline.storage.settings import activate, adopt
 from pipeline.workflow.report import report
 from pipeline.workflow.run_state import Run, require_same_classes, stored_run
 
@@ -82,24 +82,25 @@ def run_evaluate(
 
     Args:
         path: the folder.
-        settings: changes of evaluate.*, resources.* and storage.*, as ``--set`` accepts them.
+        settings: changes of evaluate.*, resources.*, storage.* and of the paths of data, as ``--set`` accepts them.
         sets: names of the training sets to compare. Defaults to every set but ``whole``.
-        data: path of the real images, for a condensed set in a folder of its own.
+        data: path of the real images, for a folder without class shards.
 
     Raises:
-        UserError: ``data`` is given for a run, or the data have other classes than the condensed set.
+        UserError: ``data`` is given for a run that has its class shards, or the data have other classes than the condensed set.
     """
-    stored = stored_run(path)
-    folder, config = stored.folder, with_settings(stored.config, settings)
-    names = tuple(sets) if sets else tuple(name for name in SETS if name != "whole")
-    config = replace(config, evaluate=replace(config.evaluate, sets=names))
+    stored = stored_run(path, settings)
     if data is not None:
-        if folder.read_record() is not None:
-            raise UserError(f"--data {data}: {folder} is a run and keeps its own class shards; omit --data")
-        config = replace(config, data=replace(config.data, path=storage.absolute(data)))
+        if stored.has_class_shards():
+            raise UserError(f"--data {data}: {stored.folder} is a run and keeps its own class shards; omit --data")
+        stored = stored_run(path, [*settings, f"data.path={json.dumps(data)}"])
+    names = tuple(sets) if sets else tuple(name for name in SETS if name != "whole")
+    config = replace(stored.config, evaluate=replace(stored.config.evaluate, sets=names))
     _use(config)
+    stored.require_address()
+    folder = stored.folder
     with _leased(folder):
-        dataset = Run(config=config, folder=folder).class_shards()
+        dataset = replace(stored, config=config).class_shards()
         require_same_classes(folder, dataset)
         evaluate(config, folder, dataset)
 
@@ -110,7 +111,7 @@ def run_compare(paths: Sequence[str], config: RunConfig | None, settings: Sequen
     Args:
         paths: runs, condensed sets and files of other projects; two or more.
         config: names the data, whose class shards are then stored below ``out``. None: the data of the first run.
-        settings: changes of evaluate.* and resources.*, as ``--set`` accepts them.
+        settings: changes of evaluate.*, resources.*, storage.* and of the paths of data, as ``--set`` accepts them.
         out: folder of comparison.json. None: no file is written.
 
     Raises:
@@ -131,22 +132,22 @@ def run_compare(paths: Sequence[str], config: RunConfig | None, settings: Sequen
 
 
 def _compare_on_run(paths: Sequence[str], settings: Sequence[str], home: RunFolder | None) -> None:
-    stored = [stored_run(path) for path in paths if not is_peer(path)]
+    stored = [stored_run(path, settings) for path in paths if not is_peer(path)]
     runs = [run for run in stored if run.folder.read_record() is not None]
     if not runs:
         raise UserError("compare: none of the sets is a run with class shards; name the data by --preset and --data")
     base = runs[0]
-    config = with_settings(base.config, settings)
-    _use(config)
-    dataset = Run(config=config, folder=base.folder).class_shards()
+    _use(base.config)
+    base.require_address()
+    dataset = base.class_shards()
     with _leased(home) if home else contextlib.nullcontext():
-        compare(paths, config, dataset, home)
+        compare(paths, base.config, dataset, home)
 
 
 def run_report(out: str, settings: Sequence[str] = ()) -> None:
     """Writes grid.png and report.html of a run. ``settings`` are changes of storage.*, as ``--set`` accepts them."""
     folder = RunFolder.at(out)
-    activate(folder.read_config(), settings)
+    adopt(folder.read_config(), settings)
     with _leased(folder):
         report(folder)
 

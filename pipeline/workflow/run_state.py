@@ -1,12 +1,13 @@
 """What is finished of a run, and which class shards it uses: the only place that answers either question."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pipeline import storage
 from pipeline.config.parsing import from_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepare import prepare
-from pipeline.data.prepared_dataset import PreparedDataset, key_of
+from pipeline.data.prepared_dataset import PreparedDataset, found_class_shards, key_of, left_out_shards
 from pipeline.errors import UserError
 from pipeline.evaluate.results import is_evaluated
 from pipeline.evaluate.rows import Origins
@@ -16,6 +17,7 @@ from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain.reader import read_experts, teacher_checksum
 from pipeline.storage.documents import SEAL
+from pipeline.storage.settings import adopt, repeat
 from pipeline.workflow.report import is_reported
 
 
@@ -25,6 +27,10 @@ class Run:
 
     config: RunConfig
     folder: RunFolder
+    is_adopted: bool = field(default=False, compare=False)
+    """Whether the configuration is that of the folder, which may be somebody else's, instead of the command line's."""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+    """Places that the folder names and the command line does not, as ``pipeline.storage.settings.adopt`` lists them."""
 
     @classmethod
     def at(cls, path: str, config: RunConfig) -> "Run":
@@ -86,26 +92,46 @@ class Run:
         Raises:
             UserError: the shards are missing and the source has changed, or the source cannot be prepared.
         """
-        record = self.folder.read_record()
-        if record is None:
-            return prepare(self.config, self.folder, condensing=condensing)
-        shards = record["resolved"]["class_shards"]
-        if storage.exists(storage.join(shards, MANIFEST)):
-            return PreparedDataset(shards, self.config.data)
+        shards = self._recorded_shards()
+        if shards is not None:
+            place = found_class_shards(shards, self.folder, self.config, trusted=not self.is_adopted)
+            if place is not None:
+                return PreparedDataset(place, self.config.data)
+            if self.is_adopted and (left_out := left_out_shards(shards, self.folder, self.left_out)):
+                raise UserError(f"{self.folder}: its class shards are in {shards}; {repeat(left_out)}")
+        if any(setting.startswith("data.") for setting in self.left_out):
+            raise UserError(f"{self.folder}: contains no class shards of the real images; {repeat(self.left_out)}")
         dataset = prepare(self.config, self.folder, condensing=condensing)
-        if dataset.key != key_of(shards):
+        if shards is not None and dataset.key != key_of(shards):
             raise UserError(
                 f"{self.folder}: the source has changed since this run began, and the run's class shards are gone; "
                 "choose another --out"
             )
         return dataset
 
+    def has_class_shards(self) -> bool:
+        """Whether the class shards of a run are in its folder, or in ``data.cache`` of this command."""
+        shards = self._recorded_shards()
+        return shards is not None and found_class_shards(shards, self.folder, self.config) is not None
 
-def stored_run(path: str) -> Run:
-    """The run that evaluation.json belongs to, with the configuration that is stored in it.
+    def _recorded_shards(self) -> str | None:
+        record = self.folder.read_record()
+        return None if record is None else record["resolved"]["class_shards"]
+
+    def require_address(self) -> None:
+        """Raises UserError if the run was on a Ray cluster and the command line names none."""
+        if any(setting.startswith("resources.address=") for setting in self.left_out):
+            raise UserError(
+                f"{self.folder}: ran on a Ray cluster; {repeat(self.left_out)}, or give resources.address=local for this machine"
+            )
+
+
+def stored_run(path: str, changes: Sequence[str] = ()) -> Run:
+    """The run that evaluation.json belongs to, with the configuration that is stored in it, as far as it is trusted.
 
     Args:
         path: the folder of a run, the condensed set in one, or a condensed set alone.
+        changes: ``KEY=VALUE`` of the command line. The storage settings that result are active.
 
     Raises:
         UserError: the folder is none of them, or its condensed set is not finished.
@@ -114,21 +140,26 @@ def stored_run(path: str) -> Run:
     if folder.read_record() is None and storage.exists(folder.file(MANIFEST)):
         parent, _, name = folder.path.rpartition("/")
         if name != "condensed" or RunFolder(parent).read_record() is None:
-            return _condensed_set_alone(folder)
+            return _adopted(_config_of_set(folder), folder, changes)
         folder = RunFolder(parent)
     config = folder.read_config()
     if not folder.is_committed():
         raise UserError(
             f"{folder}: the condensed set is not finished; finish it with `python -m pipeline condense` and the run's settings"
         )
-    return Run(config=config, folder=folder)
+    return _adopted(config, folder, changes)
 
 
-def _condensed_set_alone(folder: RunFolder) -> Run:
+def _adopted(config: RunConfig, folder: RunFolder, changes: Sequence[str]) -> Run:
+    adopted = adopt(config, changes)
+    return Run(config=adopted.config, folder=folder, is_adopted=True, left_out=adopted.left_out)
+
+
+def _config_of_set(folder: RunFolder) -> RunConfig:
     origin, stored = folder.file(MANIFEST), read_manifest(folder.path).get("config")
     if not isinstance(stored, dict):
         raise UserError(f"{origin}: does not contain the settings of the condensed set, so the set cannot be evaluated")
-    return Run(config=from_dict(stored, origin=origin), folder=folder)
+    return from_dict(stored, origin=origin)
 
 
 def require_same_classes(folder: RunFolder, dataset: PreparedDataset) -> None:

@@ -7,15 +7,16 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config.parsing import from_dict
-from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.data.prepared_dataset import PreparedDataset, found_class_shards, left_out_shards
 from pipeline.errors import UserError, listed
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import CondensedManifest, CondensedShard, read_manifest, read_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
+from pipeline.observability.progress import say
 from pipeline.pretrain.reader import ExpertsManifest, experts_folder, load_snapshot, read_experts
-from pipeline.storage.settings import activate
+from pipeline.storage.settings import adopt, repeat
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -183,7 +184,7 @@ def _check_run(
     findings.attempt(read_rows, home)
     if config is None:
         return
-    activate(config, settings)  # the class shards may lie elsewhere
+    adopted = adopt(config, settings)
     if manifest:
         if [entry["name"] for entry in manifest["classes"]] != record["resolved"]["classes"]:
             findings.add(f"{home}: the classes of the condensed set are not those of config.json")
@@ -192,10 +193,13 @@ def _check_run(
             if stored != configured:
                 findings.add(f"{home}: the condensed set has {key} {stored}, config.json says {configured}")
     shards = record["resolved"]["class_shards"]
-    if storage.exists(storage.join(shards, MANIFEST)):
-        dataset = findings.attempt(PreparedDataset, shards, config.data)
+    place = findings.attempt(found_class_shards, shards, home, adopted.config)
+    if place is not None:
+        dataset = findings.attempt(PreparedDataset, place, adopted.config.data)
         if dataset is not None:
             _check_images(dataset, findings)
+    elif left_out := left_out_shards(shards, home, adopted.left_out):
+        say(f"not checked: the class shards in {shards}; {repeat(left_out)}")
 
 
 def _check_images(dataset: PreparedDataset, findings: Findings) -> None:

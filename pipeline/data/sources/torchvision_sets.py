@@ -13,7 +13,7 @@ from pipeline.config.run_config import Data
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint
 from pipeline.errors import UserError, first_line, nearest
 from pipeline.formats.peers.tensor_claims import checked
-from pipeline.storage.regular_files import read_file
+from pipeline.storage.regular_files import read_part
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
 Split = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
@@ -101,4 +101,4 @@ def _check_old_files(folder: Path) -> None:
     """Checks the files of old versions of torchvision, which it prefers to the original ones if they are there."""
     for name in ("training.pt", "test.pt"):
         if (folder / name).exists():
-            checked(read_file(folder / name))
+            checked(read_part(folder / name))

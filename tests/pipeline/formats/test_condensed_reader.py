@@ -138,7 +138,7 @@ def test_manifest_whose_shards_are_damaged(tmp_path: Path, damage: dict[str, Any
 
 def test_newer_format(tmp_path: Path) -> None:
     write_set(tmp_path, format_version=2)
-    with pytest.raises(UserError, match="has format 2, this version reads 1; update"):
+    with pytest.raises(UserError, match=r"was written by a newer version \(format 2; this one reads 1\); update"):
         load_condensed(str(tmp_path))
 
 

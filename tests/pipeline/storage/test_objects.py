@@ -166,7 +166,13 @@ def test_below_the_root() -> None:
     assert storage.join("/", "a") == "/a"
 
 
-def test_other_file_systems(tmp_path: Path) -> None:
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opens memory:// as well, which stands for the other schemes."""
+    monkeypatch.setattr("pipeline.storage.paths.OTHER_SCHEMES", ("memory",))
+
+
+def test_other_file_systems(tmp_path: Path, memory: None) -> None:
     path = f"memory://{tmp_path.name}/below/a.json"
     storage.write_json(path, {"a": 1})
     assert not storage.is_local(path)
@@ -177,7 +183,7 @@ def test_other_file_systems(tmp_path: Path) -> None:
     assert not storage.exists(path)
 
 
-def test_arrows_file_system_of_a_folder_and_of_a_url(tmp_path: Path) -> None:
+def test_arrows_file_system_of_a_folder_and_of_a_url(tmp_path: Path, memory: None) -> None:
     (tmp_path / "a").write_bytes(b"x")
     fs, root = arrow_files.file_system(str(tmp_path))
     with fs.open_input_stream(f"{root}/a") as file:
