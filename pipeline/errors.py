@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from m3d.config import LONGEST, shown
@@ -17,6 +18,7 @@ __all__ = [
     "nearest_key",
     "one_line",
     "printable",
+    "repeated",
     "shown",
 ]
 MESSAGE = 2000
@@ -79,6 +81,11 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted, each once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def first_line(error: BaseException) -> str:

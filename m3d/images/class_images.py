@@ -4,6 +4,7 @@ K  classes    N  images per class and batch    T  images of all classes
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class ClassImages:
                 of_class.copy_to(place)
             else:
                 place.copy_(of_class)
-        self._offsets = [sum(self.counts[:k]) for k in range(len(images))]
+        self._offsets = [0, *accumulate(self.counts)][:-1]
         self._window: tuple[int, int] | None = None
         self._ahead: Tensor = self.ids_K  # until the first call of rows
 

@@ -28,7 +28,8 @@ class Sampler:
         seed: of the run.
         """
         self.ids, self.counts, self.seed = tuple(int(i) for i in class_ids), tuple(counts), seed
-        self._orders: dict[tuple[int, int], Tensor] = {}
+        self._orders: list[dict[int, Tensor]] = [{} for _ in self.ids]
+        """Orders of every class by epoch."""
 
     def indices(self, iteration: int, batch: int) -> Int[Tensor, "K N"]:
         """Positions within each class of the images of one iteration: int64 on the CPU, shape [K, batch]."""
@@ -56,11 +57,10 @@ class Sampler:
         return permutation(self.seed, purpose, class_id, 0, size)[:count]
 
     def _order(self, k: int, epoch: int) -> Tensor:
-        key = (k, epoch)
-        if key not in self._orders:
+        orders = self._orders[k]
+        if epoch not in orders:
             # Batches move forward, so an epoch before the last one is never needed again.
-            self._orders = {
-                other: order for other, order in self._orders.items() if other[0] != k or other[1] >= epoch - 1
-            }
-            self._orders[key] = permutation(self.seed, "sample", self.ids[k], epoch, self.counts[k])
-        return self._orders[key]
+            for passed in [other for other in orders if other < epoch - 1]:
+                del orders[passed]
+            orders[epoch] = permutation(self.seed, "sample", self.ids[k], epoch, self.counts[k])
+        return orders[epoch]

@@ -1,5 +1,6 @@
 """The groups of a run that are waiting, being condensed or failed, and which one an actor takes next. No Ray here."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,10 @@ class GroupQueue:
             attempts: number of attempts after which a group is given up.
         """
         self._groups, self._attempts = groups, attempts
-        self._waiting = [Attempt(group=group, number=1) for group in todo]
+        self._waiting: dict[int, deque[Attempt]] = {}
+        """By number of classes, in their order, so that taking a group does not look at all."""
+        for group in todo:
+            self._queue(Attempt(group=group, number=1))
         self._running: set[Attempt] = set()
         self._draining = False
         self.failed: dict[int, BaseException] = {}
@@ -39,7 +43,7 @@ class GroupQueue:
     @property
     def unfinished(self) -> int:
         """Number of groups that are waiting or being condensed."""
-        return len(self._waiting) + len(self._running)
+        return sum(map(len, self._waiting.values())) + len(self._running)
 
     def take(self, capacity: int) -> Attempt:
         """Takes the waiting group that suits an actor best.
@@ -47,8 +51,11 @@ class GroupQueue:
         Args:
             capacity: number of classes that fit into the actor's memory.
         """
-        sizes = [len(self._groups[attempt.group]) for attempt in self._waiting]
-        attempt = self._waiting.pop(best_fit(sizes, capacity))
+        sizes = list(self._waiting)
+        size = sizes[best_fit(sizes, capacity)]
+        attempt = self._waiting[size].popleft()
+        if not self._waiting[size]:
+            del self._waiting[size]
         self._running.add(attempt)
         return attempt
 
@@ -76,7 +83,7 @@ class GroupQueue:
             return True
         self._running.remove(attempt)
         if not self._draining:
-            self._waiting.append(Attempt(group=attempt.group, number=attempt.number + 1))
+            self._queue(Attempt(group=attempt.group, number=attempt.number + 1))
         return False
 
     def drain(self) -> None:
@@ -84,12 +91,15 @@ class GroupQueue:
         self._draining = True
         self._waiting.clear()
 
+    def _queue(self, attempt: Attempt) -> None:
+        self._waiting.setdefault(len(self._groups[attempt.group]), deque()).append(attempt)
+
 
 def best_fit(sizes: Sequence[int], capacity: int) -> int:
-    """Index of the waiting group that an actor takes: the first of the largest that fit, or else the smallest.
+    """Index of the size that an actor takes: the first of the largest that fit, or else the smallest.
 
     Args:
-        sizes: number of classes of every waiting group, in their order; at least one.
+        sizes: numbers of classes of waiting groups; at least one.
         capacity: number of classes that fit into the actor's memory.
     """
     # If only groups are left that are too large, one is taken nevertheless: blocks bound the memory of a step.

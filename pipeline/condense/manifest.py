@@ -1,6 +1,7 @@
 """What a condensing run says about itself: its record, its identity, and the metadata of shards and manifest."""
 
 import json
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
@@ -8,6 +9,7 @@ from pipeline import storage
 from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset, key_of
+from pipeline.formats.arrow_schema import LISTED_CLASSES, SHARD_VERSION
 from pipeline.formats.condensed_reader import ClassEntry
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_folder import RunFolder
@@ -30,8 +32,8 @@ class ShardMetadata(TypedDict):
     """How stored images become training images, in words."""
     subset: str | None
     """Name of the data."""
-    class_order: list[str]
-    """Names of all classes of the run, in label order."""
+    class_order: NotRequired[list[str]]
+    """Names of all classes of the run, in label order. In sets of more than ``LISTED_CLASSES`` the manifest alone has them."""
     config: dict[str, object]
     """Sections of the configuration that decide what is condensed."""
     versions: dict[str, str]
@@ -86,17 +88,19 @@ def identity(record: RunRecord) -> str:
 def shard_metadata(config: RunConfig, dataset: PreparedDataset, record: RunRecord) -> ShardMetadata:
     """The metadata of a run's shards. It has no time and no host, so that the same run gives the same bytes."""
     mean, std = dataset.moments
-    return ShardMetadata(
-        format_version=1,
+    names = [entry["name"] for entry in dataset.classes]
+    listed = len(names) <= LISTED_CLASSES
+    metadata = ShardMetadata(
+        format_version=1 if listed else SHARD_VERSION,
         mean=list(mean),
         std=list(std),
         factor=config.condense.factor,
         decode="split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
         subset=config.data.subset or (config.data.name if config.data.source == "torchvision" else config.data.source),
-        class_order=[entry["name"] for entry in dataset.classes],
         config={key: record["config"].get(key) for key in CONDENSING_SECTIONS},
         versions=record["versions"],
     )
+    return {**metadata, "class_order": names} if listed else metadata
 
 
 def condensed_manifest(config: RunConfig, dataset: PreparedDataset, record: RunRecord) -> ManifestContent:

@@ -31,9 +31,11 @@ class Tally:
         """Groups that are finished."""
         self._before = self.finished * iterations
         self._at = dict.fromkeys(todo, 0)
-        self._from: dict[int, int] = {}
-        self._lost = 0
-        self._losses: dict[int, Sequence[float]] = {}
+        self._begun: set[int] = set()
+        # Totals of all groups, kept up to date: adding up the groups at every event would grow with their square.
+        self._reached = self._computed = 0
+        self._losses: dict[int, tuple[float, int]] = {}
+        self._loss_sum, self._loss_count = 0.0, 0
         self._began = time.monotonic()
 
     def __call__(self, group: int | None, event: Event) -> None:
@@ -41,29 +43,37 @@ class Tally:
         if group is None:
             return
         if isinstance(event, Lost):
-            self._lost += self._at[group] - self._from.pop(group, self._at[group])
+            self._begun.discard(group)
         if isinstance(event, Progress | Stopped | Done):
-            self._from.setdefault(group, event.iteration)
+            advance = event.iteration - self._at[group]
+            self._reached += advance
+            self._computed += advance if group in self._begun else 0  # an attempt begins where its checkpoint is
+            self._begun.add(group)
             self._at[group] = event.iteration
         if isinstance(event, Progress) and event.losses:
-            self._losses[group] = event.losses[-1].losses
+            self._measure(group, event.losses[-1].losses)
         if isinstance(event, Done):
             self.finished += 1
 
     @property
     def iterations(self) -> int:
         """Iterations of all groups so far, with those of earlier calls."""
-        return self._before + sum(self._at.values())
+        return self._before + self._reached
 
     def rate(self) -> float:
         """Iterations per second in this call, of all groups together. Lost iterations count."""
-        done = self._lost + sum(self._at[group] - start for group, start in self._from.items())
-        return done / max(1e-9, time.monotonic() - self._began)
+        return self._computed / max(1e-9, time.monotonic() - self._began)
 
     def loss(self) -> float | None:
         """Mean of the last losses of all classes; None before the first."""
-        values = [value for losses in self._losses.values() for value in losses]
-        return sum(values) / len(values) if values else None
+        return self._loss_sum / self._loss_count if self._loss_count else None
+
+    def _measure(self, group: int, losses: Sequence[float]) -> None:
+        """Replaces the last losses of a group's classes."""
+        before, count = self._losses.get(group, (0.0, 0))
+        self._losses[group] = now = (sum(losses), len(losses))
+        self._loss_sum += now[0] - before
+        self._loss_count += now[1] - count
 
 
 class EventLog:

@@ -20,6 +20,7 @@ from pipeline.config.evaluate import Evaluate
 from pipeline.config.sources import SourceKind
 from pipeline.config.storage import Storage, scheme_of
 from pipeline.config.tune import TuneSettings
+from pipeline.errors import repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,8 @@ class Data:
             raise ConfigError("data.subset, data.classes: both given; set one of them to null")
         if self.classes is not None:
             check("data.classes", list(self.classes), len(self.classes) > 0, "at least one class name, or null for all")
-            repeated = {name for name in self.classes if self.classes.count(name) > 1}
-            check("data.classes", sorted(repeated), not repeated, "every class once")
+            twice = repeated(self.classes)
+            check("data.classes", twice, not twice, "every class once")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,14 @@ order of their labels.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from pipeline import storage
 from pipeline.config.imagenet_subsets import subset, subset_titles
-from pipeline.errors import UserError, listed
+from pipeline.errors import UserError, listed, repeated
 
 LEADING = re.compile(r"(n\d{8})(?:[ _.,-]|$)")
 
@@ -104,8 +106,10 @@ def chosen(
         return _positions_of_subset(classes, subset_name, where)
     if wanted is None:
         return tuple(range(len(classes)))
-    positions = tuple(_position(name, classes, where) for name in wanted)
-    twice = {wanted[i] for i, position in enumerate(positions) if positions.count(position) > 1}
+    table = _LookUp.of(classes)
+    positions = tuple(_position(name, classes, table, where) for name in wanted)
+    uses = Counter(positions)
+    twice = {name for name, position in zip(wanted, positions, strict=True) if uses[position] > 1}
     if twice:
         raise UserError(f"data.classes: {listed(sorted(twice))} are names of one class; name every class once")
     return positions
@@ -113,7 +117,8 @@ def chosen(
 
 def distinct(titles: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """Returns the titles, each followed by the name if several classes share it: ImageNet has two classes called crane."""
-    return tuple(f"{t} ({n})" if titles.count(t) > 1 else t for t, n in zip(titles, names, strict=True))
+    shared = set(repeated(titles))
+    return tuple(f"{t} ({n})" if t in shared else t for t, n in zip(titles, names, strict=True))
 
 
 def _positions_of_subset(classes: Sequence[ClassName], subset_name: str, where: str) -> tuple[int, ...]:
@@ -129,15 +134,32 @@ def _positions_of_subset(classes: Sequence[ClassName], subset_name: str, where: 
     return tuple(positions[wnid] for wnid, _ in published)
 
 
-def _position(name: str, classes: Sequence[ClassName], where: str) -> int:
-    for position, entry in enumerate(classes):
-        if name == entry.source_name:
-            return position
-    candidates = [
-        position
-        for position, entry in enumerate(classes)
-        if name == entry.wnid or _folded(name) in _synonyms(entry.title)
-    ]
+@dataclass(frozen=True, kw_only=True)
+class _LookUp:
+    """Positions of the classes by everything that ``data.classes`` may call them, so that no name is compared with all."""
+
+    by_source_name: Mapping[str, int]
+    by_wnid: Mapping[str, Sequence[int]]
+    by_title: Mapping[str, Sequence[int]]
+    """By every synonym of the title, folded."""
+
+    @classmethod
+    def of(cls, classes: Sequence[ClassName]) -> Self:
+        """The table of the classes of a source."""
+        by_wnid: dict[str, list[int]] = {}
+        by_title: dict[str, list[int]] = {}
+        for position, entry in enumerate(classes):
+            by_wnid.setdefault(entry.wnid, []).append(position)
+            for text in _synonyms(entry.title):
+                by_title.setdefault(text, []).append(position)
+        by_source_name = {entry.source_name: position for position, entry in reversed([*enumerate(classes)])}
+        return cls(by_source_name=by_source_name, by_wnid=by_wnid, by_title=by_title)
+
+
+def _position(name: str, classes: Sequence[ClassName], table: _LookUp, where: str) -> int:
+    if name in table.by_source_name:
+        return table.by_source_name[name]
+    candidates = sorted({*table.by_wnid.get(name, ()), *table.by_title.get(_folded(name), ())})
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

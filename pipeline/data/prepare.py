@@ -131,7 +131,8 @@ def _decode(plan: ShardPlan) -> PreparedManifest:
         def show() -> None:
             display.update(done, f"{done} of {total} images")
 
-        calls = [partial(task.remote, plan, part, threads) for part in parts]
+        shared = ray.put(plan)  # it names every class, and there are as many tasks as classes
+        calls = [partial(task.remote, shared, part, threads) for part in parts]
         for _, (decoded, retries) in results(calls, max(1, cpus // threads), "prepare", on_tick=show):
             done += decoded
             s3.add_retries(retries)

@@ -16,7 +16,7 @@ from pipeline.data.class_names import chosen, described, distinct, read_synsets
 from pipeline.data.decode_image import BadImageError, channels_of
 from pipeline.data.sources import Source, SourceIndex, open_source
 from pipeline.data.sources.protocol import Listing, fingerprint
-from pipeline.errors import UserError, listed
+from pipeline.errors import UserError, listed, repeated
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.storage.documents import write_compact_document
 from pipeline.storage.files import REQUESTS, in_threads
@@ -75,8 +75,7 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
     classes = described(index.class_names, data.subset, read_synsets(data.synsets) if data.synsets else None)
     labels = chosen(classes, data.classes, data.subset, where)
     names = tuple(classes[label].name for label in labels)
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+    if twice := repeated(names):
         raise UserError(f"{where}: several of its classes are {listed(twice)}; name those to use in data.classes")
     counts = {split: tuple(count[label] for label in labels) for split, count in index.counts.items()}
     cut = "test" not in counts

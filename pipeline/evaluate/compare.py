@@ -16,17 +16,20 @@ from pipeline.errors import UserError
 from pipeline.evaluate.intervals import paired
 from pipeline.evaluate.results import NetworkScore, row_of
 from pipeline.evaluate.resume import PartialEvaluation
-from pipeline.evaluate.rows import EvaluationRow, RowRequest, request_of
+from pipeline.evaluate.rows import EvaluationRow, request_of
 from pipeline.evaluate.scoring import IncompleteRow, Scoring, complete_rows
 from pipeline.evaluate.tables import add_columns, described_protocol, span
 from pipeline.evaluate.training_sets import TrainingSet
 from pipeline.formats import peers
 from pipeline.formats.condensed_reader import CondensedManifest, condensed_folder, load_condensed, read_manifest
+from pipeline.formats.confusion_matrix import sweep_matrices
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
 from pipeline.runtime import session
 
 FILE = "comparison.json"
+MATRICES = "comparison"
+"""Folder of the confusion matrices that are too large for the document."""
 
 
 class ComparisonRow(EvaluationRow):
@@ -79,6 +82,7 @@ def compare(
     rows = _rows(candidates, config, dataset, folder)
     if folder is not None:
         storage.write_json(folder.file(FILE), {"compared_with": candidates[0].name, "results": rows})
+        sweep_matrices(folder.file(MATRICES), (row["confusion_file"] for row in rows if "confusion_file" in row))
     for number, name in enumerate(_numbers(rows), start=1):
         say(f"set {number}: {name}")
     console().print(table(rows, config.evaluate.on))
@@ -161,7 +165,14 @@ def _rows(
         first = scored[incomplete[architecture, 0].key]
         for index, candidate in enumerate(candidates):
             entry = incomplete[architecture, index]
-            rows.append(_row(candidate, entry.request, scored[entry.key], first if index else None))
+            row = row_of(
+                entry.request,
+                scored[entry.key],
+                images_per_class=candidate.images_per_class,
+                images=len(candidate.images.labels),
+                matrices=folder.file(MATRICES) if folder else None,
+            )
+            rows.append(_row(candidate, row, scored[entry.key], first if index else None))
     return rows
 
 
@@ -195,10 +206,9 @@ def _checksum(images: TrainingSet) -> str:
 
 
 def _row(
-    candidate: Candidate, request: RowRequest, scores: dict[int, NetworkScore], first: dict[int, NetworkScore] | None
+    candidate: Candidate, row: EvaluationRow, scores: dict[int, NetworkScore], first: dict[int, NetworkScore] | None
 ) -> ComparisonRow:
-    """The row of a set; ``first`` has the scores of the first set, or is None for that set itself."""
-    row = row_of(request, scores, images_per_class=candidate.images_per_class, images=len(candidate.images.labels))
+    """The row of a set with its difference; ``first`` has the scores of the first set, or is None for that set itself."""
     difference = None if first is None else paired(_accuracies(scores), _accuracies(first))
     return {
         **row,

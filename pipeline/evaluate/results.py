@@ -2,16 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, NotRequired, cast
 
-from typing_extensions import TypedDict
+from pydantic import Field
 
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import UserError
-from pipeline.evaluate.dd_ranking import RankingScore, scores
+from pipeline.evaluate.dd_ranking import scores
 from pipeline.evaluate.intervals import estimate
 from pipeline.evaluate.rows import (
     EvaluationRow,
@@ -23,7 +22,17 @@ from pipeline.evaluate.rows import (
     training_settings,
     with_defaults,
 )
+from pipeline.formats.confusion_matrix import (
+    Confusion,
+    MatrixFile,
+    StoredMatrix,
+    is_listed,
+    read_matrix,
+    stored_matrix,
+    sweep_matrices,
+)
 from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import Document, checked, parsed, sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +41,8 @@ class NetworkScore:
 
     accuracy: float
     """Accuracy in percent after the last epoch."""
-    confusion: list[list[int]]
-    """Test images by their class (outer list) and by the class that the network predicts (inner list)."""
+    confusion: Confusion
+    """Test images by their class and by the class that the network predicts."""
     best: float | None
     """Best test accuracy among the measured epochs, or None if only the last one was measured."""
     precision: str
@@ -44,15 +53,51 @@ class NetworkScore:
     """Commit of the program that trained the network, if it is known."""
 
 
-class EvaluationDocument(TypedDict):
+Number = Annotated[float, Field(strict=True)]
+"""A number that is written as one: rows are used as they are written."""
+Whole = Annotated[int, Field(strict=True)]
+
+
+class StoredSummary(Document):
+    """Accuracies of several networks in a row, as far as programs read them."""
+
+    mean: Number
+
+
+class StoredRow(Document):
+    """A row of evaluation.json as far as programs read it; rows of older versions lack keys."""
+
+    set: str
+    mean: Number
+    architecture: NotRequired[str]
+    protocol: NotRequired[str]
+    on: NotRequired[str]
+    augmentation: NotRequired[str]
+    labels: NotRequired[str]
+    std: NotRequired[Number]
+    interval95: NotRequired[tuple[Number, Number] | None]
+    accuracies: NotRequired[list[Number]]
+    seeds: NotRequired[list[Whole]]
+    epochs: NotRequired[Whole]
+    best_epoch_compatibility: NotRequired[StoredSummary]
+    per_class: NotRequired[list[Number]]
+    confusion: NotRequired[list[list[int]]]
+    confusion_file: NotRequired[MatrixFile]
+
+
+class EvaluationDocument(Document):
     """evaluation.json."""
 
-    results: list[EvaluationRow]
-    scores: list[RankingScore]
+    results: list[StoredRow]
 
 
 def row_of(
-    request: RowRequest, scores: Mapping[int, NetworkScore], *, images_per_class: float, images: int | None = None
+    request: RowRequest,
+    scores: Mapping[int, NetworkScore],
+    *,
+    images_per_class: float,
+    images: int | None = None,
+    matrices: str | None = None,
 ) -> EvaluationRow:
     """The row that answers a request.
 
@@ -61,9 +106,10 @@ def row_of(
         scores: results by seed, at least one.
         images_per_class: stored images of every class.
         images: number of images that a network was trained on.
+        matrices: folder for a confusion matrix that is too large for the row. None leaves such a matrix out.
     """
     seeds, networks, key = sorted(scores), list(scores.values()), request.key
-    confusion = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in _lines(networks)]
+    confusion = Confusion.total(network.confusion for network in networks)
     row: EvaluationRow = {
         "set": key.set,
         "architecture": key.architecture,
@@ -84,8 +130,8 @@ def row_of(
         "device": ", ".join(sorted({network.device for network in networks})),
         "commit": ", ".join(sorted({network.commit for network in networks} - {""})) or None,
         **request.origins,
-        "per_class": per_class(confusion),
-        "confusion": confusion,
+        "per_class": confusion.per_class(),
+        **stored_matrix(confusion, matrices),
     }
     best = [accuracy for seed in seeds if (accuracy := scores[seed].best) is not None]
     if best:
@@ -104,24 +150,30 @@ def summary(accuracies: Sequence[float]) -> Summary:
     }
 
 
-def per_class(confusion: Sequence[Sequence[int]]) -> list[float]:
-    """Accuracy of every class in percent, in label order: the diagonal over the sum of its line."""
-    return [100 * line[label] / max(1, sum(line)) for label, line in enumerate(confusion)]
-
-
 def write_rows(folder: RunFolder, rows: Sequence[EvaluationRow]) -> None:
     """Adds rows to evaluation.json and computes the scores again. A row replaces the stored one with the same key."""
     new = {RowKey.of(row) for row in rows}
-    results = [row for row in _stored_rows(folder) if RowKey.of(row) not in new] + list(rows)
-    document: EvaluationDocument = {"results": results, "scores": scores(results)}
+    results = [_without_large_matrix(row, folder) for row in _stored_rows(folder) if RowKey.of(row) not in new]
+    results += rows
+    document = sealed({"results": results, "scores": scores(results)})
     storage.write_bytes(folder.evaluation, _encoded(document))
+    sweep_matrices(folder.matrices, (row["confusion_file"] for row in results if "confusion_file" in row))
+
+
+def confusion_of(row: EvaluationRow, folder: RunFolder) -> Confusion | None:
+    """The confusion matrix of a row of evaluation.json; None if the row has none.
+
+    Raises:
+        UserError: the matrix or its file is damaged, or the file is missing.
+    """
+    return read_matrix(cast(StoredMatrix, row), folder.matrices, folder.evaluation)
 
 
 def read_rows(folder: RunFolder) -> list[EvaluationRow]:
     """The rows of evaluation.json with defaults for what older versions did not write; none if there is no file.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged or was changed by hand. A file of an older version has no checksum.
     """
     return [with_defaults(row) for row in _stored_rows(folder)]
 
@@ -137,15 +189,19 @@ def _stored_rows(folder: RunFolder) -> list[EvaluationRow]:
         document = storage.read_json(folder.evaluation)
     except FileNotFoundError:
         return []
-    rows = document.get("results") if isinstance(document, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{folder.evaluation}: is damaged (no list 'results'); delete it and evaluate again")
-    return rows
+    # Older versions wrote these two keys without a checksum; the next write adds it.
+    is_older = isinstance(document, dict) and document.keys() <= {"results", "scores"}
+    (checked if is_older else parsed)(EvaluationDocument, document, folder.evaluation)
+    return document["results"]  # with the numbers as they are written: 60 stays 60
 
 
-def _lines(networks: Iterable[NetworkScore]) -> Iterable[tuple[list[int], ...]]:
-    """The same line of every network's matrix, line by line."""
-    return zip(*(network.confusion for network in networks), strict=True)
+def _without_large_matrix(row: EvaluationRow, folder: RunFolder) -> EvaluationRow:
+    """The row with a file in place of a large matrix, which older versions wrote into the document."""
+    if is_listed(len(row.get("confusion", ()))):
+        return row
+    matrix = confusion_of(row, folder)
+    content = {key: value for key, value in row.items() if key != "confusion"}
+    return cast(EvaluationRow, content | dict(stored_matrix(matrix, folder.matrices) if matrix else {}))
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

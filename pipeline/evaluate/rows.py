@@ -12,6 +12,7 @@ from m3d.training.protocols import imagenet_epochs
 from m3d.training.settings import Train
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
+from pipeline.formats.confusion_matrix import MatrixFile
 
 WHOLE = "whole"
 """Name of the set of all training images. ``pretrain`` writes its row, under a schedule of its own."""
@@ -75,6 +76,8 @@ class EvaluationRow(TypedDict):
     teacher: NotRequired[str]
     per_class: NotRequired[list[float]]
     confusion: NotRequired[list[list[int]]]
+    """Matrix of up to ``LISTED_CLASSES`` classes; larger ones are in a file."""
+    confusion_file: NotRequired[MatrixFile]
     best_epoch_compatibility: NotRequired[BestEpoch]
     schedule: NotRequired[str]
     """Name of the schedule of the full training set's networks."""

@@ -20,6 +20,7 @@ from pipeline.evaluate.results import NetworkScore
 from pipeline.evaluate.resume import NetworkCheckpoints, PartialEvaluation
 from pipeline.evaluate.rows import RowRequest
 from pipeline.evaluate.training_sets import TrainingSet
+from pipeline.formats.confusion_matrix import Confusion
 from pipeline.formats.provenance import commit
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import Display
@@ -276,7 +277,7 @@ def _together(
 def _network_score(score: Score, precision: str, device: torch.device, *, compiled: bool) -> NetworkScore:
     return NetworkScore(
         accuracy=score.accuracy,
-        confusion=score.confusion.tolist(),
+        confusion=Confusion.of(score.confusion.cpu().numpy()),
         best=score.best_accuracy,
         precision=precision,
         compiled=compiled,

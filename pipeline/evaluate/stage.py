@@ -100,7 +100,7 @@ def _evaluated(
     for entry, network_scores in complete_rows(incomplete, scoring, store):
         request = entry.request
         images = classes * stored * _views(request.key.set, config)
-        row = row_of(request, network_scores, images_per_class=stored, images=images)
+        row = row_of(request, network_scores, images_per_class=stored, images=images, matrices=folder.matrices)
         write_rows(folder, [row])
         store.remove(entry.key)
         yield row

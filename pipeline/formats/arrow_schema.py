@@ -12,6 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 FORMAT_VERSION = 1
+SHARD_VERSION = 2
+"""Format of the metadata of condensed shards that do not list the classes; those that do have format 1."""
+LISTED_CLASSES = 100
+"""Most classes of a run that each of its condensed shards lists. The manifest lists them once, however many they are."""
 MANIFEST = "manifest.json"
 METADATA_KEY = b"m3d"
 AXES = ["C", "H", "W"]

@@ -147,7 +147,7 @@ def read_manifest(folder: str) -> CondensedManifest:
         "shards": len(manifest["shards"]) > 0,
         "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
         "factor": 1 <= manifest["factor"] <= 16,
-        "shape": all(1 <= side <= 2**16 for side in manifest["shape"]),
+        "shape": channels in (1, 3) and all(1 <= side <= 2**16 for side in manifest["shape"]),
         "mean": len(manifest["mean"]) == channels,
         "std": len(manifest["std"]) == channels and all(value > 0 for value in manifest["std"]),
     }

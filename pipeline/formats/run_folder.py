@@ -8,8 +8,9 @@ OUT/metrics.jsonl             losses and throughput
 OUT/events.jsonl              what happened to actors, groups and workers
 OUT/tensorboard/              curves of the loss and the throughput
 OUT/evaluation.json           accuracies
+OUT/evaluation/               confusion matrices that are too large for evaluation.json
 OUT/evaluation-partial.json   scores of networks whose row is incomplete
-OUT/networks/                 networks that the evaluation is training
+OUT/networks/                 networks that the evaluation is training, and large matrices of those that are scored
 OUT/baselines/                images that herding and k-center selected
 OUT/feature-network.safetensors   the network in whose features the baselines select
 OUT/experts/ARCHITECTURE/     networks that ``pretrain`` trained
@@ -88,6 +89,11 @@ class RunFolder:
     def evaluation(self) -> str:
         """Rows of accuracies."""
         return self.file("evaluation.json")
+
+    @property
+    def matrices(self) -> str:
+        """Folder of the confusion matrices that are too large for evaluation.json."""
+        return self.file("evaluation")
 
     @property
     def partial_evaluation(self) -> str:

@@ -1,5 +1,6 @@
 """Placement, decided without Ray: which classes go together, what an actor takes, and whether the cluster can hold it."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -177,7 +178,9 @@ def _levelled(classes: int, places: Sequence[int]) -> list[int]:
         classes: to spread.
         places: for each group, the most classes that it may have; the largest first.
     """
-    level = next(level for level in range(1, classes + 1) if sum(min(level, limit) for limit in places) >= classes)
+    # The level is found by bisection: levels and places both grow with the classes.
+    levels = range(1, classes + 1)
+    level = levels[bisect_left(levels, classes, key=lambda level: sum(min(level, limit) for limit in places))]
     sizes = [min(level, limit) for limit in places]
     over = sum(sizes) - classes
     for place in range(len(sizes) - 1, -1, -1):

@@ -1,6 +1,6 @@
 """Checks a condensed set, a run around it and stored networks, and says what is wrong in sentences. Reads only; no Ray."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -9,8 +9,8 @@ from pipeline import storage
 from pipeline.config.parsing import from_dict
 from pipeline.data.prepared_dataset import PreparedDataset, found_class_shards, left_out_shards
 from pipeline.errors import UserError, listed
-from pipeline.evaluate.results import read_rows
-from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.evaluate.results import confusion_of, read_rows
+from pipeline.formats.arrow_schema import MANIFEST, SHARD_VERSION
 from pipeline.formats.condensed_reader import CondensedManifest, CondensedShard, read_manifest, read_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
@@ -67,6 +67,7 @@ def verify(path: str, settings: Sequence[str] = ()) -> tuple[str, list[str]]:
     if manifest:
         _check_set(folder, manifest, findings)
         checked += [f"{len(manifest['classes'])} classes", f"{len(manifest['shards'])} shards"]
+    _check_evaluation(home, findings)
     if record:
         _check_run(home, record, manifest, settings, findings)
         checked.append("the run around them")
@@ -105,14 +106,14 @@ def _finished_manifest(folder: str) -> CondensedManifest:
 def _check_set(folder: str, manifest: CondensedManifest, findings: Findings) -> None:
     """Checks the shards one by one, then that together they have every image once."""
     indices: dict[int, list[int]] = {}
+    names = {entry["label"]: entry["name"] for entry in manifest["classes"]}
     for entry in manifest["shards"]:
         path = storage.join(folder, entry["file"])
         shard = findings.attempt(read_shard, path, entry)
         if shard is not None:
-            _check_shard(path, shard, manifest, findings)
+            _check_shard(path, shard, manifest, names, findings)
             for label, index in zip(shard.labels.tolist(), shard.ipc_index.tolist(), strict=True):
                 indices.setdefault(label, []).append(index)
-    names = _names(manifest)
     complete = list(range(manifest["images_per_class"]))
     missing = [name for label, name in names.items() if label not in indices]
     partial = [name for label, name in names.items() if label in indices and sorted(indices[label]) != complete]
@@ -126,9 +127,10 @@ def _check_set(folder: str, manifest: CondensedManifest, findings: Findings) -> 
         findings.add(f"{folder}: shards that the manifest does not name: {listed(strays)}; they belong to no set")
 
 
-def _check_shard(path: str, shard: CondensedShard, manifest: CondensedManifest, findings: Findings) -> None:
-    """Checks what a shard contains against the manifest."""
-    names = _names(manifest)
+def _check_shard(
+    path: str, shard: CondensedShard, manifest: CondensedManifest, names: Mapping[int, str], findings: Findings
+) -> None:
+    """Checks what a shard contains against the manifest, whose class names are given by label, in label order."""
     if list(shard.images.shape[1:]) != list(manifest["shape"]):
         findings.add(
             f"{path}: images have shape {list(shard.images.shape[1:])}, the manifest says {list(manifest['shape'])}"
@@ -145,12 +147,15 @@ def _check_shard(path: str, shard: CondensedShard, manifest: CondensedManifest, 
     for key in ("mean", "std", "factor"):
         if shard.metadata.get(key) != manifest[key]:
             findings.add(f"{path}: says {key} {shard.metadata.get(key)}, the manifest says {manifest[key]}")
-    if shard.metadata.get("class_order") != [names[label] for label in sorted(names)]:
+    lists_classes = shard.metadata.get("format_version") != SHARD_VERSION or "class_order" in shard.metadata
+    if lists_classes and shard.metadata.get("class_order") != list(names.values()):
         findings.add(f"{path}: its class order is not the manifest's")
 
 
-def _names(manifest: CondensedManifest) -> dict[int, str]:
-    return {entry["label"]: entry["name"] for entry in manifest["classes"]}
+def _check_evaluation(home: RunFolder, findings: Findings) -> None:
+    """Checks that evaluation.json and the confusion matrices of its rows can be read."""
+    for row in findings.attempt(read_rows, home) or ():
+        findings.attempt(confusion_of, row, home)
 
 
 def _check_snapshots(home: RunFolder, architecture: str, findings: Findings) -> int:
@@ -179,9 +184,8 @@ def _check_run(
     settings: Sequence[str],
     findings: Findings,
 ) -> None:
-    """Checks that configuration, evaluation and class shards can be read, and that the condensed set is of the run."""
+    """Checks that configuration and class shards can be read, and that the condensed set is of the run."""
     config = findings.attempt(from_dict, record, origin=home.config_json)
-    findings.attempt(read_rows, home)
     if config is None:
         return
     adopted = adopt(config, settings)

@@ -19,9 +19,8 @@ from pipeline import storage
 from pipeline.condense.manifest import new_record
 from pipeline.config.run_config import Data
 from pipeline.data.prepared_dataset import PreparedDataset
-from pipeline.evaluate.results import read_rows, write_rows
+from pipeline.evaluate.results import write_rows
 from pipeline.evaluate.resume import PartialEvaluation
-from pipeline.evaluate.tables import table
 from pipeline.formats.condense_checkpoint import read_checkpoint, write_checkpoint
 from pipeline.formats.condensed_reader import load_condensed
 from pipeline.formats.peers import FORMATS, parse
@@ -236,7 +235,6 @@ def read_run(folder: Path) -> None:
     home = RunFolder.at(folder)
     verify(str(folder))
     home.read_config()
-    table(read_rows(home), "test")
     PartialEvaluation(home)
     report(home)
 

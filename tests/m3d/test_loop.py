@@ -126,6 +126,8 @@ def test_exception_gap_in_the_labels():
         ConfigError, match="labels: none of the images has label 1; labels must be 0 to 2 without a gap"
     ):
         m3d.condense(images[labels != 1], labels[labels != 1], iterations=1)
+    with pytest.raises(ConfigError, match="none of the images has label 2; labels must be 0 to 1099511627776"):
+        m3d.condense(images, torch.where(labels == 2, 2**40, labels), iterations=1)
 
 
 def test_exception_too_few_images():

@@ -19,6 +19,7 @@ from pipeline.config.presets import PRESETS
 from pipeline.evaluate.results import NetworkScore, row_of, write_rows
 from pipeline.evaluate.rows import request_of
 from pipeline.formats.condensed_reader import read_manifest
+from pipeline.formats.confusion_matrix import Confusion
 from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.runs import placement_of, small_config
@@ -77,7 +78,7 @@ def small_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         line = [right, 4 - right]
         score = NetworkScore(
             accuracy=25.0 * right,
-            confusion=[line, line[::-1]],
+            confusion=Confusion.of([line, line[::-1]]),
             best=None,
             precision="float32",
             compiled=False,

@@ -43,9 +43,8 @@ class ImageFolder:
 
     def read(self, split: str, labels: Collection[int]) -> Iterator[Item]:
         names = self._listing.class_names if self._listing else self.index().class_names
-        for label, name in enumerate(names):
-            if label not in labels:
-                continue
+        for label in sorted(labels):
+            name = names[label]
             folder = storage.join(self._folders[split], name)
             for file, content in read_ahead(
                 self._files(split, name), lambda file, at=folder: storage.join(at, file.name)

@@ -15,7 +15,9 @@ from pipeline.condense.manifest import new_record
 from pipeline.evaluate import tables
 from pipeline.evaluate.compare import ComparisonRow, table
 from pipeline.evaluate.intervals import estimate
+from pipeline.formats import confusion_matrix
 from pipeline.formats.condensed_reader import load_condensed
+from pipeline.formats.confusion_matrix import read_matrix
 from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.conftest import Told
 from tests.pipeline.evaluate.test_stage import condensed_run
@@ -71,6 +73,13 @@ def test_compare(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert again[0] == 0
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == comparison
     assert not (first / "evaluation.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(confusion_matrix, "LISTED_CLASSES", 3)
+        assert call("compare", *names, *SHORT, "--out", str(tmp_path / "out"))[0] == 0
+    large = json.loads((tmp_path / "out" / "comparison.json").read_text())["results"]
+    matrices = [read_matrix(row, str(tmp_path / "out" / "comparison"), "here") for row in large]
+    assert [matrix.lines() if matrix else None for matrix in matrices] == [row["confusion"] for row in rows]
+    assert all("confusion" not in row for row in large)
 
 
 @pytest.mark.usefixtures("ray_cluster")

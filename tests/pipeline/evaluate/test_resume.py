@@ -4,12 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from m3d import trials
+from pipeline import storage
+from pipeline.evaluate.results import NetworkScore
 from pipeline.evaluate.resume import NetworkCheckpoints, PartialEvaluation
+from pipeline.formats.arrow_schema import LISTED_CLASSES
+from pipeline.formats.confusion_matrix import Confusion
 from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import write_compact_document
 from tests.m3d.training.easy_problem import QUIET, easy_training, held_out, recipe_of
 from tests.pipeline.support.rows import network_score
 
@@ -50,6 +56,66 @@ def test_a_damaged_partial_file_costs_its_work_only(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     file.write_text(file.read_text().replace("100.0", "99.0"))
     assert PartialEvaluation(folder).scores("a") == {}
+
+
+def large_score(seed: int) -> NetworkScore:
+    """The score of a network of more classes than a document lists."""
+    matrix = np.eye(LISTED_CLASSES + 1, dtype=np.int64)
+    matrix[seed, 0] += 1
+    return replace(network_score([1, 0], [0, 1]), confusion=Confusion.of(matrix))
+
+
+def test_the_large_matrix_of_a_network_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, int]] = []
+    write = storage.write_bytes
+
+    def counted(path: str, data: bytes | memoryview) -> None:
+        written.append((path.rsplit("/", 1)[1], len(data)))
+        write(path, data)
+
+    folder = RunFolder.at(tmp_path)
+    store = PartialEvaluation(folder)
+    monkeypatch.setattr("pipeline.storage.write_bytes", counted)
+    for seed in range(4):
+        store.add("0a", {seed: large_score(seed)})
+    assert [name for name, _ in written] == [f"0a-{seed}.arrow" for seed in range(4)]
+    assert (tmp_path / "evaluation-partial.json").stat().st_size < 4 * 500
+    store.add("0b", {7: large_score(7)})
+    again = PartialEvaluation(folder)
+    assert again.scores("0a") == {seed: large_score(seed) for seed in range(4)}
+    again.remove("0a")
+    assert [path.name for path in (tmp_path / "networks").iterdir()] == ["0b-7.arrow"]
+    assert PartialEvaluation(folder).scores("0b") == {7: large_score(7)}
+    again.remove("0b")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+def test_a_damaged_matrix_costs_its_network_only(tmp_path: Path, damage: str) -> None:
+    folder = RunFolder.at(tmp_path)
+    PartialEvaluation(folder).add("0a", {seed: large_score(seed) for seed in (0, 1)})
+    path = tmp_path / "networks" / "0a-0.arrow"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "flipped":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    store = PartialEvaluation(folder)
+    assert store.scores("0a") == {1: large_score(1)}
+    store.add("0a", {0: large_score(0)})
+    assert PartialEvaluation(folder).scores("0a") == {seed: large_score(seed) for seed in (0, 1)}
+
+
+def test_large_matrices_of_an_older_version_are_read_and_leave_the_document(tmp_path: Path) -> None:
+    score = {**vars(large_score(0)), "confusion": large_score(0).confusion.lines()}
+    path = str(tmp_path / "evaluation-partial.json")
+    write_compact_document(path, {"networks": {"0a": {"0": score}}})
+    folder = RunFolder.at(tmp_path)
+    store = PartialEvaluation(folder)
+    assert store.scores("0a") == {0: large_score(0)}
+    store.add("0a", {1: large_score(1)})
+    assert len(list((tmp_path / "networks").iterdir())) == 2
+    assert "[" not in Path(path).read_text()
+    assert PartialEvaluation(folder).scores("0a") == {0: large_score(0), 1: large_score(1)}
 
 
 def test_a_checkpoint_is_read_back_and_removed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline.evaluate.results import is_evaluated, read_rows, write_rows
 from pipeline.evaluate.resume import PartialEvaluation
 from pipeline.evaluate.rows import Origins, RowKey, request_of, requested_rows, set_names, training_for
 from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import sealed
 from tests.pipeline.support.rows import measured_row, network_score, stored_row
 from tests.pipeline.support.runs import small_config
 
@@ -110,14 +111,16 @@ def test_score_keys_of_a_comparison_are_those_of_older_versions() -> None:
     assert key == "8856a2f629ea63690206fdd0f2a21c0c"
 
 
-def test_documents_of_an_older_version_are_kept_to_the_byte(tmp_path: Path) -> None:
+def test_documents_of_an_older_version_are_kept_to_the_byte_and_sealed(tmp_path: Path) -> None:
     before = (FIXTURES / "evaluation.json").read_bytes()
     (tmp_path / "evaluation.json").write_bytes(before)
     folder = RunFolder.at(tmp_path)
     write_rows(folder, [])
-    assert (tmp_path / "evaluation.json").read_bytes() == before
+    content = sealed(json.loads(before))
+    seal = f',\n  "checksum": "{content["checksum"]}"\n}}\n'
+    assert (tmp_path / "evaluation.json").read_text() == before.decode().removesuffix("\n}\n") + seal
     write_rows(folder, read_rows(folder))
-    assert json.loads((tmp_path / "evaluation.json").read_bytes()) == json.loads(before)
+    assert json.loads((tmp_path / "evaluation.json").read_bytes()) == content
 
 
 def test_an_evaluation_of_an_older_version_is_resumed(tmp_path: Path) -> None:

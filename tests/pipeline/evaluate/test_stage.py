@@ -17,10 +17,11 @@ from pipeline.condense.worker import GroupWorker
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
-from pipeline.evaluate.results import is_evaluated, read_rows, write_rows
+from pipeline.evaluate.results import confusion_of, is_evaluated, read_rows, write_rows
 from pipeline.evaluate.rows import Origins
 from pipeline.evaluate.scoring import score_blocks
 from pipeline.evaluate.stage import evaluate
+from pipeline.formats import confusion_matrix
 from pipeline.formats.condensed_reader import read_manifest
 from pipeline.formats.provenance import commit
 from pipeline.formats.run_folder import RunFolder
@@ -148,6 +149,36 @@ def test_an_interrupted_evaluation_is_resumed_with_the_networks_that_are_missing
     trained.append(0)
     (again,) = evaluate(config, folder, dataset)
     assert again == {**row, "commit": "of another day"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_large_matrices_of_an_interrupted_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confusion_matrix, "LISTED_CLASSES", 3)
+    config = small_config("evaluate.sets=condensed,random", "evaluate.epochs=2", "evaluate.together=1")
+    dataset, folder = condensed_run(config, tmp_path), RunFolder.at(tmp_path)
+    real, trained = score_blocks, []
+
+    def interrupted(*arguments: Any) -> Any:
+        for block, scores in real(*arguments):
+            trained.append((block.row.request.key.set, *block.seeds))
+            yield block, scores
+            if len(trained) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{score_blocks.__module__}.score_blocks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, folder, dataset)
+    assert len(list((tmp_path / "networks").glob("*.arrow"))) == 1
+    rows = evaluate(config, folder, dataset)
+    assert sorted(trained) == [(name, seed) for name in ("condensed", "random") for seed in (0, 1)]
+    assert list((tmp_path / "networks").iterdir()) == []
+    assert len(list((tmp_path / "evaluation").iterdir())) == 2
+    counts = dataset.test_set().labels.bincount().tolist()
+    for row in rows:
+        matrix = confusion_of(row, folder)
+        assert matrix is not None
+        assert [sum(line) for line in matrix.lines()] == [2 * count for count in counts]
+        assert row.get("per_class") == matrix.per_class()
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -23,6 +23,7 @@ NAMES = {
     "events": "events.jsonl",
     "tensorboard": "tensorboard",
     "evaluation": "evaluation.json",
+    "matrices": "evaluation",
     "partial_evaluation": "evaluation-partial.json",
     "networks": "networks",
     "baselines": "baselines",

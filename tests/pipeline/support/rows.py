@@ -5,6 +5,7 @@ from typing import Any, cast
 from pipeline.config.run_config import RunConfig
 from pipeline.evaluate.results import NetworkScore, row_of
 from pipeline.evaluate.rows import EvaluationRow, Origins, request_of
+from pipeline.formats.confusion_matrix import Confusion
 
 
 def stored_row(name: str, mean: float, **other: Any) -> EvaluationRow:
@@ -17,7 +18,9 @@ def network_score(*confusion: list[int], best: float | None = None) -> NetworkSc
     """The score of a network with a confusion matrix."""
     right = sum(line[label] for label, line in enumerate(confusion))
     accuracy = 100 * right / sum(map(sum, confusion))
-    return NetworkScore(accuracy=accuracy, confusion=[*confusion], best=best, precision="float32", compiled=False)
+    return NetworkScore(
+        accuracy=accuracy, confusion=Confusion.of(confusion), best=best, precision="float32", compiled=False
+    )
 
 
 def measured_row(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +14,14 @@ from pipeline.condense.manifest import new_record
 from pipeline.errors import UserError
 from pipeline.evaluate.results import write_rows
 from pipeline.evaluate.rows import EvaluationRow
+from pipeline.formats import confusion_matrix
+from pipeline.formats.confusion_matrix import Confusion, stored_matrix
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.pages import render
 from pipeline.tune.page.scale import new_axes, svg_of
 from pipeline.workflow.report import _confusion, grid_image, is_reported, report
 from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import placement_of, small_config
 
 
@@ -80,6 +83,23 @@ def test_the_report_is_one_file(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "grid.png").size[1] == 98  # four classes of one image stand side by side
 
 
+def test_a_large_matrix_is_drawn_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, folder = small_config(), RunFolder.at(tmp_path)
+    folder.write_record(new_record(config, condensed_run(config, tmp_path), placement_of(config)))
+    monkeypatch.setattr(confusion_matrix, "LISTED_CLASSES", 3)
+
+    def with_matrix(classes: int) -> None:
+        named: Any = stored_matrix(Confusion.of(np.eye(classes, dtype=np.int64)), folder.matrices)
+        write_rows(folder, [stored_row("condensed", 50.0, **named)])
+
+    with_matrix(4)
+    report(folder)
+    assert "predicted as" in (tmp_path / "report.html").read_text()
+    with_matrix(5)
+    with pytest.raises(UserError, match="has a confusion matrix of 5 classes, the condensed set has 4"):
+        report(folder)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         report(RunFolder.at(tmp_path))
@@ -103,9 +123,9 @@ NAMES = [
 
 
 def test_any_name_is_drawn_as_it_is(recwarn: pytest.WarningsRecorder) -> None:
-    matrix = np.eye(len(NAMES)).tolist()
+    matrix = np.eye(len(NAMES), dtype=int).tolist()
     row = {"set": "condensed", "architecture": "convnet3", "protocol": "$x_$", "confusion": matrix}
-    picture = _confusion([row], NAMES)
+    picture = _confusion(RunFolder.at("/nowhere"), [cast(EvaluationRow, row)], NAMES)
     for name in ("$_$", "price_$1%_$2", "100$#$", "&lt;script&gt;", "a\ufffdb\ufffd[2J", "\ufffdkat", "convnet3, $x_$"):
         assert f"<!-- {name}" in picture  # matplotlib writes each text that it draws beside its shape
     assert "<script" not in picture
@@ -125,6 +145,19 @@ def test_texts_of_the_search_page_are_drawn_as_they_are() -> None:
 
 
 def test_a_page_with_a_name_that_is_not_utf8_can_be_written() -> None:
-    record = {"config": {"data": {"name": "\udcff<b>$_$"}}, "resolved": {}, "versions": {}}
+    config = {"data": {"name": "\udcff<b>$_$"}, "condense": {}, "kernel": {}}
+    record = {"config": config, "resolved": {}, "versions": {}}
     page = render("pipeline.workflow", "report.html.jinja", record=record, rows=[], scores=[], classes=1, factor=1)
     assert "?&lt;b&gt;$_$" in page.encode().decode()
+
+
+def test_a_grid_takes_a_bounded_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.workflow.report.GRID_PIXELS", 100_000)
+    many = Condensed(
+        images_KSCHW=torch.full((10_000, 1, 1, 1, 1), torch.nan),
+        class_ids=tuple(range(10_000)),
+        factor=1,
+        mean=(0.0,),
+        std=(1.0,),
+    )
+    assert grid_image(many, ["a"] * 10_000).size == ((16 + 7 + 98) * 10, 98)

@@ -12,7 +12,10 @@ from pipeline import storage
 from pipeline.cli.main import main
 from pipeline.condense.manifest import new_record
 from pipeline.errors import UserError
+from pipeline.evaluate.results import write_rows
+from pipeline.formats.arrow_schema import LISTED_CLASSES
 from pipeline.formats.condensed_writer import condensed_shard
+from pipeline.formats.confusion_matrix import Confusion, stored_matrix
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain.store import ExpertStore
 from pipeline.storage.documents import sealed
@@ -20,6 +23,7 @@ from pipeline.workflow.verify import verify
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.pretraining import config_of as expert_config
 from tests.pipeline.support.pretraining import trained
+from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import placement_of, prepared, small_config
 
 
@@ -126,6 +130,31 @@ def test_a_configuration_of_another_set(run: Path) -> None:
     rewrite(run / "config.json", lambda document: document["resolved"].update(classes=["a", "b", "c", "d"]))
     assert "images_per_class 1, config.json says 2" in sentences(run)
     assert "not those of config.json" in sentences(run)
+
+
+def test_a_damaged_evaluation_and_its_matrices(run: Path) -> None:
+    folder = RunFolder.at(run)
+    matrix = np.eye(LISTED_CLASSES + 1, dtype=np.int64)
+    named: Any = stored_matrix(Confusion.of(matrix), folder.matrices)
+    write_rows(folder, [stored_row("condensed", 50.0, **named)])
+    assert sentences(run) == ""
+    path = run / "evaluation" / named["confusion_file"]["file"]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert f"{path}: its checksum is not the one in" in sentences(run)
+    path.unlink()
+    assert "does not exist" in sentences(run)
+    path.write_bytes(content)
+    evaluation = run / "evaluation.json"
+    evaluation.write_text(evaluation.read_text().replace("50.0", "51.0"))
+    assert "evaluation.json: is damaged or was changed by hand" in sentences(run)
+
+
+def test_the_evaluation_of_a_set_alone_is_checked(run: Path) -> None:
+    write_rows(RunFolder.at(run / "condensed"), [stored_row("condensed", 50.0)])
+    assert sentences(run / "condensed") == ""
+    (run / "condensed" / "evaluation.json").write_text('{"results": 3}')
+    assert "evaluation.json: is damaged" in sentences(run / "condensed")
 
 
 def test_a_damaged_class_shard(run: Path) -> None:
