@@ -27,6 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that forks must not h
 from tests.fuzz.targets import TARGETS, Target
 from tests.fuzz.worker import Ended, input_of, serve
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder of the project."""
 WALL_S = 90.0
 """Seconds without an answer after which a worker counts as hanging."""
 FAILED = "failed.txt"
@@ -70,10 +72,10 @@ def main() -> int:
     options = Options(
         seed=seed, examples=args.examples, seconds=60 * args.minutes / len(names), failures=args.failures.absolute()
     )
-    return 1 if sum(_fuzz(TARGETS[name], options) for name in names) else 0
+    return 1 if sum(fuzz(TARGETS[name], options) for name in names) else 0
 
 
-def _fuzz(target: Target, options: Options) -> int:
+def fuzz(target: Target, options: Options) -> int:
     """Reads inputs of a target, prints a line, and returns the number of failures."""
     ends, faults, next_index, refused, slowest = time.monotonic() + options.seconds, {}, 0, 0, 0.0
     while time.monotonic() < ends and (options.examples is None or next_index < options.examples):
