@@ -23,7 +23,8 @@ def read_batches(source: pa.NativeFile) -> tuple[pa.Schema, list[pa.RecordBatch]
     source.seek(0)
     file = pa.ipc.open_file(source)
     schema = file.schema
-    odd = [field.name for field in schema if not _is_plain(field.type)]
+    # Names are decoded here, where the caller expects a ValueError if they are not UTF-8.
+    odd = [name for name, kind in zip(schema.names, schema.types, strict=True) if not _is_plain(kind)]
     if odd:
         raise pa.ArrowInvalid(f"column {odd[0][:80]!r} has a type that shards do not have")
     # One message after another, not as the footer says: it could name a batch many times.

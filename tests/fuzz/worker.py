@@ -16,7 +16,7 @@ from m3d.config import ConfigError
 from pipeline.data.decode_image import BadImageError
 from pipeline.errors import FailedError, UserError
 from tests.fuzz.mutations import Files
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 REFUSALS = (UserError, BadImageError, ConfigError, ClusterError)
 """Errors of one line, for which the command line exits with code 2."""
