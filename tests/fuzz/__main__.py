@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that forks must not have threads
@@ -133,7 +134,7 @@ def _serve(target: Target, seed: int, first: int, folder: Path, writing: int, re
         raise
 
 
-def _answers(process: "multiprocessing.process.BaseProcess", reading: int, first: int) -> Iterator[Ended]:
+def _answers(process: BaseProcess, reading: int, first: int) -> Iterator[Ended]:
     """How the inputs end; the last one with a fault if the process dies or hangs."""
     text, index = b"", first
     while True:

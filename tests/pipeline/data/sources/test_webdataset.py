@@ -68,13 +68,15 @@ def test_integer_classes_of_tars_are_in_the_order_of_numbers(tmp_path: Path) -> 
     assert index_of("webdataset", root).class_names == ("9", "10", "100")
 
 
-def written(path: Path, *members: tuple[tarfile.TarInfo, bytes], kind: int = tarfile.GNU_FORMAT) -> Path:
+def written(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
     """A folder with a tar of these members, after one image with a class."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=kind) as tar:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for info, content in [(member("a.png"), encoded(picture(1))), (member("a.cls"), b"3"), *members]:
             info.size = info.size or len(content)
-            tar.fileobj.write(info.tobuf(kind) + content + b"\0" * (-len(content) % 512))  # as if the size were true
+            tar.fileobj.write(
+                info.tobuf(tarfile.GNU_FORMAT) + content + b"\0" * (-len(content) % 512)
+            )  # as if the size were true
     return path.parent
 
 

@@ -36,7 +36,9 @@ def test_both_forms_of_torch_are_read(tmp_path: Path, new: bool) -> None:
 CONTENT: dict[str, tuple[Callable[[], Any], str]] = {
     "expanded": (lambda: torch.zeros(1).expand(10**9, 3, 8, 8), "larger than its storage"),
     "sparse": (
-        lambda: torch.sparse_coo_tensor([[0]] * 4, [1.0], (10**6, 3, 10**4, 8), check_invariants=True),
+        lambda: torch.sparse_coo_tensor(
+            torch.zeros(4, 1, dtype=torch.int64), torch.ones(1), (10**6, 3, 10**4, 8), check_invariants=True
+        ),
         "_rebuild_sparse_tensor",
     ),
     "meta": (lambda: torch.empty(10**9, 3, 8, 8, device="meta"), "_rebuild_meta_tensor"),
