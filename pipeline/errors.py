@@ -26,10 +26,10 @@ MESSAGE = 2000
 
 _SECRETS = (
     # A user name with or without a password; a secret of S3 may contain slashes.
-    (re.compile(r"://(?:[^/@\s]+|[^/@\s]*:[^@\s]*)@"), "://...@"),
+    (re.compile(r"://(?:[^/@\s]{1,500}|[^/@\s]{0,100}:[^@\s]{0,500})@"), "://...@"),
     (
         re.compile(
-            r"(?i)([\w.-]*(?:signature|secret|passw(?:or)?d|credential|access_?key(?:_?id)?|token|api_?key)|[?&]sig)=[^&\s'\",;)]+"
+            r"(?i)((?:signature|secret|passw(?:or)?d|credential|access_?key|token|api_?key)[\w-]{0,20}|[?&]sig)=[^&\s'\",;)]{8,}"
         ),
         r"\1=...",
     ),

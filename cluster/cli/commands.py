@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from cluster.errors import printable
 from cluster.jobs import command_line, follow, job, profile, upload
 from cluster.jobs.client import JobServer, address_of, connect, errors_in_one_line
 from cluster.jobs.listing import described, table
@@ -40,7 +41,7 @@ def submit(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """``status``: prints one line about a job."""
-    print(described(follow.details(_server(options), options.job)))
+    print(printable(described(follow.details(_server(options), options.job))))
     return 0
 
 
@@ -61,7 +62,7 @@ def stop(options: argparse.Namespace) -> int:
     if status_of(details) in ENDED:
         print(f"job {options.job}: had already ended ({status_of(details)})")
         return 0
-    print(f"job {options.job}: {summary(follow.stop(server, options.job))}")
+    print(printable(f"job {options.job}: {summary(follow.stop(server, options.job))}"))
     return 0
 
 
@@ -70,7 +71,7 @@ def list_jobs(options: argparse.Namespace) -> int:
     server = _server(options)
     with errors_in_one_line(server.address):
         jobs = server.client.list_jobs()
-    print(table(jobs))
+    print(printable(table(jobs)))
     return 0
 
 
@@ -105,7 +106,7 @@ def _follow(server: JobServer, name: str, stop_on_interrupt: bool) -> int:
     except KeyboardInterrupt:
         return follow.decide(server, name, stop_on_interrupt)
     code = exit_code(details)
-    print(f"job {name}: {summary(details)}", file=sys.stderr if code else sys.stdout)
+    print(printable(f"job {name}: {summary(details)}"), file=sys.stderr if code else sys.stdout)
     return code
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from cluster.cli import commands
 from cluster.cli.parser import build_parser
-from cluster.errors import ClusterError
+from cluster.errors import VALUE, ClusterError, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
-    before, after = split(sys.argv[1:] if arguments is None else list(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    before, after = split(words)
     parser = build_parser()
     options, unknown = parser.parse_known_args(before)
     if unknown and options.action is commands.submit and after is None and not unknown[0].startswith("-"):
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.action(options)
     except ClusterError as error:
-        return _fail(f"error: {' '.join(str(error).split())}")
+        return _fail(f"error: {_without_long_words(str(error), words)}")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -43,6 +44,13 @@ def split(arguments: list[str]) -> tuple[list[str], list[str] | None]:
     return arguments[:at], arguments[at + 1 :]
 
 
+def _without_long_words(text: str, words: Sequence[str]) -> str:
+    """The text with every long word of the command line cut; spaces may be part of it."""
+    for word in sorted((word for word in words if len(word) > VALUE), key=len, reverse=True):
+        text = text.replace(word, f"{word[: VALUE - 40]}... ({len(word)} characters)")
+    return text
+
+
 def _fail(text: str, code: int = 2) -> int:
-    print(text, file=sys.stderr)
+    print(one_line(text), file=sys.stderr)
     return code

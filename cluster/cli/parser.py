@@ -3,8 +3,10 @@
 import argparse
 import os
 from collections.abc import Callable
+from typing import NoReturn
 
 from cluster.cli import commands
+from cluster.errors import one_line
 from cluster.jobs import command_line
 
 Commands = argparse._SubParsersAction
@@ -22,9 +24,16 @@ Exit codes: 0; that of the job for submit and logs --follow; 2 for a mistake or 
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages repeat no long value, no control character and no credential."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; parsed options have the command's function as ``action``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m cluster",
         description="Submit runs as Ray jobs and follow them; start a cluster of several nodes on this machine.",
         epilog=EPILOG,

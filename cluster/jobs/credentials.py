@@ -10,7 +10,11 @@ PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAU
 
 _SECRET_NAME = re.compile(r"secret|token|password|passwd|credential|access_key|api_key|private_key", re.IGNORECASE)
 _PATTERNS = (
-    (re.compile(r"://[^/@\s]+@"), "a URL with a user name or password"),
+    (re.compile(r"://(?:[^/@\s]+|[^/@\s]*:[^@\s]*)@"), "a URL with a user name or password"),
+    (
+        re.compile(r"(?i)[?&](?:x-amz-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid)="),
+        "a signed URL",
+    ),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
     (re.compile(r"\bBearer\s+\S", re.IGNORECASE), "a bearer token"),
 )

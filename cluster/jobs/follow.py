@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, TextIO
 
-from cluster.errors import ClusterError, NoSuchJobError
+from cluster.errors import ClusterError, NoSuchJobError, printable
 from cluster.jobs.client import JobServer, errors_in_one_line
 from cluster.jobs.outcome import ENDED, STOPPED, status_of, summary
 
@@ -65,7 +65,7 @@ def decide(server: JobServer, job: str, stop_it: bool) -> int:
     """
     if stop_it or _user_wants_to_stop(job):
         print(f"job {job}: stopping, checkpoints are saved first", file=sys.stderr, flush=True)
-        print(f"job {job}: {summary(stop(server, job))}", file=sys.stderr)
+        print(printable(f"job {job}: {summary(stop(server, job))}"), file=sys.stderr)
         return STOPPED
     print(
         f"job {job}: keeps running; follow it with: python -m cluster logs --address {server.address} --follow {job}; "

@@ -44,7 +44,8 @@ def _row(job: "JobDetails") -> tuple[str, ...]:
     metadata = job.metadata or {}
     began = _clock(job.start_time) if job.start_time else ""
     ran = f"{_seconds(job)} s" if job.start_time else ""
-    return name_of(job), status_of(job), began, ran, metadata.get("command", ""), metadata.get("out", "")
+    cells = (name_of(job), status_of(job), began, ran, metadata.get("command", ""), metadata.get("out", ""))
+    return tuple(" ".join(cell.split()) for cell in cells)  # a line end would begin a row of its own
 
 
 def _clock(milliseconds: int) -> str:

@@ -5,7 +5,7 @@ import uuid
 from typing import BinaryIO
 
 from pipeline.errors import UserError
-from pipeline.storage.paths import local_path
+from pipeline.storage.paths import is_local, local_path
 from pipeline.storage.regular_files import MOST_BYTES, open_regular, read_part
 
 
@@ -79,6 +79,12 @@ def append_line(path: str, line: str) -> None:
 def remove(path: str) -> None:
     """Removes a file. Raises FileNotFoundError."""
     os.remove(local_path(path))
+
+
+def require_no_link(path: str) -> None:
+    """Raises UserError if a folder to write to is a link, which may lead anywhere, in a folder that may be foreign."""
+    if is_local(path) and local_path(path).is_symlink():
+        raise UserError(f"{path}: is a link, which may lead out of the folder; replace it by a folder")
 
 
 def entries(path: str) -> list[tuple[str, str]]:

@@ -97,7 +97,7 @@ def run_evaluate(
     names = tuple(sets) if sets else tuple(name for name in SETS if name != "whole")
     config = replace(stored.config, evaluate=replace(stored.config.evaluate, sets=names))
     _use(config)
-    stored.require_address()
+    stored.require_harmless()
     folder = stored.folder
     with _leased(folder):
         dataset = replace(stored, config=config).class_shards()
@@ -138,7 +138,7 @@ def _compare_on_run(paths: Sequence[str], settings: Sequence[str], home: RunFold
         raise UserError("compare: none of the sets is a run with class shards; name the data by --preset and --data")
     base = runs[0]
     _use(base.config)
-    base.require_address()
+    base.require_harmless()
     dataset = base.class_shards()
     with _leased(home) if home else contextlib.nullcontext():
         compare(paths, base.config, dataset, home)

@@ -17,6 +17,7 @@ from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain.reader import read_experts, teacher_checksum
 from pipeline.storage.documents import SEAL
+from pipeline.storage.local_files import require_no_link
 from pipeline.storage.settings import adopt, repeat
 from pipeline.workflow.report import is_reported
 
@@ -101,6 +102,8 @@ class Run:
                 raise UserError(f"{self.folder}: its class shards are in {shards}; {repeat(left_out)}")
         if any(setting.startswith("data.") for setting in self.left_out):
             raise UserError(f"{self.folder}: contains no class shards of the real images; {repeat(self.left_out)}")
+        if self.is_adopted:
+            require_no_link(self.folder.class_shards)
         dataset = prepare(self.config, self.folder, condensing=condensing)
         if shards is not None and dataset.key != key_of(shards):
             raise UserError(
@@ -118,8 +121,10 @@ class Run:
         record = self.folder.read_record()
         return None if record is None else record["resolved"]["class_shards"]
 
-    def require_address(self) -> None:
-        """Raises UserError if the run was on a Ray cluster and the command line names none."""
+    def require_harmless(self) -> None:
+        """Raises UserError if the run was on a Ray cluster and the command line names none, or has links for folders."""
+        for path in (self.folder.networks, self.folder.baselines):
+            require_no_link(path)
         if any(setting.startswith("resources.address=") for setting in self.left_out):
             raise UserError(
                 f"{self.folder}: ran on a Ray cluster; {repeat(self.left_out)}, or give resources.address=local for this machine"

@@ -194,3 +194,38 @@ def test_any_setting_is_a_configuration_or_one_line(key: str, text: str) -> None
         with_settings(RunConfig(), [f"{key}={text}"])
     except UserError as error:
         _is_one_line(error)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"condense.iterations": 5, "kernel": {"scales": 3}, "kernel.scale_factor": 4.0},
+        {"config": {"condense.iterations": 5, "kernel.scales": 3, "kernel.scale_factor": 4.0}},
+        {"condense": {"iterations": 5}, "kernel": {"scales": 3, "scale_factor": 4.0}},
+    ],
+)
+def test_flat_keys_are_those_of_their_sections(values: dict[str, Any]) -> None:
+    config = from_dict(values, origin="a.json")
+    assert (config.condense.iterations, config.kernel.scales, config.kernel.scale_factor) == (5, 3, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"condense.iteration": 5}, "a.json: unknown key 'condense.iteration'; did you mean 'condense.iterations'?"),
+        ({"condens.iterations": 5}, "a.json: unknown key 'condens.iterations'; did you mean 'condense.iterations'?"),
+        ({"condense.iterations": 5, "condense": {"iterations": 6}}, "a.json: condense.iterations: given twice"),
+        ({"seed": 1, "seed.x": 2}, "a.json: unknown key 'seed.x'"),
+        ({"condense.iterations": 5, "condense": 6}, "a.json: condense.iterations: given twice"),
+        (
+            {"config": {}, "condense": {"iterations": 5}},
+            "a.json: has 'condense' beside 'config', which holds the settings",
+        ),
+        ({"config": {}, "condense.iterations": 5}, "a.json: has 'condense.iterations' beside 'config'"),
+        ({"condense": {"kernel.scales": 5}}, "a.json: unknown key 'condense.kernel.scales'"),
+    ],
+)
+def test_keys_of_a_file_are_never_ignored(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_dict(values, origin="a.json")
+    assert str(caught.value).startswith(message)

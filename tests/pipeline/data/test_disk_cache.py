@@ -101,3 +101,18 @@ def test_parts_are_the_same_images(shared: tuple[str, Data]) -> None:
     assert len(parts) == 9
     assert torch.equal(parts.take(torch.arange(9)), dataset.train(2))
     assert dataset.train_bytes([0, 2]) == 2 * 12 * 3 * 12 * 12
+
+
+def test_copies_are_not_put_into_a_folder_of_somebody_else(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / f"m3d-class-shards-{os.getuid()}").symlink_to(tmp_path / "theirs")
+    storage.write_bytes(f"{bucket}/shard", b"content")
+    assert (
+        disk_cache.open_shard(f"{bucket}/shard", storage.sha256(b"content"), Data()).read() == b"content"
+    )  # without a copy
+    assert list((tmp_path / "theirs").iterdir()) == []
+    with pytest.raises(UserError, match=r"a copy does not fit in .*m3d-class-shards.* \(is a link or no folder\)"):
+        disk_cache.open_shard(f"{bucket}/shard", storage.sha256(b"content"), Data(), must_map=True)

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import UserError
+from pipeline.storage.documents import sealed
 from pipeline.tune.results import SearchResult
 from pipeline.tune.search import Search, run_trials
 from pipeline.tune.search_folder import SearchFolder
+from pipeline.tune.trial_store import TrialFolder
 from tests.pipeline.support.runs import placement_of
 from tests.pipeline.support.searches import (
     Call,
@@ -69,7 +72,10 @@ def test_nothing_of_rays_files_is_unpickled_in_a_folder_that_was_moved(
     pickle.loads(bomb)
     marker.rmdir()  # it goes off
     state_files = [out / "search" / name for name in STATE_FILES]
-    for path in [*state_files, *out.glob("search/**/*.pkl"), *out.glob("search/*.json")]:
+    given = {"search.json", "record.json", "manifest.json"}  # what the search is, and what its trials gave
+    found = [path for path in out.rglob("*") if path.is_file() and path.name not in given and path.suffix != ".arrow"]
+    assert len([path for path in found if path.is_relative_to(out / "search")]) > 3
+    for path in [*state_files, *found, *(path.parent / "error.pkl" for path in found), out / "trials" / "other.pkl"]:
         path.write_bytes(bomb)
     assert call(*tune, str(out), "--resume")[:2] == (0, [])
     assert not marker.exists()
@@ -112,6 +118,39 @@ def test_a_killed_search_is_resumed(config_file: str, tmp_path: Path) -> None:
     assert {key: after[key] for key in before if key != given} == {k: v for k, v in before.items() if k != given}
     assert {json.loads(text)["outcome"] for text in after.values()} <= {"finished", "stopped"}
     assert "8/8 trials" in log.read_text()
+
+
+def test_every_file_of_a_search_may_be_a_pickle(call: Call, config_file: str, tmp_path: Path) -> None:
+    search, result = search_in(tmp_path / "out", 9)
+    folder, key = SearchFolder(str(tmp_path / "out")), result.trials[0].key
+    marker = tmp_path / "marker"
+    bomb = pickle.dumps(Bomb(marker))
+    files = [folder.search_json, folder.clock, folder.final, folder.best, folder.trials_table]
+    files += [folder.file("lease.json"), folder.file("trials", key, "record.json")]
+    files += [folder.file("trials", key, "checkpoints", "group-00000.safetensors")]
+    files += [folder.file("search", name) for name in STATE_FILES]
+    for path in map(Path, files):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bomb)
+    assert TrialFolder(search.task.out, key).read() is None
+    assert TrialFolder(search.task.out, key).load() is None
+    assert folder.seconds() == 0.0
+    assert len(search.result().trials) == 6
+    for read in (folder.read_record, lambda: folder.read_final("subset", [])):
+        with pytest.raises(UserError, match=r"is not valid JSON"):
+            read()
+    code, errors, _ = call("tune", "--config", config_file, "--trials", "9", "--out", str(folder), "--resume")
+    assert (code, len(errors)) == (2, 1)
+    assert not marker.exists()
+
+
+def test_a_trial_of_another_folder_is_not_read(tmp_path: Path) -> None:
+    search, result = search_in(tmp_path / "out", 9)
+    record = Path(search.task.out, result.trials[0].key, "record.json")
+    for name in ("../../victim", "/victim", "", ".hidden"):
+        document = json.loads(record.read_text())
+        record.write_text(json.dumps(sealed({**document, "key": name})))
+        assert len(search.result().trials) == 6
 
 
 def search_in(out: Path, trials: int, time_budget_s: float | None = None) -> tuple[Search, SearchResult]:
