@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: demo test quick-tests test-slow test-newest faults bench reproduce lint types contracts format constraints audit image-digest clean
+.PHONY: demo test quick-tests test-slow test-newest faults fuzz bench reproduce lint types contracts format constraints audit image-digest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -34,6 +34,10 @@ test-newest:
 # Fifty real kills at random moments of all stages. An interrupted call resumes where it ended.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
+
+# Damaged and hostile files of every kind for ten minutes. What fails is saved in runs/fuzz.
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz --minutes 10
 
 # First checks that this machine computes correctly, then measures ratios that anyone can reproduce.
 # Takes about half an hour on two quiet cores.

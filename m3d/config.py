@@ -64,10 +64,13 @@ def positive(name: str, value: float) -> None:
     check(name, value, math.isfinite(value) and value > 0, "a finite number above 0")
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    """Raises ConfigError unless ``value`` is an integer of at least ``least``, below 2**31."""
+def at_least(name: str, value: int, least: int, most: int = 2**31 - 1) -> None:
+    """Raises ConfigError unless ``value`` is an integer from ``least`` to ``most``.
+
+    Give ``most`` for what memory is taken for: a count that no machine holds is a slip of the keyboard.
+    """
     integer = isinstance(value, int) and not isinstance(value, bool)
-    check(name, value, integer and least <= value < 2**31, f"an integer from {least} to 2147483647")
+    check(name, value, integer and least <= value <= most, f"an integer from {least} to {most}")
 
 
 def check_choices(config: Any, section: str = "") -> None:
@@ -184,7 +187,7 @@ class Encoder:
     """Channels of a ConvNet's blocks; the other networks have fixed widths."""
 
     def __post_init__(self) -> None:
-        at_least("width", self.width, 1)
+        at_least("width", self.width, 1, 2**14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,8 +225,10 @@ class Condense:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("images_per_class", "iterations", "iterations_per_model", "batch_real", "batch_synthetic_max"):
+        for name in ("iterations", "iterations_per_model"):
             at_least(name, getattr(self, name), 1)
+        for name in ("images_per_class", "batch_real", "batch_synthetic_max"):
+            at_least(name, getattr(self, name), 1, 10**6)
         at_least("log_every", self.log_every, 1)
         at_least("block", self.block, 0)
         at_least("factor", self.factor, 1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from m3d.config import ConfigError, Kernel
+from m3d.config import ConfigError, Kernel, shown
 from m3d.shapes import Float, ShapeError
 
 LAPLACE_GAMMAS = (0.1, 1.0, 5.0)
@@ -126,6 +126,6 @@ def kernel_named(name: str) -> KernelSpec:
     """
     if name not in KERNELS:
         near = difflib.get_close_matches(name, KERNELS, n=1, cutoff=0.0)[0]
-        text = f"given {name!r}, allowed: {', '.join(KERNELS)}; did you mean {near!r}?"
+        text = f"given {shown(name)}, allowed: {', '.join(KERNELS)}; did you mean {near!r}?"
         raise ConfigError(text, field="kernel.name")
     return KERNELS[name]

@@ -18,6 +18,7 @@ __all__ = [
     "nearest_key",
     "one_line",
     "printable",
+    "repeated",
     "shown",
 ]
 MESSAGE = 2000

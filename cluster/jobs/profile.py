@@ -3,17 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
-from cluster.errors import ClusterError, first_line, nearest
+from cluster.errors import ClusterError, nearest
+from cluster.jobs import settings_file
 from cluster.jobs.credentials import refuse, refuse_name
 from cluster.text import shown
-
-LARGEST_BYTES = 2**20
-"""Largest file that is read as a profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +56,7 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
     Raises:
         ClusterError: no such file, no YAML, an unknown key, a value of another type, or a credential.
     """
-    document = _document(path)
+    document = settings_file.read(path, f"--profile {path}")
     if document is None:
         return Profile()
     if not isinstance(document, dict):
@@ -80,25 +75,6 @@ def read(path: str, environment: Mapping[str, str]) -> Profile:
         return Profile(**document)
     except ClusterError as error:
         raise ClusterError(f"--profile {path}: {error}") from None
-
-
-def _document(path: str) -> object:
-    """The content of a YAML file. Raises ClusterError if it is no file, too large, or not YAML."""
-    file = Path(path)
-    try:
-        if file.exists() and not file.is_file():  # a pipe or a device might never end
-            raise ClusterError(f"--profile {path}: is not a file; give a YAML file")
-        if file.stat().st_size > LARGEST_BYTES:
-            raise ClusterError(f"--profile {path}: is larger than 1 MiB; give a YAML file with the keys of a profile")
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ClusterError(f"--profile {path}: is not valid YAML (nested too deeply)") from None
-    except yaml.YAMLError as error:
-        raise ClusterError(f"--profile {path}: is not valid YAML ({shown(first_line(error))})") from None
-    except OSError as error:
-        raise ClusterError(f"--profile {path}: cannot be read ({error.strerror}); give a YAML file") from None
-    except ValueError as error:  # no UTF-8, or a value such as the date 2026-02-31
-        raise ClusterError(f"--profile {path}: cannot be read ({shown(first_line(error))}); give a YAML file") from None
 
 
 def _check_type(path: str, key: str, value: Any) -> None:

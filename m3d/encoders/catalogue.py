@@ -2,7 +2,7 @@
 
 import difflib
 
-from m3d.config import ConfigError
+from m3d.config import ConfigError, shown
 
 CONVNETS = tuple(f"convnet{depth}" for depth in range(1, 9))
 OTHERS = ("resnetap10", "resnet18", "vgg11", "alexnet", "lenet", "mlp", "vit_tiny")
@@ -23,4 +23,4 @@ def check_name(name: str, field: str) -> None:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)[0]
         allowed = f"{CONVNETS[0]} to {CONVNETS[-1]}, {', '.join(OTHERS)}"
-        raise ConfigError(f"given {name!r}, allowed: {allowed}; did you mean {near!r}?", field=field)
+        raise ConfigError(f"given {shown(name)}, allowed: {allowed}; did you mean {near!r}?", field=field)

@@ -5,6 +5,9 @@ from typing import Literal
 
 from m3d.config import Augment, at_least, check, check_choices, positive
 
+MOST_NETWORKS = 10_000
+"""Most networks of a set and architecture, and most trajectories."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
@@ -75,7 +78,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        at_least("seeds", self.seeds, 1)
+        at_least("seeds", self.seeds, 1, MOST_NETWORKS)
         if self.epochs is not None:
             at_least("epochs", self.epochs, 1)
         check("architectures", list(self.architectures), len(self.architectures) > 0, "at least one name")
@@ -96,7 +99,7 @@ class Recipe:
 
 def _check_sgd(config: Train | WholeTrain) -> None:
     at_least("epochs", config.epochs, 1)
-    at_least("batch", config.batch, 1)
+    at_least("batch", config.batch, 1, 10**6)
     positive("learning_rate", config.learning_rate)
     check("momentum", config.momentum, 0 <= config.momentum < 1, "a number from 0, below 1")
     check("weight_decay", config.weight_decay, 0 <= config.weight_decay < 1, "a number from 0, below 1")

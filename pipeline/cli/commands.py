@@ -178,8 +178,8 @@ def plan(options: argparse.Namespace) -> None:
 
     config = configuration(options)
     check(config)
-    if options.gpus is not None and options.gpus < 1:
-        raise UserError(f"--gpus {options.gpus}: allowed: a number from 1")
+    if options.gpus is not None and not 1 <= options.gpus <= 100_000:
+        raise UserError(f"--gpus {options.gpus}: allowed: a number from 1 to 100000")
     console().print(described(estimate(config), options.gpus))
 
 
@@ -205,10 +205,10 @@ def show_config(options: argparse.Namespace) -> None:
 def seconds_of(text: str) -> float:
     """Seconds of a duration such as ``2h``, ``1h30m``, ``90s`` or ``600``. Raises UserError."""
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    if re.fullmatch(r"\d+(\.\d+)?", text) and float(text) > 0:
+    if re.fullmatch(r"\d+(\.\d+)?", text) and 0 < float(text) < 1e9:
         return float(text)
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
     seconds = sum(float(number) * units[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or not seconds:
+    if "".join(number + unit for number, unit in parts) != text or not 0 < seconds < 1e9:
         raise UserError(f"--time-budget {text}: is not a duration; give 2h, 1h30m, 90s or a number of seconds")
     return seconds

@@ -29,6 +29,6 @@ class Evaluate(m3d.training.settings.Evaluate):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("best_epoch", self.best_epoch, 0)
-        at_least("together", self.together, 0)
+        at_least("together", self.together, 0, m3d.training.settings.MOST_NETWORKS)
         known = bool(self.sets) and set(self.sets) <= set(SETS)
         check("sets", list(self.sets), known, f"some of {', '.join(SETS)}")

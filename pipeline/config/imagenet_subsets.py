@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 
-from pipeline.errors import UserError, nearest
+from pipeline.errors import UserError, nearest, shown
 
 
 def names() -> list[str]:
@@ -26,8 +26,8 @@ def subset(name: str) -> tuple[tuple[str, str], ...]:
             return classes
     choices = [known for known in _lists() if plain and plain in _plain(known)]
     if choices:
-        raise UserError(f"data.subset: given {name!r}, which may be {' or '.join(choices)}; choose one of them")
-    raise UserError(f"data.subset: given {name!r}, allowed: {', '.join(_lists())}{nearest(name, _lists())}")
+        raise UserError(f"data.subset: given {shown(name)}, which may be {' or '.join(choices)}; choose one of them")
+    raise UserError(f"data.subset: given {shown(name)}, allowed: {', '.join(_lists())}{nearest(name, _lists())}")
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,7 @@ from m3d.config import (
     check_choices,
     positive,
 )
-from m3d.training.settings import WholeTrain
+from m3d.training.settings import MOST_NETWORKS, WholeTrain
 from pipeline.config.evaluate import Evaluate
 from pipeline.config.location import Location
 from pipeline.config.sources import SourceKind
@@ -114,10 +114,10 @@ class Resources:
     """Iterations between the checkpoints of a group, instead of seconds."""
 
     def __post_init__(self) -> None:
-        for name in ("actors", "classes_per_group", "checkpoint_every"):
+        for name, most in (("actors", 100_000), ("classes_per_group", 10**6), ("checkpoint_every", 2**31 - 1)):
             if getattr(self, name) is not None:
-                at_least(f"resources.{name}", getattr(self, name), 1)
-        at_least("resources.attempts", self.attempts, 1)
+                at_least(f"resources.{name}", getattr(self, name), 1, most)
+        at_least("resources.attempts", self.attempts, 1, 1000)
         if self.address is not None and "@" in self.address:
             raise ConfigError("resources.address: given an address that contains a user name; give HOST:PORT")
         positive("resources.stall_s", self.stall_s)
@@ -175,10 +175,11 @@ class Pretrain:
 
     def __post_init__(self) -> None:
         check_choices(self, "pretrain")
-        for name in ("trajectories", "snapshot_every", "report_every"):
+        at_least("pretrain.trajectories", self.trajectories, 1, MOST_NETWORKS)
+        for name in ("snapshot_every", "report_every"):
             at_least(f"pretrain.{name}", getattr(self, name), 1)
         if self.workers is not None:
-            at_least("pretrain.workers", self.workers, 1)
+            at_least("pretrain.workers", self.workers, 1, 100_000)
             allowed = f"an integer from 1 to pretrain.batch, which is {self.batch}"
             check("pretrain.workers", self.workers, self.workers <= self.batch, allowed)
         if self.cpus_per_worker is not None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from m3d.config import at_least, check, check_choices
+from m3d.training.settings import MOST_NETWORKS
 
 LOGGERS = ("mlflow", "wandb")
 
@@ -42,12 +43,14 @@ class TuneSettings:
     def __post_init__(self) -> None:
         check_choices(self, "tune")
         check("tune.seed", self.seed, 0 <= self.seed < 2**32, "an integer from 0, below 2**32")
-        for name in ("classes", "iterations", "epochs", "concurrent"):
+        for name in ("classes", "iterations", "epochs"):
             if getattr(self, name) is not None:
                 at_least(f"tune.{name}", getattr(self, name), 1)
+        if self.concurrent is not None:
+            at_least("tune.concurrent", self.concurrent, 1, 100_000)
         check("tune.rungs", self.rungs, 1 <= self.rungs <= 10, "an integer from 1 to 10")
-        at_least("tune.reduction", self.reduction, 2)
-        at_least("tune.seeds", self.seeds, 2)  # one network shows no noise
+        at_least("tune.reduction", self.reduction, 2, 1000)
+        at_least("tune.seeds", self.seeds, 2, MOST_NETWORKS)  # one network shows no noise
         holds = 0 < self.validation_fraction < 1
         check("tune.validation_fraction", self.validation_fraction, holds, "a number above 0, below 1")
         for name in self.loggers:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.image_formats import readable_formats
+from pipeline.data.image_limits import limit_pixels
 from pipeline.data.shown_image import BadImageError, shown
 from pipeline.errors import first_line
 
@@ -59,6 +60,7 @@ def _open(content: bytes | np.ndarray) -> Image.Image:
         return Image.fromarray(content.squeeze(-1) if content.ndim == 3 and content.shape[2] == 1 else content)
     if not content:
         raise BadImageError("it is empty")
+    limit_pixels()
     with _bad_image():
         return Image.open(io.BytesIO(content), formats=readable_formats())
 

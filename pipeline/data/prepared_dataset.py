@@ -19,8 +19,9 @@ from pipeline import storage
 from pipeline.config.run_config import Data, RunConfig
 from pipeline.data.disk_cache import forget, open_shard
 from pipeline.data.shard_manifest import PreparedClass, PreparedManifest, PreparedSplit, seal_of
-from pipeline.errors import UserError
-from pipeline.formats.arrow_schema import MANIFEST
+from pipeline.errors import UserError, first_line, listed
+from pipeline.formats.arrow_batches import read_batches
+from pipeline.formats.arrow_schema import MANIFEST, class_schema
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import read_document
 
@@ -123,10 +124,12 @@ class PreparedDataset:
         path = storage.join(self.folder, entry["file"])
         advice = f"delete {self.folder} and run the same command again"
         try:
-            file = pa.ipc.open_file(self._verified(path, entry, advice, must_map))
-            parts = [file.get_batch(i).column("image").to_numpy_ndarray() for i in range(file.num_record_batches)]
-        except (OSError, pa.ArrowException, KeyError, IndexError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); {advice}") from None
+            schema, batches = read_batches(self._verified(path, entry, advice, must_map))
+            if schema.types != class_schema(self.manifest["shape"]).types:
+                raise pa.ArrowInvalid(f"it has columns of {listed(map(str, schema.types))}")
+            parts = [batch.column("image").to_numpy_ndarray() for batch in batches]
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); {advice}") from None
         rows = sum(map(len, parts))
         if rows != entry["rows"]:
             raise UserError(f"{path}: has {rows} images, the manifest says {entry['rows']}; {advice}")

@@ -6,7 +6,6 @@ from functools import partial
 
 import ray
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -84,6 +83,8 @@ def compare(
     if folder is not None:
         storage.write_json(folder.file(FILE), {"compared_with": candidates[0].name, "results": rows})
         sweep_matrices(folder.file(MATRICES), (row["confusion_file"] for row in rows if "confusion_file" in row))
+    for number, name in enumerate(_numbers(rows), start=1):
+        say(f"set {number}: {name}")
     console().print(table(rows, config.evaluate.on))
     return rows
 
@@ -221,26 +222,33 @@ def _accuracies(scores: dict[int, NetworkScore]) -> dict[int, float]:
     return {seed: score.accuracy for seed, score in scores.items()}
 
 
+def _numbers(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Names of the sets in the order of their numbers, from 1."""
+    return list(dict.fromkeys(row["set"] for row in rows))
+
+
 def table(rows: Sequence[ComparisonRow], on: str) -> Table:
-    """The rows as a table.
+    """The rows as a table that fits into 80 columns; sets are numbered, since their paths alone would fill it.
 
     Args:
         rows: rows of a comparison.
         on: the split that they were tested on.
     """
-    shown = Table(title=f"{on} accuracy, %, same protocol and seeds", title_justify="left")
-    columns = ("set", "architecture", "protocol", "images per class", "mean", "std", "95 % interval", "seeds")
+    protocols = ", ".join(dict.fromkeys(described_protocol(row) for row in rows))
+    seeds = max(len(row["seeds"]) for row in rows)
+    title = f"{on} accuracy, %, same protocol ({protocols}) and {'seed' if seeds == 1 else f'{seeds} seeds'}"
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    numbers = {name: str(number) for number, name in enumerate(_numbers(rows), start=1)}
+    columns = ("set", "architecture", "images per class", "mean", "std", "95 % interval")
     add_columns(shown, (*columns, "difference to the first", "its 95 % interval"))
     for row in rows:
         shown.add_row(
-            escape(row["set"]),  # a path may have brackets, which rich reads as markup
+            numbers[row["set"]],
             row["architecture"],
-            described_protocol(row),
             f"{row['images_per_class']:g}",
             f"{row['mean']:.1f}",
             f"{row['std']:.1f}",
             span(row.get("interval95")),
-            str(len(row["seeds"])),
             "" if row["difference"] is None else f"{row['difference']:+.1f}",
             span(row["difference_interval95"]),
         )

@@ -9,6 +9,10 @@ from pipeline.evaluate.rows import EvaluationRow
 
 TEXT_COLUMNS = ("set", "architecture", "protocol")
 """Columns that are aligned left; numbers are aligned right."""
+KEY_COLUMNS = ("set", "architecture")
+"""Columns that identify a row: they are never cut or folded, the others give way on a narrow terminal."""
+WORD = len("augmentation,")
+"""Letters of the longest word of a protocol; a column is folded between words only."""
 
 
 def table(rows: Sequence[EvaluationRow], on: str) -> Table:
@@ -61,7 +65,9 @@ def scores_table(scores: Iterable[RankingScore]) -> Table | None:
 def add_columns(shown: Table, columns: Iterable[str]) -> None:
     """Adds columns with their alignment."""
     for column in columns:
-        shown.add_column(column, justify="left" if column in TEXT_COLUMNS else "right")
+        justify = "left" if column in TEXT_COLUMNS else "right"
+        whole = WORD if column == "protocol" else max(5, *map(len, column.split()))
+        shown.add_column(column, justify=justify, no_wrap=column in KEY_COLUMNS, min_width=whole, overflow="fold")
 
 
 def described_protocol(row: EvaluationRow | RankingScore) -> str:

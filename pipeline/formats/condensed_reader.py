@@ -1,6 +1,5 @@
 """Reads condensed sets: the manifest, its shards with their checksums, and a torch Dataset. No Ray here."""
 
-import json
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -13,10 +12,12 @@ from torch.utils.data import Dataset
 
 from m3d import Condensed
 from pipeline import storage
-from pipeline.errors import UserError, listed
+from pipeline.errors import UserError, first_line, listed
+from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
 from pipeline.storage.documents import Document, read_document, require_format
 from pipeline.storage.fields import FileName, Format, Sha256
+from pipeline.storage.safe_json import parse_json
 
 
 class ClassEntry(Document):
@@ -146,7 +147,7 @@ def read_manifest(folder: str) -> CondensedManifest:
         "shards": len(manifest["shards"]) > 0,
         "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
         "factor": 1 <= manifest["factor"] <= 16,
-        "shape": all(1 <= side <= 2**16 for side in manifest["shape"]),
+        "shape": channels in (1, 3) and all(1 <= side <= 2**16 for side in manifest["shape"]),
         "mean": len(manifest["mean"]) == channels,
         "std": len(manifest["std"]) == channels and all(value > 0 for value in manifest["std"]),
     }
@@ -185,7 +186,7 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
             f"{path}: is not a condensed shard (columns {listed(f'{f.name}: {f.type}' for f in table.schema)})"
         )
     try:
-        metadata = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        metadata = parse_json((table.schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError):
         raise UserError(
             f"{path}: lacks the metadata {METADATA_KEY.decode()!r}; it was not written by this program"
@@ -207,8 +208,7 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
 def parse_shard(data: bytes | memoryview, path: str) -> pa.Table:
     """Returns the table of an Arrow file. Raises UserError if the bytes are not a complete Arrow file."""
     try:
-        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-        table.validate(full=True)
+        schema, batches = read_batches(pa.BufferReader(data))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a complete Arrow file ({error})") from None
-    return table
+        raise UserError(f"{path}: is not a complete Arrow file ({first_line(error)})") from None
+    return pa.Table.from_batches(batches, schema)

@@ -12,13 +12,14 @@
 from typing import Annotated, Any, NotRequired
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from m3d.encoders import Network, build
 from m3d.seeding import generator
 from pipeline import storage
 from pipeline.data.prepared_dataset import PreparedDataset
-from pipeline.errors import UserError, listed
+from pipeline.errors import UserError, first_line, listed
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import SEAL, Document, read_document
@@ -96,9 +97,21 @@ def experts_folder(folder: RunFolder, architecture: str) -> str:
 def read_experts(folder: RunFolder, architecture: str) -> ExpertsManifest | None:
     """Returns the manifest of an architecture's networks, or None if none are finished. Raises UserError if it is damaged."""
     try:
-        return read_document(ExpertsManifest, storage.join(experts_folder(folder, architecture), MANIFEST))
+        path = storage.join(experts_folder(folder, architecture), MANIFEST)
+        manifest = read_document(ExpertsManifest, path)
     except FileNotFoundError:
         return None
+    channels, height, width = manifest["shape"]
+    plausible = {
+        "architecture": manifest["architecture"] == architecture,
+        "shape": channels in (1, 3) and 4 <= height == width <= 4096,
+        "classes": len(manifest["classes"]) > 0,
+        "trajectories": all(record["snapshots"] for record in manifest["trajectories"]),
+    }
+    wrong = [key for key, holds in plausible.items() if not holds]
+    if wrong:
+        raise UserError(f"{path}: is damaged: {listed(wrong)} cannot be right; run `python -m pipeline pretrain` again")
+    return manifest
 
 
 def load_snapshot(folder: RunFolder, architecture: str, entry: SnapshotEntry) -> dict[str, torch.Tensor]:
@@ -116,7 +129,10 @@ def load_snapshot(folder: RunFolder, architecture: str, entry: SnapshotEntry) ->
         raise UserError(f"{path}: is gone, though the manifest names it; {advice}") from None
     if storage.sha256(data) != entry["sha256"]:
         raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
-    return load(data)
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: is not a file of tensors ({first_line(error)}); {advice}") from None
 
 
 def trained_network(folder: RunFolder, manifest: ExpertsManifest, seed: int = 0, epoch: int | None = None) -> Network:
@@ -146,7 +162,10 @@ def trained_network(folder: RunFolder, manifest: ExpertsManifest, seed: int = 0,
         classes=len(manifest["classes"]),
         generator=generator(0, "pretrain/weights"),
     )
-    network.load_state_dict(load_snapshot(folder, manifest["architecture"], entries[wanted]))
+    try:
+        network.load_state_dict(load_snapshot(folder, manifest["architecture"], entries[wanted]))
+    except RuntimeError as error:
+        raise UserError(f"{folder}: a snapshot is of another network than its manifest ({first_line(error)})") from None
     return network.eval()
 
 

@@ -6,11 +6,13 @@ import pyarrow.fs
 from pipeline import storage
 from pipeline.storage.arrow_s3 import s3_files
 from pipeline.storage.paths import local_path
+from pipeline.storage.regular_files import open_regular
 
 
 def source(path: str) -> pa.NativeFile:
     """Returns an Arrow input: a memory map of a local file, or a buffer with the bytes of an object."""
     if storage.is_local(path):
+        open_regular(local_path(path)).close()
         return pa.memory_map(str(local_path(path)), "r")
     return pa.BufferReader(storage.read_bytes(path))
 

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from fsspec.spec import AbstractBufferedFile
@@ -13,7 +12,8 @@ from fsspec.spec import AbstractBufferedFile
 from m3d.pulse import beat
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.storage import s3
+from pipeline.storage import local_files, s3
+from pipeline.storage.regular_files import IMAGE_BYTES
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,7 +87,7 @@ def open_binary(path: str, buffer: int = 0) -> IO[bytes]:
         buffer: bytes of an object to fetch beyond those that a read asks for; 0 fetches nothing else.
     """
     if storage.is_local(path):
-        return open(path, "rb")
+        return local_files.opened(path)
     return cast(IO[bytes], _Object(path, buffer))
 
 
@@ -116,7 +116,7 @@ class _Object(AbstractBufferedFile):
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes() if storage.is_local(path) else storage.read_bytes(path)
+        return storage.read_bytes(path, IMAGE_BYTES)
     except OSError as error:
         raise _changed(path, error) from None
 

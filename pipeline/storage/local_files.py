@@ -1,11 +1,11 @@
 """Files and folders of this machine, by the operating system alone. Every path is taken as it is written."""
 
 import os
-import stat
-from typing import IO
+from typing import BinaryIO
 
 from pipeline.errors import UserError
 from pipeline.storage.paths import is_local, local_path
+from pipeline.storage.regular_files import MOST_BYTES, open_regular, read_part
 from pipeline.storage.temporary_names import temporary_beside
 
 
@@ -24,18 +24,21 @@ def size_of(path: str) -> int:
     return local_path(path).stat().st_size
 
 
-def read(path: str, start: int = 0, end: int | None = None) -> bytes:
+def read(path: str, start: int = 0, end: int | None = None, most: int = MOST_BYTES) -> bytes:
     """Returns the bytes of a file from ``start`` up to, not including, ``end``.
+
+    Args:
+        path: the file.
+        start: first byte.
+        end: the byte after the last one. Defaults to the end of the file.
+        most: largest number of bytes.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is a device or cannot be read.
+        UserError: it is no regular file, larger, or cannot be read.
     """
     try:
-        with opened(path) as file:
-            if start:
-                file.seek(start)
-            return file.read() if end is None else file.read(end - start)
+        return read_part(local_path(path), start, end, most)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise
     except OSError as error:
@@ -44,24 +47,9 @@ def read(path: str, start: int = 0, end: int | None = None) -> bytes:
         ) from None
 
 
-def opened(path: str) -> IO[bytes]:
-    """Opens a file for reading. A pipe without a writer is an empty file, so that nothing waits for one.
-
-    Raises:
-        UserError: it is a device, which may have no end.
-    """
-    descriptor = os.open(local_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(21, os.strerror(21), path)
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise UserError(f"{path}: is a device; give a file")
-        os.set_blocking(descriptor, True)
-        return open(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+def opened(path: str) -> BinaryIO:
+    """Opens a file for reading. Raises OSError, and UserError for a pipe, a socket or a device."""
+    return open_regular(local_path(path))
 
 
 def write(path: str, data: bytes | memoryview) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.storage import local_files, s3
 from pipeline.storage.paths import is_local, is_s3, local_path, require_url
+from pipeline.storage.regular_files import DOCUMENT_BYTES, MOST_BYTES
+from pipeline.storage.safe_json import parse_json
 from pipeline.storage.temporary_names import is_left_behind
 
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
@@ -41,10 +43,19 @@ def require_reachable(path: str) -> None:
         operate(path, lambda fs, _: fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1))
 
 
-def read_bytes(path: str) -> bytes:
-    """Returns the complete object. Raises FileNotFoundError."""
+def read_bytes(path: str, most: int = MOST_BYTES) -> bytes:
+    """Returns the complete object.
+
+    Args:
+        path: local path or URL.
+        most: largest size in bytes of a local file.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        UserError: it is larger, or no regular file.
+    """
     if is_local(path):
-        return local_files.read(path)
+        return local_files.read(path, most=most)
     single = {"max_concurrency": 1} if is_s3(path) else {}  # one request; s3fs would ask for the size first
     return operate(path, lambda fs, root: fs.cat_file(root, **single))
 
@@ -68,8 +79,8 @@ def size_of(path: str) -> int:
 def read_json(path: str) -> Any:
     """Returns the parsed JSON of an object. Raises FileNotFoundError, and UserError if it is not valid JSON."""
     try:
-        return json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(read_bytes(path, DOCUMENT_BYTES))
+    except ValueError as error:
         raise UserError(
             f"{path}: is not valid JSON ({error}); it is damaged or was not written by this program"
         ) from None

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_type_hints
 
-import yaml
-
 from pipeline import storage
 from pipeline.config.keys import keys
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed, nearest_key, shown
+from pipeline.storage.regular_files import SETTINGS_BYTES
+from pipeline.storage.safe_json import parse_json
+from pipeline.storage.safe_yaml import parse_yaml
 from pipeline.tune.space import RATE, Domain, Space, setting, space_around
 
 KINDS = ("uniform", "loguniform", "choice", "grid")
@@ -49,11 +50,11 @@ def space_of_file(path: str, config: RunConfig) -> Space:
 
 def _entries(path: str, origin: str) -> Mapping[Any, Any]:
     try:
-        text = storage.read_bytes(storage.absolute(path)).decode()
-        entries = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+        data = storage.read_bytes(storage.absolute(path), SETTINGS_BYTES)
+        entries = parse_json(data) if path.endswith(".json") else parse_yaml(data)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{origin}: is not a file; give JSON or YAML such as {_EXAMPLE}") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise UserError(f"{origin}: is neither JSON nor YAML ({' '.join(str(error).split())})") from None
     if not isinstance(entries, Mapping) or not entries:
         raise UserError(f"{origin}: holds no settings; write entries such as {_EXAMPLE}")

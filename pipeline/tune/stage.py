@@ -25,6 +25,9 @@ from pipeline.tune.space_file import space_of_file
 from pipeline.tune.task import TrialTask, chosen_classes, measured_config, trial_rungs
 from pipeline.tune.trial_store import TrialFolder
 
+MOST_TRIALS = 100_000
+"""Most trials of a search."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRequest:
@@ -45,8 +48,8 @@ def run_tune(config: RunConfig, out: str, request: SearchRequest) -> SearchResul
         FailedError: no trial finished.
     """
     folder = SearchFolder.at(out)
-    if request.trials < 1:
-        raise UserError(f"--trials {request.trials}: allowed: a number from 1")
+    if not 1 <= request.trials <= MOST_TRIALS:
+        raise UserError(f"--trials {request.trials}: allowed: a number from 1 to {MOST_TRIALS}")
     measured = measured_config(activate(config))
     check(measured)
     check_loggers(config)

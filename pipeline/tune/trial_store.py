@@ -13,7 +13,9 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated
 
+from pydantic import Field, FiniteFloat, PositiveInt
 from typing_extensions import TypedDict
 
 from m3d import CondenseState
@@ -87,16 +89,19 @@ class TrialRecord:
         return self.outcome in ENDED
 
 
+_Accuracy = Annotated[float, Field(ge=0, le=100)]
+
+
 class _RungEntry(TypedDict):
-    iteration: int
-    accuracies: list[float]
-    seconds: float
+    iteration: PositiveInt
+    accuracies: Annotated[list[_Accuracy], Field(min_length=1)]
+    seconds: FiniteFloat
 
 
 class _RecordDocument(TypedDict):
     key: FileName
     values: Values
-    began: float
+    began: FiniteFloat
     rungs: list[_RungEntry]
     outcome: str
     why: str
@@ -125,6 +130,8 @@ class TrialFolder:
         try:
             document = read_document(_RecordDocument, self._record)
         except (FileNotFoundError, UserError):
+            return None
+        if document["key"] != self.key:
             return None
         rungs = tuple(
             Rung(iteration=entry["iteration"], accuracies=tuple(entry["accuracies"]), seconds=entry["seconds"])

@@ -1,6 +1,7 @@
 """The report stage: grid.png, and report.html with results, images, loss curve and settings in one file."""
 
 import base64
+import contextlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import FiniteFloat, TypeAdapter
+from typing_extensions import TypedDict
 
 from m3d import Condensed
 from pipeline import storage
+from pipeline.config.parsing import from_dict, to_dict
 from pipeline.errors import UserError
 from pipeline.evaluate.dd_ranking import scores
 from pipeline.evaluate.results import confusion_of, read_rows
@@ -19,7 +23,7 @@ from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
-from pipeline.observability.pages import render, svg
+from pipeline.observability.pages import drawable, render, svg
 from pipeline.observability.progress import say
 
 COLUMNS = 10
@@ -30,6 +34,8 @@ LETTER = 7
 """Width of a letter of the class names, in pixels."""
 GAP = 2
 """Distance between images of the grid, in pixels."""
+GRID_PIXELS = 2**30
+"""Most pixels of the grid; the classes beyond them are left out, since images of a pixel each would be enlarged to terabytes."""
 LABELLED = 40
 """Largest number of classes that a confusion matrix names."""
 DRAWN = 1000
@@ -69,6 +75,13 @@ class Report:
     """Configuration of the run as indented JSON."""
 
 
+class _LossLine(TypedDict):
+    """A line of metrics.jsonl, as far as the curve needs it."""
+
+    iteration: int
+    loss: dict[str, FiniteFloat]
+
+
 def report(folder: RunFolder) -> None:
     """Writes grid.png and report.html of a run whose condensed set is finished.
 
@@ -96,15 +109,16 @@ def is_reported(folder: RunFolder) -> bool:
 def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
     """Returns each class's name and first stored images, enlarged to at least ``SIDE`` pixels; small sets side by side."""
     images = condensed.images_KSCHW[:, :COLUMNS].numpy()
-    classes, shown, _, height, _ = images.shape
+    _, shown, _, height, _ = images.shape
     side = height * max(1, -(-SIDE // height)) + GAP
-    label = 16 + LETTER * max(len(_short(name)) for name in names)
+    classes = min(len(images), max(1, GRID_PIXELS // (shown * side**2)))
+    label = 16 + LETTER * max(len(drawable(name)) for name in names)
     across = min(classes, COLUMNS // shown)
     canvas = Image.new("RGB", (across * (label + shown * side), -(-classes // across) * side), "white")
     draw = ImageDraw.Draw(canvas)
     for k in range(classes):
         top, left = k // across * side, k % across * (label + shown * side)
-        draw.text((left + 8, top + side // 2 - 6), _short(names[k]), fill="black")
+        draw.text((left + 8, top + side // 2 - 6), drawable(names[k]), fill="black")
         for column in range(shown):
             tile = _pixels(images[k, column]).resize((side - GAP, side - GAP), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + label + column * side, top))
@@ -115,7 +129,7 @@ def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, g
     rows = read_rows(folder)
     stored = dataset.stored.images_KSCHW
     return Report(
-        record=record,
+        record=_complete(record, folder),
         rows=[{"architecture": "", "protocol": "", "std": 0.0, "seeds": [], **row} for row in rows],  # of any version
         has_best=any("best_epoch_compatibility" in row for row in rows),
         scores=[score for score in scores(rows) if score["ior"] is not None],
@@ -131,12 +145,13 @@ def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, g
     )
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"
+def _complete(record: RunRecord, folder: RunFolder) -> RunRecord:
+    """The record with the settings that older versions did not write. Raises UserError if one is not allowed."""
+    return {**record, "config": to_dict(from_dict(record["config"], origin=folder.config_json))}
 
 
 def _pixels(image_CHW: np.ndarray) -> Image.Image:
-    array = np.round(image_CHW.transpose(1, 2, 0) * 255).astype(np.uint8)
+    array = np.round(np.clip(np.nan_to_num(image_CHW), 0, 1).transpose(1, 2, 0) * 255).astype(np.uint8)
     return Image.fromarray(array.squeeze(-1) if array.shape[2] == 1 else array).convert("RGB")
 
 
@@ -149,16 +164,14 @@ def _png(image: Image.Image) -> bytes:
 def _losses(folder: RunFolder) -> list[tuple[int, float]]:
     """Returns (iteration, loss): the mean over classes at each iteration for which every class logged a loss."""
     try:
-        lines = storage.read_bytes(folder.metrics).decode().splitlines()
+        lines = storage.read_bytes(folder.metrics).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     by_iteration: dict[int, dict[str, float]] = {}
     for line in lines:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a run that was killed
-        by_iteration.setdefault(entry["iteration"], {}).update(entry["loss"])
+        with contextlib.suppress(ValueError):  # the last line of a run that was killed, or a damaged one
+            entry = TypeAdapter(_LossLine).validate_json(line)
+            by_iteration.setdefault(entry["iteration"], {}).update(entry["loss"])
     classes = max((len(losses) for losses in by_iteration.values()), default=0)
     return [
         (iteration, sum(losses.values()) / classes)
@@ -208,7 +221,8 @@ def _confusion(folder: RunFolder, rows: Sequence[EvaluationRow], names: list[str
     axes.set_ylabel("class")
     if matrix.classes <= LABELLED:
         ticks = range(matrix.classes)
-        axes.set_xticks(ticks, [_short(name) for name in names], rotation=90)
-        axes.set_yticks(ticks, [_short(name) for name in names])
-    axes.set_title(f"{row.get('architecture', '')}, {row.get('protocol', '')}", fontsize=10)
+        axes.set_xticks(ticks, [drawable(name) for name in names], rotation=90)
+        axes.set_yticks(ticks, [drawable(name) for name in names])
+    title = f"{row.get('architecture', '')}, {row.get('protocol', '')}"
+    axes.set_title(drawable(title, most=60), fontsize=10)
     return svg(figure)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from pipeline import storage
 from pipeline.config.run_config import Data
 from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, places
-from pipeline.errors import UserError, nearest
+from pipeline.errors import UserError, first_line, nearest
+from pipeline.formats.peers.tensor_claims import checked
+from pipeline.storage.regular_files import read_part
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
 Split = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
@@ -74,15 +77,34 @@ def _load(name: str, root: str, download: bool, split: str) -> Split:
 
     selection = {"split": split} if name == "SVHN" else {"train": split == "train"}
     try:
+        _check_old_files(Path(root, name, "processed"))
         dataset = getattr(datasets, name)(root, download=download, **selection)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        pixels = np.asarray(dataset.data)
+        if name == "SVHN":
+            pixels = pixels.transpose(0, 2, 3, 1)
+        targets = np.asarray(dataset.labels if name == "SVHN" else dataset.targets)
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # torchvision raises almost anything for a damaged file; it compares checksums of some only
         advice = "see the message" if download else "data.download=true fetches it"
-        raise UserError(
-            f"{root}: {name} was not found or is damaged there ({str(error).splitlines()[0]}); {advice}"
-        ) from None
-    pixels = np.asarray(dataset.data)
-    if name == "SVHN":
-        pixels = pixels.transpose(0, 2, 3, 1)
-    targets = np.asarray(dataset.labels if name == "SVHN" else dataset.targets)
+        raise UserError(f"{root}: {name} was not found or is damaged there ({first_line(error)}); {advice}") from None
     names = tuple(map(str, getattr(dataset, "classes", range(10))))
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or 0 in pixels.shape or targets.shape != pixels.shape[:1]:
+        raise UserError(
+            f"{root}: the {split} split of {name} is damaged: {pixels.dtype} {list(pixels.shape)} with labels "
+            f"{list(targets.shape)}; fetch it again"
+        )
+    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= len(names):
+        raise UserError(
+            f"{root}: the {split} split of {name} has labels beyond its {len(names)} classes; fetch it again"
+        )
     return pixels, targets, names
+
+
+def _check_old_files(folder: Path) -> None:
+    """Checks the files of old versions of torchvision, which it prefers to the original ones if they are there."""
+    for name in ("training.pt", "test.pt"):
+        if (folder / name).exists():
+            checked(read_part(folder / name))

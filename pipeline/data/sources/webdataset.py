@@ -6,7 +6,6 @@ else the last folder of its key. Images are in the order of their names. The tar
 workers fetch their images by offset.
 """
 
-import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -23,10 +22,11 @@ from pipeline.data.sources.file_layout import (
     split_files,
 )
 from pipeline.data.sources.findings import Findings, LeftOut
+from pipeline.data.sources.layout.tar_members import open_tar
 from pipeline.data.sources.layout.tar_samples import TarScan, samples
 from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint, spread
 from pipeline.errors import UserError
-from pipeline.storage.files import REQUESTS, File, in_threads, open_binary, part_of
+from pipeline.storage.files import REQUESTS, File, in_threads, part_of
 
 BUFFER_BYTES = 8 * 2**20
 """Bytes that are fetched ahead while a tar is scanned."""
@@ -163,13 +163,8 @@ class WebDataset:
         """The samples of a tar; the content of images in a local tar is skipped."""
         place = storage.join(self.root, file.name)
         scan = TarScan(tar=file.name, place=storage.readable(place))
-        try:
-            with open_binary(place, BUFFER_BYTES) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                for sample in samples(tar, scan):
-                    scan.add(sample)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(
-                f"{place}: is not a complete plain tar file ({error}); fetch it again, or unpack it"
-            ) from None
+        with open_tar(place, BUFFER_BYTES) as tar:
+            for sample in samples(tar, scan):
+                scan.add(sample)
         scan.require_together()
         return scan

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,17 +89,44 @@ def _stored(file: PeerFile) -> Stored:
 
 def _tensors(file: PeerFile, stored: Stored, classes: int) -> tuple[Tensor, Tensor, list[str]]:
     """Images in float32, labels in int64, and notes."""
-    try:
-        images, labels = stored.images.detach().to_dense().float(), torch.as_tensor(stored.labels).to_dense()
-    except (RuntimeError, ValueError, TypeError):
-        raise UserError(f"{file.path}: its labels are not numbers ({type(stored.labels).__name__})") from None
+    images = stored.images.detach()
+    if images.is_complex() or images.is_quantized or images.layout != torch.strided:
+        raise UserError(f"{file.path}: its images are {images.dtype}, {images.layout}; save plain real numbers")
+    labels = _label_numbers(file, stored.labels, len(images) if images.ndim else 0, classes)
+    if not bool(labels.isfinite().all()):
+        raise UserError(
+            f"{file.path}: its labels are not finite; give the classes' numbers, or probabilities of classes"
+        )
     if labels.ndim == 2 and labels.shape[1] == classes > 1:
-        return images, labels.argmax(1), ["its soft labels were replaced by hard labels, the most probable classes"]
+        notes = ["its soft labels were replaced by hard labels, the most probable classes"]
+        if tied := int(((labels == labels.amax(1, keepdim=True)).sum(1) > 1).sum()):
+            notes.append(f"{tied} of {len(labels)} soft labels have several most probable classes; the first was used")
+        return images.float(), labels.argmax(1), notes
     if labels.ndim > 1 and labels.numel() != len(labels):
         raise UserError(
             f"{file.path}: its labels have shape {list(labels.shape)}; allowed: [n], [n, 1] or [n, {classes}]"
         )
-    return images, labels.flatten().long(), []
+    if not bool((labels == labels.round()).all()):
+        raise UserError(f"{file.path}: its labels are not whole numbers; allowed: 0 to {classes - 1}")
+    # Beyond float64's whole numbers nothing is a class.
+    return images.float(), labels.flatten().clamp(-1, 2**53).long(), []
+
+
+def _label_numbers(file: PeerFile, labels: Any, count: int, classes: int) -> Tensor:
+    """Labels in float64. A list may hold a number or the probabilities of the classes for every image, and nothing deeper."""
+    if isinstance(labels, list | tuple):
+        if len(labels) != count:
+            raise UserError(f"{file.path}: holds {count} images and {len(labels)} labels")
+        rows = [row.tolist() if isinstance(row, Tensor) and row.numel() <= classes else row for row in labels]
+        values = [value for row in rows for value in (row[: classes + 1] if isinstance(row, list | tuple) else [row])]
+        labels = rows if all(isinstance(value, int | float) for value in values) else None
+    try:
+        numbers = torch.as_tensor(labels)
+        if numbers.is_complex() or numbers.is_quantized or numbers.layout != torch.strided:
+            raise TypeError
+        return numbers.detach().double()
+    except (RuntimeError, ValueError, TypeError, OverflowError):
+        raise UserError(f"{file.path}: its labels are not numbers ({type(labels).__name__})") from None
 
 
 def _check(file: PeerFile, images: Tensor, labels: Tensor, shape: tuple[int, int, int], classes: int) -> None:

@@ -1,4 +1,7 @@
-"""Files of torch tensors. They are read with ``weights_only=True``: a file can hold numbers and names, never code."""
+"""Files of torch tensors: a file can hold plain tensors, numbers and names, never code, and no more than it has bytes.
+
+``tensor_claims`` checks a file, and torch reads it with ``weights_only=True``.
+"""
 
 import io
 import warnings
@@ -9,6 +12,7 @@ import torch
 
 from pipeline import storage
 from pipeline.errors import UserError, listed
+from pipeline.formats.peers.tensor_claims import checked
 
 
 def load(path: str) -> Any:
@@ -22,7 +26,7 @@ def load(path: str) -> Any:
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
             # torch warns about the pickle protocol of files that it did not write.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(checked(data)), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises almost anything for a file of another kind, or a damaged one
         reason = listed(str(error).strip().splitlines()[:1])
         raise UserError(f"{path}: cannot be read as a file of torch tensors ({reason})") from None

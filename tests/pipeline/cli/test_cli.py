@@ -314,3 +314,23 @@ def test_exit_codes(call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseExce
 
     monkeypatch.setattr(commands, "configuration", broken)
     assert call("show-config")[:2] == (code, [line])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show-config", "--set", "evaluate.seeds=2147483647"], "an integer from 1 to 10000"),
+        (["show-config", "--set", "tune.seeds=10001"], "an integer from 2 to 10000"),
+        (["show-config", "--set", "pretrain.trajectories=2147483647"], "an integer from 1 to 10000"),
+        (["show-config", "--set", "resources.actors=2147483647"], "an integer from 1 to 100000"),
+        (["show-config", "--set", "resources.attempts=2147483647"], "an integer from 1 to 1000"),
+        (["show-config", "--set", "condense.images_per_class=2147483647"], "an integer from 1 to 1000000"),
+        (["tune", "--out", "OUT", "--trials", "2147483647"], "a number from 1 to 100000"),
+        (["tune", "--out", "OUT", "--trials", "1", "--time-budget", "9" * 400 + "d"], "is not a duration"),
+        (["plan", "--gpus", "2147483647"], "a number from 1 to 100000"),
+    ],
+)
+def test_counts_that_no_machine_holds_are_refused(
+    call: Call, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert message in refused(call, *(str(tmp_path) if word == "OUT" else word for word in arguments))

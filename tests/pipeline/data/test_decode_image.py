@@ -2,6 +2,9 @@
 
 import contextlib
 import io
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.data.decode_image import BadImageError, channels_of, pixels
+from pipeline.data.image_limits import MOST_PIXELS, limit_pixels
 from tests.pipeline.support.images import encoded, picture, smooth
 
 
@@ -163,3 +167,42 @@ def test_any_damage_is_a_bad_image_or_pixels(kind: str, data: st.DataObject) -> 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(BadImageError):
         assert pixels(bytes(content), 8, 3).shape == (3, 8, 8)
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A grey PNG of a few bytes that claims any size."""
+    content = bytearray(encoded(picture(3, 16, 16, 1)))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("width", "height"), [(MOST_PIXELS + 1, 1), (60_000, 60_000), (12_000, 10_001)])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(width: int, height: int) -> None:
+    tracemalloc.start()
+    with pytest.raises(BadImageError, match=f"{width * height} pixels"):
+        pixels(claiming(width, height), 16, 1)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_large_image_is_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    limit_pixels.cache_clear()  # pytest has its own filters of warnings in every test
+    assert channels_of(claiming(10_000, 10_000)) == 1
+    assert not list(recwarn)
+
+
+def test_an_image_inside_of_another_counts_too() -> None:
+    inner = claiming(60_000, 60_000)
+    icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+    with pytest.raises(BadImageError, match=r"."):
+        pixels(icon, 16, 1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_a_moving_image_the_first_frame_is_decoded(kind: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    buffer = io.BytesIO()
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], **options)
+    assert pixels(buffer.getvalue(), 16, 3).mean((1, 2)).tolist() == [255, 0, 0]

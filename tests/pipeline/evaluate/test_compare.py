@@ -1,14 +1,19 @@
 """Several condensed sets in one table, and condensed sets outside of their run."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from rich.console import Console
 
 from pipeline.condense.manifest import new_record
+from pipeline.evaluate import tables
+from pipeline.evaluate.compare import ComparisonRow, table
 from pipeline.evaluate.intervals import estimate
 from pipeline.formats import confusion_matrix
 from pipeline.formats.condensed_reader import load_condensed
@@ -16,6 +21,7 @@ from pipeline.formats.confusion_matrix import read_matrix
 from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.conftest import Told
 from tests.pipeline.evaluate.test_stage import condensed_run
+from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import placement_of, small_config
 
 Call = Callable[..., Told]
@@ -44,11 +50,12 @@ def test_compare(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     stored = load_condensed(str(second), decode=False, normalise=False)
     torch.save([stored.images, stored.labels], tmp_path / "c.pt")
     names = (str(first), str(second / "condensed"), f"{tmp_path / 'c.pt'}:idc:factor=2")
-    code, errors, _ = call("compare", *names, *SHORT, "--out", str(tmp_path / "out"))
+    code, errors, printed = call("compare", *names, *SHORT, "--out", str(tmp_path / "out"))
     assert (code, errors) == (0, [])
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     rows = comparison["results"]
     assert comparison["compared_with"] == str(first)
+    assert all(f"set {number}: {name}" in printed for number, name in enumerate(names, start=1))
     assert [row["set"] for row in rows] == list(names)
     assert (
         rows[1]["accuracies"] == rows[2]["accuracies"]
@@ -161,3 +168,38 @@ def test_mistakes_of_evaluate(
     assert code == 2
     assert all(part in errors[0] for part in parts), errors[0]
     assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("width", [80, 60, 200])
+def test_every_row_of_the_table_can_be_told(width: int) -> None:
+    """The sets are numbered in full before the table; set and architecture of a row are never cut."""
+    names = ["runs/demo", f"/data/{'x' * 70}/theirs.pt:idc:factor=2", "/data/[/b]/others.pt:idc"]
+    rows: list[ComparisonRow] = [
+        cast(
+            ComparisonRow,
+            {
+                **stored_row(name, 45.67, architecture=architecture, interval95=[-10.25, 99.75], std=1.5),
+                **{"augmentation": "none", "labels": "soft", "images_per_class": 10.0, "seeds": [0, 1, 2]},
+                **{"difference": None if name == names[0] else -12.3, "difference_interval95": [-12.3, -10.1]},
+            },
+        )
+        for architecture in ("convnet3", "resnetap10")
+        for name in names
+    ]
+    console = Console(width=width, file=io.StringIO(), soft_wrap=True)
+    console.print(table(rows, "test"))
+    lines = cast(io.StringIO, console.file).getvalue().splitlines()
+    told = [line.split()[:2] for line in lines if line.split()[:1] in (["1"], ["2"], ["3"])]
+    assert told == [[str(n), name] for name in ("convnet3", "resnetap10") for n in (1, 2, 3)]
+    assert "…" not in "".join(lines)
+    assert width < 80 or max(map(len, lines)) <= width
+    assert all(part in " ".join(lines) for part in ("45.7", "-12.3", "idc, no augmentation, soft labels", "3 seeds"))
+
+
+def test_the_table_of_an_evaluation_keeps_its_keys(tmp_path: Path) -> None:
+    rows = [stored_row("class_mean", 4.5, architecture="resnetap10", std=1.0, augmentation="none", labels="soft")]
+    console = Console(width=60, file=io.StringIO(), soft_wrap=True)
+    console.print(tables.table(rows, "test"))
+    text = cast(io.StringIO, console.file).getvalue()
+    assert all(word in text for word in ("class_mean", "resnetap10", "augmentation,", "architecture"))
+    assert "…" not in text

@@ -1,16 +1,20 @@
 """Stored networks: their weights, which images they were trained on, and messages for damaged ones."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from m3d import accuracy
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.run_folder import RunFolder
-from pipeline.pretrain.reader import load_snapshot, teacher_network, trained_network
+from pipeline.pretrain.reader import load_snapshot, read_experts, teacher_network, trained_network
+from pipeline.storage import sha256
+from pipeline.storage.documents import sealed
 from tests.pipeline.support.pretraining import (
     FOLDER,
     config_of,
@@ -79,3 +83,33 @@ def test_by_url(tmp_path: Path, memory: None) -> None:
     folder = RunFolder.at(f"memory://{tmp_path.name}")
     trained(config, folder, dataset)
     assert teacher_network(folder, "convnet1", dataset) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": [1, 2**40, 2**40]}, "shape cannot be right"),
+        ({"shape": [2, 8, 8]}, "shape cannot be right"),
+        ({"architecture": "convnet2"}, "architecture cannot be right"),
+        ({"classes": []}, "classes cannot be right"),
+    ],
+)
+def test_impossible_manifests_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    config = config_of("pretrain.epochs=1")
+    trained(config, RunFolder.at(tmp_path), prepared(config, tmp_path))
+    place = tmp_path / FOLDER / "manifest.json"
+    place.write_text(json.dumps(sealed({**json.loads(place.read_text()), **change})))
+    with pytest.raises(UserError, match=message):
+        read_experts(RunFolder.at(tmp_path), "convnet1")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, save({"weight": torch.zeros(3)})])
+def test_snapshots_of_another_kind_are_refused(tmp_path: Path, content: bytes) -> None:
+    config = config_of("pretrain.epochs=1")
+    home = RunFolder.at(tmp_path)
+    manifest = trained(config, home, prepared(config, tmp_path))
+    entry = manifest["trajectories"][0]["snapshots"][-1]
+    (tmp_path / FOLDER / entry["file"]).write_bytes(content)
+    entry["sha256"] = sha256(content)
+    with pytest.raises(UserError, match=r"is not a file of tensors|is of another network"):
+        trained_network(home, manifest)

@@ -1,5 +1,6 @@
 """One trial: rungs, resuming after a kill, failures, and that it never sees a test image."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from pipeline.config.parsing import with_settings
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.documents import sealed
 from pipeline.tune import trial as trial_module
 from pipeline.tune.space import Values
 from pipeline.tune.task import TrialTask, chosen_classes, measured_config, trial_rungs
 from pipeline.tune.trial import TrialFailedError, run_trial, score_stored
+from pipeline.tune.trial_store import Rung, TrialFolder, TrialRecord
 from tests.pipeline.support.runs import placement_of, prepared, small_config
 
 CPU = torch.device("cpu")
@@ -234,3 +237,24 @@ def test_settings_of_a_search_change_no_run(tmp_path: Path) -> None:
     RunFolder.at("out").require_same_run(record, other)
     del record["config"]["tune"]  # a run from before there were searches
     RunFolder.at("out").require_same_run(record, other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rungs": [{"iteration": 3, "accuracies": [], "seconds": 1.0}]},
+        {"rungs": [{"iteration": 3, "accuracies": [1e308, 5.0], "seconds": 1.0}]},
+        {"rungs": [{"iteration": 0, "accuracies": [5.0], "seconds": 1.0}]},
+        {"rungs": [{"iteration": 3, "accuracies": [5.0], "seconds": "x"}]},
+        {"key": "another"},
+    ],
+)
+def test_an_impossible_record_of_a_trial_counts_as_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = TrialFolder(str(tmp_path), "key")
+    folder.write(
+        TrialRecord(key="key", values={}, began=0.0, rungs=(Rung(iteration=3, accuracies=(5.0,), seconds=1.0),))
+    )
+    assert folder.read() is not None
+    place = tmp_path / "key" / "record.json"
+    place.write_text(json.dumps(sealed({**json.loads(place.read_text()), **change})))
+    assert folder.read() is None

@@ -17,7 +17,9 @@ from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats import confusion_matrix
 from pipeline.formats.confusion_matrix import Confusion, stored_matrix
 from pipeline.formats.run_folder import RunFolder
-from pipeline.workflow.report import grid_image, is_reported, report
+from pipeline.observability.pages import render
+from pipeline.tune.page.scale import new_axes, svg_of
+from pipeline.workflow.report import _confusion, grid_image, is_reported, report
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import placement_of, small_config
@@ -101,3 +103,61 @@ def test_a_large_matrix_is_drawn_from_its_file(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         report(RunFolder.at(tmp_path))
+
+
+NAMES = [
+    "$_$",
+    "$1_$5",
+    "$$",
+    "price_$1%_$2",
+    "100$#$",
+    "<script>x</script>",
+    "a\nb\x1b[2J",
+    "\u202ekat",
+    "猫",
+    "😀",
+    "\udcff",
+    "x" * 900,
+]
+"""Names of classes as they occur, and as somebody might choose them."""
+
+
+def test_any_name_is_drawn_as_it_is(recwarn: pytest.WarningsRecorder) -> None:
+    matrix = np.eye(len(NAMES), dtype=int).tolist()
+    row = {"set": "condensed", "architecture": "convnet3", "protocol": "$x_$", "confusion": matrix}
+    picture = _confusion(RunFolder.at("/nowhere"), [cast(EvaluationRow, row)], NAMES)
+    for name in ("$_$", "price_$1%_$2", "100$#$", "&lt;script&gt;", "a\ufffdb\ufffd[2J", "\ufffdkat", "convnet3, $x_$"):
+        assert f"<!-- {name}" in picture  # matplotlib writes each text that it draws beside its shape
+    assert "<script" not in picture
+    assert "x" * 30 not in picture
+    assert not list(recwarn)
+    grid = grid_image(grey_set(classes=len(NAMES), stored=1), NAMES)
+    assert grid.height > 0
+
+
+def test_texts_of_the_search_page_are_drawn_as_they_are() -> None:
+    axes = new_axes(3, 2)
+    axes.set_xticks([0, 1], ["$_$", "b"])
+    axes.text(0, 0, "\\frac{$}$")
+    axes.set_title("😀 $^$")
+    picture = svg_of(axes)
+    assert all(text in picture for text in ("<!-- $_$", "<!-- \\frac{$}$", "$^$"))
+
+
+def test_a_page_with_a_name_that_is_not_utf8_can_be_written() -> None:
+    config = {"data": {"name": "\udcff<b>$_$"}, "condense": {}, "kernel": {}}
+    record = {"config": config, "resolved": {}, "versions": {}}
+    page = render("pipeline.workflow", "report.html.jinja", record=record, rows=[], scores=[], classes=1, factor=1)
+    assert "?&lt;b&gt;$_$" in page.encode().decode()
+
+
+def test_a_grid_takes_a_bounded_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.workflow.report.GRID_PIXELS", 100_000)
+    many = Condensed(
+        images_KSCHW=torch.full((10_000, 1, 1, 1, 1), torch.nan),
+        class_ids=tuple(range(10_000)),
+        factor=1,
+        mean=(0.0,),
+        std=(1.0,),
+    )
+    assert grid_image(many, ["a"] * 10_000).size == ((16 + 7 + 98) * 10, 98)

@@ -3,7 +3,6 @@
 A sample whose class is named in a way that is not understood does not get the class of its folder instead.
 """
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ from pipeline.data.image_formats import image_endings
 from pipeline.data.sources.file_layout import ending_of, is_private
 from pipeline.data.sources.findings import EXAMPLES
 from pipeline.data.sources.layout.split_words import is_exact, kind_of
+from pipeline.data.sources.layout.tar_members import members, text_of
 from pipeline.errors import UserError, listed
+from pipeline.storage.safe_json import parse_json
 
 CLASS_KEYS = ("wnid", "class_name", "label", "cls")
 LIKE_CLASS = re.compile("class|label|categor|target|wnid|synset|species|cls", re.IGNORECASE)
@@ -108,7 +109,7 @@ class TarScan:
 
 def samples(tar: tarfile.TarFile, scan: TarScan) -> Iterator[_Sample]:
     sample = _Sample(key="")
-    for member in tar:
+    for member in members(tar):
         beat()
         if member.isdir():
             continue
@@ -125,8 +126,7 @@ def samples(tar: tarfile.TarFile, scan: TarScan) -> Iterator[_Sample]:
         if member.name.lower().endswith(image_endings()):
             sample.images.append((member.name, member.offset_data, member.size))
         elif ending in ("cls", "json", "cls.txt"):
-            content = tar.extractfile(member)
-            sample.texts[ending] = content.read() if content else b""
+            sample.texts[ending] = text_of(tar, member)
         else:
             sample.others.append(ending)
             scan.leave_out(ending_of(member.name), member.name)
@@ -161,7 +161,7 @@ def _class_of(sample: _Sample) -> tuple[str, str]:
     problem = f"its .{listed(sample.others)} is not read" if sample.others else ""
     if "json" in sample.texts:
         try:
-            described: Any = json.loads(sample.texts["json"])
+            described: Any = parse_json(sample.texts["json"])
         except ValueError:
             return "", "its .json is not valid"
         if not isinstance(described, dict):

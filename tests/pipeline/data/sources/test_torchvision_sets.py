@@ -2,13 +2,15 @@
 
 import gzip
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.config.run_config import Data
-from pipeline.data.sources import open_source
+from pipeline.data.sources import open_source, torchvision_sets
 from pipeline.errors import UserError
 from tests.pipeline.support.images import number_of, picture
 from tests.pipeline.support.sources import index_of, refusal
@@ -67,3 +69,34 @@ def test_unknown_torchvision_name(tmp_path: Path, name: str | None, near: str) -
 def test_torchvision_is_not_read_from_a_bucket(bucket: str) -> None:
     with pytest.raises(UserError, match="torchvision reads local folders only"):
         open_source(Data(source="torchvision", name="MNIST", path=f"{bucket}/a"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: b"",
+        lambda data: data[:3],
+        lambda data: b"\0\0\x07\1" + data[4:],
+        lambda data: b"\0\0\x08\xff" + data[4:],
+        lambda data: data[:4] + b"\x7f\xff\xff\xff" + data[8:],
+        lambda data: data[:8] + b"\x0a" * (len(data) - 8),
+    ],
+    ids=["empty", "short", "type", "axes", "count", "labels"],
+)
+def test_labels_of_mnist_that_torchvision_does_not_check(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    write_mnist(tmp_path)
+    file = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    file.write_bytes(change(file.read_bytes()))
+    assert str(tmp_path) in refusal("torchvision", tmp_path, name="MNIST")
+
+
+def test_old_files_of_torchvision_are_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "processed"
+    folder.mkdir(parents=True)
+    images = torch.zeros(20, 28, 28, dtype=torch.uint8)
+    for name in ("training.pt", "test.pt"):
+        torch.save((images, torch.arange(20) % 10), folder / name)
+    assert index_of("torchvision", tmp_path, name="MNIST").counts["train"] == (2,) * 10
+    torchvision_sets._load.cache_clear()
+    torch.save((torch.zeros(1, dtype=torch.uint8).expand(10**9, 28, 28), images), folder / "training.pt")
+    assert "larger than its storage" in refusal("torchvision", tmp_path, name="MNIST")

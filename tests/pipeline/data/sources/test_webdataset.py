@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,3 +195,59 @@ def test_names_in_a_tar_that_are_not_utf8(tmp_path: Path) -> None:
 def test_integer_classes_of_tars_are_in_the_order_of_numbers(tmp_path: Path) -> None:
     root = tar_of(tmp_path / "t" / "a.tar", "10/1.png", "9/2.png", "100/3.png")
     assert index_of("webdataset", root).class_names == ("9", "10", "100")
+
+
+def written(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """A folder with a tar of these members, after one image with a class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for info, content in [(member("a.png"), encoded(picture(1))), (member("a.cls"), b"3"), *members]:
+            info.size = info.size or len(content)
+            tar.fileobj.write(
+                info.tobuf(tarfile.GNU_FORMAT) + content + b"\0" * (-len(content) % 512)
+            )  # as if the size were true
+    return path.parent
+
+
+def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([(member("b.cls", 2**40), b"")], "has 1099511627776 bytes, allowed: at most 1048576"),
+        ([(member("b.json", 2**30), b"")], "has 1073741824 bytes, allowed: at most 1048576"),
+        ([(member("x", 2**40, tarfile.XHDTYPE), b"")], "a header has 1099511627776 bytes"),
+        ([(member("x", 2**33, tarfile.GNUTYPE_LONGNAME), b"")], "a header has 8589934592 bytes"),
+        ([(member("b.cls", -1024), b"")], "is negative"),
+        ([(member("b.png", -(2**40)), b"")], "is negative"),
+        ([(member("x", 7, tarfile.XHDTYPE), b"9" * 7)] * 2000, "not a complete plain tar file"),
+    ],
+    ids=["class", "json", "pax", "long name", "negative", "far back", "chain"],
+)
+def test_sizes_that_a_tar_claims_take_no_memory(
+    tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], message: str
+) -> None:
+    root = written(tmp_path / "t" / "a.tar", *members)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=message):
+        index_of("webdataset", root)
+    assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["b.cls", "b.json", "b.png"])
+def test_sparse_members_are_refused(tmp_path: Path, name: str) -> None:
+    info = member(name, 5)
+    info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.map": "0,5", "GNU.sparse.realsize": str(2**42)}
+    info.pax_headers |= {"GNU.sparse.size": str(2**42)}
+    path = tmp_path / "t" / "a.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO(b"12345"))
+    with pytest.raises(UserError, match="is sparse"):
+        index_of("webdataset", path.parent)
