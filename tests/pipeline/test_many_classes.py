@@ -14,7 +14,7 @@ from pipeline.condense.group_queue import GroupQueue
 from pipeline.condense.manifest import new_record, shard_metadata
 from pipeline.condense.sinks import Tally
 from pipeline.config.run_config import Data
-from pipeline.data.class_names import chosen, described, distinct
+from pipeline.data.class_names import Synsets, chosen, described, distinct
 from pipeline.data.shard_plan import plan_shards
 from pipeline.data.sources import Item, SourceIndex, open_source
 from pipeline.data.sources.protocol import SourceListing
@@ -92,7 +92,8 @@ def test_classes_are_chosen_and_named() -> None:
 
 def test_classes_are_chosen_by_wordnet_id_and_by_title() -> None:
     synsets = [(f"n{number:08d}", f"animal {number}, beast {number}") for number in range(MANY)]
-    classes = described(tuple(wnid for wnid, _ in synsets), None, synsets)
+    table = Synsets(path="synsets.txt", entries=dict(enumerate(synsets)))
+    classes = described(tuple(wnid for wnid, _ in synsets), None, table)
     wanted = [Counted(f"Beast_{number}" if number % 2 else f"animal {number}") for number in range(MANY)]
     Counted.compared = 0
     assert chosen(classes, wanted, None, "here") == tuple(range(MANY))

@@ -13,7 +13,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.formats.peers import parse, read
 from pipeline.storage.arrow_files import source
-from pipeline.storage.files import open_binary, read_ahead
+from pipeline.storage.files import File, open_binary, read_ahead
 from pipeline.storage.regular_files import DOCUMENT_BYTES, IMAGE_BYTES, MOST_BYTES, SETTINGS_BYTES
 from pipeline.storage.settings import load_config
 from pipeline.storage.tensors import read_tensors
@@ -24,7 +24,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "range": lambda path: storage.read_range(path, 0, 10),
     "json": storage.read_json,
     "stream": open_binary,
-    "image": lambda path: list(read_ahead([path], str)),
+    "image": lambda path: list(read_ahead([File(name=Path(path).name, state="")], str(Path(path).parent))),
     "arrow": source,
     "tensors": read_tensors,
     "config": load_config,
