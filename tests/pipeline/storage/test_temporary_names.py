@@ -23,7 +23,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def grow_old(path: Path) -> None:
     """Makes a file a day old."""
-    os.utime(path, (time.time() - 90_000,) * 2)
+    yesterday = time.time() - 90_000
+    os.utime(path, (yesterday, yesterday))
 
 
 def test_a_file_of_a_killed_process_is_removed_at_once(tmp_path: Path) -> None:
