@@ -67,6 +67,7 @@ class Watch:
         self._every_s = every_s
         self._numbers = itertools.count()
         self._expected: dict[str, int] = {}
+        self._only_expected = False
         self._silenced: dict[str, float] = {}
         self._signs: dict[str, _Sign] = {}
         self._asked: dict[str, float] = {}
@@ -97,7 +98,8 @@ class Watch:
         self._expected = {name: number for name, number in self._expected.items() if name != id_of(actor)}
 
     def expect_only(self, actors: list[Any]) -> None:
-        """Watches these actors, and no others that have not reported."""
+        """Watches these actors and no others, even if they report: Ray Tune stops a trial in the middle of its work."""
+        self._only_expected = True
         names = {id_of(actor) for actor in actors}
         kept = {name: number for name, number in self._expected.items() if name in names}
         self._expected = kept | {name: next(self._numbers) for name in names - kept.keys()}
@@ -135,7 +137,8 @@ class Watch:
             name: _Sign(seen=("starting", process.pid), process=process, has_beaten=False)
             for name, process in starting.items()
         }
-        for name in (counts.keys() | expected.keys()) & alive.keys():
+        at_work = expected.keys() if self._only_expected else counts.keys() | expected.keys()
+        for name in at_work & alive.keys():
             count = counts.get(name, "0")
             seen = ("working", expected.get(name), count)
             has_beaten = count.rpartition(":")[2] != "0"

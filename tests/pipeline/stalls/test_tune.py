@@ -55,7 +55,8 @@ def test_a_stopped_trial_is_run_again_with_the_same_accuracy(tmp_path: Path) -> 
     ended = stopped_once(
         *search, "--out", str(tmp_path / "stalled"), victim=worker("ImplicitFunc.train"), folder=tmp_path
     )
-    assert (ended.code, ended.errors, ended.victims) == (0, "", 1)
+    assert (ended.code, ended.victims) == (0, 1), ended.errors
+    assert "ActorDiedError" in ended.errors  # Ray Tune's own log
     done = pipeline(*search, "--out", str(tmp_path / "undisturbed"))
     assert done.returncode == 0, done.stderr
     assert accuracies(tmp_path / "stalled") == accuracies(tmp_path / "undisturbed")
