@@ -39,6 +39,8 @@ class PreparedDataset:
             raise UserError(
                 f"{folder}: holds no finished class shards (no {MANIFEST}); run `python -m pipeline prepare`"
             ) from None
+        if [entry["label"] for entry in self.classes] != list(range(len(self.classes))) or not self.classes:
+            raise UserError(f"{path}: is damaged: its labels are not 0, 1, ...; delete {folder} and prepare again")
 
     @property
     def key(self) -> str:

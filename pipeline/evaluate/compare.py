@@ -237,7 +237,7 @@ def table(rows: Sequence[ComparisonRow], on: str) -> Table:
     protocols = ", ".join(dict.fromkeys(described_protocol(row) for row in rows))
     seeds = max(len(row["seeds"]) for row in rows)
     title = f"{on} accuracy, %, same protocol ({protocols}) and {'seed' if seeds == 1 else f'{seeds} seeds'}"
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     numbers = {name: str(number) for number, name in enumerate(_numbers(rows), start=1)}
     columns = ("set", "architecture", "images per class", "mean", "std", "95 % interval")
     add_columns(shown, (*columns, "difference to the first", "its 95 % interval"))

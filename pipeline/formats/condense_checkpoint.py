@@ -25,14 +25,14 @@ def read_checkpoint(path: str, identity: str) -> CondenseState | None:
     if file is None or file.metadata.get("identity") != identity:
         return None
     try:
-        return CondenseState(
-            pixels_KSCHW=file.tensors["pixels"],
-            momentum_KSCHW=file.tensors["momentum"],
-            iteration=int(file.metadata["iteration"]),
-            broken_K=file.tensors["broken"],
-        )
+        pixels, momentum, broken = (file.tensors[name] for name in ("pixels", "momentum", "broken"))
+        iteration = int(file.metadata["iteration"])
     except (KeyError, ValueError):
         return None  # a damaged file is ignored and its work is repeated
+    fits = pixels.ndim == 5 and pixels.shape == momentum.shape and pixels.dtype == momentum.dtype == torch.float32
+    if not fits or broken.shape != pixels.shape[:1] or broken.is_floating_point() or iteration < 0:
+        return None
+    return CondenseState(pixels_KSCHW=pixels, momentum_KSCHW=momentum, iteration=iteration, broken_K=broken)
 
 
 def snapshot(state: CondenseState) -> CondenseState:

@@ -65,5 +65,5 @@ def _write(path: str, log: _Log) -> None:
 
 def _stored_lines(path: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
-        return storage.read_bytes(path).decode().splitlines()
+        return storage.read_bytes(path).decode(errors="replace").splitlines()
     return []

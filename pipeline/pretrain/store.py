@@ -11,6 +11,7 @@ from typing import NotRequired
 
 import torch
 from safetensors.torch import save
+from typing_extensions import TypedDict
 
 from pipeline import storage
 from pipeline.config.parsing import differing_keys, to_dict
@@ -30,6 +31,7 @@ from pipeline.pretrain.reader import (
     split_settings,
 )
 from pipeline.storage.documents import Document, checked, read_document, write_document
+from pipeline.storage.safe_json import parse_json
 from pipeline.storage.tensors import read_tensors, write_tensors
 
 SETTINGS = "settings.json"
@@ -68,6 +70,16 @@ class Checkpoint:
     snapshots: list[SnapshotEntry]
     precision: str = ""
     """Resolved precision; empty in a checkpoint of an older version."""
+
+
+class _CheckpointState(TypedDict):
+    """Content of a checkpoint besides its tensors."""
+
+    seed: int
+    epoch: int
+    losses: list[float]
+    snapshots: list[SnapshotEntry]
+    precision: NotRequired[str]
 
 
 def settings_of(config: RunConfig, dataset: PreparedDataset) -> ExpertSettings:
@@ -154,8 +166,7 @@ class ExpertStore:
         if file is None or file.metadata.get("identity") != self.identity:
             return None
         try:
-            state = json.loads(file.metadata["state"])
-            state["snapshots"] = checked(list[SnapshotEntry], state["snapshots"], self._checkpoint)
+            state = checked(_CheckpointState, parse_json(file.metadata["state"]), self._checkpoint)
             return Checkpoint(tensors=file.tensors, **state)
         except (ValueError, TypeError, KeyError, UserError):
             return None  # a damaged file is ignored and its work is repeated

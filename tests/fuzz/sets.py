@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import random
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -43,6 +44,7 @@ from tests.pipeline.support.rows import measured_row, network_score
 from tests.pipeline.support.runs import placement_of, prepared, small_config
 from tests.pipeline.support.searches import example_search
 
+EXPERTS = "experts/convnet1/manifest.json"
 ELSEWHERE = "/m3d-fuzz/class-shards"
 """Where runs say that their class shards are; the folder of a test would make every input another one."""
 
@@ -181,14 +183,16 @@ def write_experts(folder: Path) -> None:
     store.save_checkpoint(checkpoint)
     store.finish(checkpoint, compiled=False)
     store.publish(1, describe(config, dataset, settings))
+    store.save_checkpoint(checkpoint)
 
 
 def read_experts_of(folder: Path) -> None:
     """Reads the networks of a run as ``evaluate``, ``pretrain`` and ``verify`` do."""
     home = RunFolder.at(folder)
-    store = ExpertStore(home, "convnet1", "identity")
-    store.load_checkpoint(0)
-    store.finished(0)
+    for identity in re.findall(rb'"identity": ?"([0-9a-f]{32})"', (folder / EXPERTS).read_bytes())[:1]:
+        store = ExpertStore(home, "convnet1", identity.decode())
+        store.load_checkpoint(0)
+        store.finished(0)
     manifest = read_experts(home, "convnet1")
     if manifest is not None:
         trained_network(home, manifest)
