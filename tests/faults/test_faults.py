@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from tests.faults import __main__ as command
 from tests.faults.outcome import End, Outcome, wrong_ends
@@ -271,6 +273,21 @@ def test_files_are_promised_by_content_by_value_or_by_name(tmp_path: Path) -> No
         "condensed/shard-00000.arrow: differs",
         "trials/abc/record.json: differs",
     ]
+
+
+def test_the_metadata_of_a_checkpoint_have_no_order(tmp_path: Path) -> None:
+    def saved(name: str, value: float) -> Path:
+        out = finished_folder(tmp_path / name)
+        path = out / "trials" / "abc" / "checkpoints" / "group-00000.safetensors"
+        path.parent.mkdir()
+        metadata = {key: key for key in sorted("abcdefgh", reverse=name == "second")}
+        path.write_bytes(save({"pixels": torch.full((2,), value)}, metadata))
+        return out
+
+    first, second, third = saved("first", 1.0), saved("second", 1.0), saved("third", 2.0)
+    expected = promised(first)
+    assert differences(expected, promised(second)) == []
+    assert differences(expected, promised(third)) == ["trials/abc/checkpoints/group-00000.safetensors: differs"]
 
 
 def test_a_damaged_file_differs(tmp_path: Path) -> None:
