@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import save
@@ -29,7 +30,7 @@ from tests.faults.stages import (
 )
 from tests.faults.table import table
 from tests.faults.trial import Trial, repeated_iterations
-from tests.faults.victims import MARK, is_victim, left_behind
+from tests.faults.victims import MARK, _described, is_victim, left_behind
 from tests.faults.watch import Steps
 
 PROGRAM = """
@@ -175,7 +176,7 @@ def test_steps_are_files_that_change(tmp_path: Path) -> None:
     [
         ("raylet", "/x/raylet --raylet_socket_name=y", RAYLET),
         ("gcs_server", "/x/gcs_server --log_dir=y", GCS),
-        ("ray::_make", "ray::_make()", WORKER),
+        ("ray::_make", "ray::_make", WORKER),
         ("ray::_score", "ray::_score", WORKER),
         ("ray::x", "ray::pipeline.evaluate.scoring._score()", WORKER),
         ("ray::TaskActor.", "ray::TaskActor.run", WORKER),
@@ -328,6 +329,12 @@ def test_what_a_trial_leaves_running_is_found_and_killed(tmp_path: Path) -> None
         assert "time.sleep(60)" in title
         assert run.code() == -9
     assert left_behind(mark, 0.0) == []
+
+
+def test_a_title_is_read_without_its_padding(tmp_path: Path) -> None:
+    padded = [sys.executable, "-c", "import time; time.sleep(60)", "ray::_make   "]
+    with Run(padded, environment((MARK, tmp_path.name)), tmp_path / "log") as run:
+        assert _described(psutil.Process(run.pid))[1].endswith("ray::_make")
 
 
 def test_a_command_has_its_own_environment_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
