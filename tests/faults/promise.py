@@ -80,7 +80,7 @@ def _tensors(path: Path) -> Any:
 
 def _page(path: Path) -> Any:
     """A page without the random names and the date that Matplotlib gives a figure."""
-    return re.sub(r"<dc:date>.*?</dc:date>|\b[a-z][0-9a-f]{10}\b", "", path.read_text())
+    return re.sub(r"<dc:date>.*?</dc:date>|(?<=[\"#])[a-z]+[0-9a-f]{10}(?=[\")])", "", path.read_text())
 
 
 BY_VALUE: dict[str, Callable[[Path], Any]] = {

@@ -291,6 +291,22 @@ def test_the_metadata_of_a_checkpoint_have_no_order(tmp_path: Path) -> None:
     assert differences(expected, promised(third)) == ["trials/abc/checkpoints/group-00000.safetensors: differs"]
 
 
+def test_names_and_dates_in_the_figures_of_a_page_are_not_promised(tmp_path: Path) -> None:
+    page = (
+        '<p>{accuracy}</p><dc:date>{date}</dc:date><path id="m{name}"/><use href="#image{name}" clip="url(#p{name})"/>'
+    )
+    texts = {
+        "first": page.format(accuracy="50.0", date="2026-01-01", name="3f0dadc2c2"),
+        "second": page.format(accuracy="50.0", date="2026-01-02", name="ea2cf97d29"),
+        "third": page.format(accuracy="51.0", date="2026-01-01", name="3f0dadc2c2"),
+    }
+    for name, text in texts.items():
+        (finished_folder(tmp_path / name) / "report.html").write_text(text)
+    expected = promised(tmp_path / "first")
+    assert differences(expected, promised(tmp_path / "second")) == []
+    assert differences(expected, promised(tmp_path / "third")) == ["report.html: differs"]
+
+
 def test_a_damaged_file_differs(tmp_path: Path) -> None:
     out = finished_folder(tmp_path)
     expected = promised(out)
