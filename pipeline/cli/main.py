@@ -1,5 +1,6 @@
 """The command line: ``python -m pipeline COMMAND``."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,8 +16,14 @@ from pipeline.storage.settings import activate
 
 
 def console() -> None:
-    """Entry point of the ``m3d`` script."""
-    sys.exit(main())
+    """Entry point of ``python -m pipeline`` and of the ``m3d`` script."""
+    code = main()
+    with contextlib.suppress(OSError):  # reported when the interpreter flushes again
+        sys.stdout.flush()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The command is over. An interrupt of Ray's orderly end would print a traceback; Ray's processes end with this one.
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -77,6 +77,11 @@ class TuneMonitor(Callback):
             trial_folder.delete_checkpoint()
         self._note(record)
 
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
+        """Reports a trial whose process was lost, and that runs again."""
+        if self._display is not None:
+            self._display.note(f"  lost     its process; starts again from its checkpoint: {values_text(trial.config)}")
+
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         """Records a trial whose process died too often, or broke for a reason other than its values."""
         trial_folder = self.task.folder(trial.config)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def _tuner(
 ) -> tune.Tuner:
     """Returns what runs so many trials after those that ended earlier."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # an interrupt ends the command; the records are complete
+    # Ray Tune logs the traceback of every lost process. The monitor and the records say what was lost.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner at any verbosity
     config, task = search.config, search.task
     concurrent = config.tune.concurrent or _slots(search.placement)

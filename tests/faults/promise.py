@@ -8,9 +8,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load
+
 from pipeline.errors import UserError
 from pipeline.evaluate.results import read_rows
 from pipeline.formats.run_folder import RunFolder
+from pipeline.storage.tensors import checksum, metadata_of
 
 Content = dict[str, str]
 """What is promised of every file of a folder, by its name: a checksum, or PRESENT."""
@@ -69,17 +72,24 @@ def _trial(path: Path) -> Any:
     return [record["key"], record["values"], record["outcome"], record["facts"], rungs]
 
 
+def _tensors(path: Path) -> Any:
+    """Tensors and metadata of a checkpoint. The metadata have no fixed order in the file."""
+    content = path.read_bytes()
+    return [metadata_of(content), checksum(load(content))]
+
+
 def _page(path: Path) -> Any:
     """A page without the random names and the date that Matplotlib gives a figure."""
-    return re.sub(r"<dc:date>.*?</dc:date>|\b[a-z][0-9a-f]{10}\b", "", path.read_text())
+    return re.sub(r"<dc:date>.*?</dc:date>|(?<=[\"#])[a-z]+[0-9a-f]{10}(?=[\")])", "", path.read_text())
 
 
 BY_VALUE: dict[str, Callable[[Path], Any]] = {
     "evaluation.json": _rows,
     "trials/*/record.json": _trial,
+    "trials/*/checkpoints/*.safetensors": _tensors,
     "report.html": _page,
 }
-"""Files that have times in them: what is read from each is promised."""
+"""Files that have times in them, or no fixed order: what is read from each is promised."""
 
 
 def _checksum(content: bytes) -> str:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from tests.faults.promise import Content, promised
 from tests.faults.run import Run, environment
-from tests.faults.stages import Stage, stage_of, start_folder
+from tests.faults.stages import SHARDS, Stage, stage_of, start_folder
 from tests.faults.victims import MARK
 from tests.faults.watch import EVERY_S, Steps
 
@@ -37,7 +37,7 @@ class Reference:
     @property
     def shards(self) -> Path:
         """The class shards that all stages but ``prepare`` read."""
-        return self.finished("prepare") / "class-shards"
+        return self.finished(SHARDS) / "class-shards"
 
     def finished(self, name: str) -> Path:
         """Folder of the finished stage."""
@@ -51,7 +51,7 @@ class Reference:
         """
         stage, record = stage_of(name), self.folder / f"{name.replace(' ', '-')}.json"
         if not stage.own_shards:
-            self.of("prepare")
+            self.of(SHARDS)
         if stage.after is not None:
             self.of(stage.after)
         if not record.exists():

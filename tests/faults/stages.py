@@ -10,6 +10,8 @@ from pathlib import Path
 CHECKPOINT_EVERY = 40
 """Iterations between two checkpoints of a group, and therefore the most that a kill may make it repeat."""
 DATA = {"data.image_size": 8}
+PREPARE = {"data.image_size": 64}
+"""Larger images, so that the decoding takes longer than the start of a worker."""
 CONDENSE = {
     **DATA,
     "encoder.name": "convnet2",
@@ -102,7 +104,7 @@ STAGES = {
         Stage(
             name="prepare",
             command="prepare",
-            settings=DATA,
+            settings=PREPARE,
             victims=(*EVERY_RAY, WORKER, NODE),
             own_shards=True,
             verified=False,
@@ -131,8 +133,15 @@ STAGES = {
     )
 }
 """By name, in the order in which a user runs them."""
-BASES = {"one group per class": Stage(name="one group per class", command="condense", settings=COMMIT, victims=())}
-"""Runs that only give a stage its folder to start with."""
+SHARDS = "class shards"
+BASES = {
+    stage.name: stage
+    for stage in (
+        Stage(name=SHARDS, command="prepare", settings=DATA, victims=(), own_shards=True),
+        Stage(name="one group per class", command="condense", settings=COMMIT, victims=()),
+    )
+}
+"""Runs that only make what stages read."""
 
 
 def stage_of(name: str) -> Stage:

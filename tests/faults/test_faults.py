@@ -5,7 +5,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
+from safetensors.torch import save
 
 from tests.faults import __main__ as command
 from tests.faults.outcome import End, Outcome, wrong_ends
@@ -27,7 +30,7 @@ from tests.faults.stages import (
 )
 from tests.faults.table import table
 from tests.faults.trial import Trial, repeated_iterations
-from tests.faults.victims import MARK, is_victim, left_behind
+from tests.faults.victims import MARK, _described, is_victim, left_behind
 from tests.faults.watch import Steps
 
 PROGRAM = """
@@ -173,7 +176,7 @@ def test_steps_are_files_that_change(tmp_path: Path) -> None:
     [
         ("raylet", "/x/raylet --raylet_socket_name=y", RAYLET),
         ("gcs_server", "/x/gcs_server --log_dir=y", GCS),
-        ("ray::_make", "ray::_make()", WORKER),
+        ("ray::_make", "ray::_make", WORKER),
         ("ray::_score", "ray::_score", WORKER),
         ("ray::x", "ray::pipeline.evaluate.scoring._score()", WORKER),
         ("ray::TaskActor.", "ray::TaskActor.run", WORKER),
@@ -273,6 +276,37 @@ def test_files_are_promised_by_content_by_value_or_by_name(tmp_path: Path) -> No
     ]
 
 
+def test_the_metadata_of_a_checkpoint_have_no_order(tmp_path: Path) -> None:
+    def saved(name: str, value: float) -> Path:
+        out = finished_folder(tmp_path / name)
+        path = out / "trials" / "abc" / "checkpoints" / "group-00000.safetensors"
+        path.parent.mkdir()
+        metadata = {key: key for key in sorted("abcdefgh", reverse=name == "second")}
+        path.write_bytes(save({"pixels": torch.full((2,), value)}, metadata))
+        return out
+
+    first, second, third = saved("first", 1.0), saved("second", 1.0), saved("third", 2.0)
+    expected = promised(first)
+    assert differences(expected, promised(second)) == []
+    assert differences(expected, promised(third)) == ["trials/abc/checkpoints/group-00000.safetensors: differs"]
+
+
+def test_names_and_dates_in_the_figures_of_a_page_are_not_promised(tmp_path: Path) -> None:
+    page = (
+        '<p>{accuracy}</p><dc:date>{date}</dc:date><path id="m{name}"/><use href="#image{name}" clip="url(#p{name})"/>'
+    )
+    texts = {
+        "first": page.format(accuracy="50.0", date="2026-01-01", name="3f0dadc2c2"),
+        "second": page.format(accuracy="50.0", date="2026-01-02", name="ea2cf97d29"),
+        "third": page.format(accuracy="51.0", date="2026-01-01", name="3f0dadc2c2"),
+    }
+    for name, text in texts.items():
+        (finished_folder(tmp_path / name) / "report.html").write_text(text)
+    expected = promised(tmp_path / "first")
+    assert differences(expected, promised(tmp_path / "second")) == []
+    assert differences(expected, promised(tmp_path / "third")) == ["report.html: differs"]
+
+
 def test_a_damaged_file_differs(tmp_path: Path) -> None:
     out = finished_folder(tmp_path)
     expected = promised(out)
@@ -311,6 +345,12 @@ def test_what_a_trial_leaves_running_is_found_and_killed(tmp_path: Path) -> None
         assert "time.sleep(60)" in title
         assert run.code() == -9
     assert left_behind(mark, 0.0) == []
+
+
+def test_a_title_is_read_without_its_padding(tmp_path: Path) -> None:
+    padded = [sys.executable, "-c", "import time; time.sleep(60)", "ray::_make   "]
+    with Run(padded, environment((MARK, tmp_path.name)), tmp_path / "log") as run:
+        assert _described(psutil.Process(run.pid))[1].endswith("ray::_make")
 
 
 def test_a_command_has_its_own_environment_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

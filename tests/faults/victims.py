@@ -122,7 +122,7 @@ def _below(driver: int) -> list[psutil.Process]:
 def _described(process: psutil.Process) -> tuple[str, str]:
     """Name and command line of a process, empty if it is gone."""
     with contextlib.suppress(*GONE):
-        return process.name(), " ".join(process.cmdline())
+        return process.name(), " ".join(process.cmdline()).strip()  # a title is padded with spaces
     return "", ""
 
 

@@ -45,6 +45,19 @@ def test_a_trial_whose_process_died_is_recorded(tmp_path: Path) -> None:
     assert (again.outcome, again.why) == ("running", "")
 
 
+def test_a_trial_that_starts_again_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    display = MagicMock()
+    monkeypatch.setattr("pipeline.tune.monitor.Display", lambda *_: display)
+    monitor = monitor_in(tmp_path)
+    trial: Any = TrialOfTune("t", TuneTrial.PENDING, {"kernel.scales": 3})
+    monitor.on_trial_recover(0, [trial], trial)  # before the display opens
+    monitor.setup()
+    monitor.on_trial_recover(0, [trial], trial)
+    (call,) = display.__enter__.return_value.note.call_args_list
+    assert "its process; starts again from its checkpoint: scales 3" in call.args[0]
+    assert monitor.task.folder(trial.config).read() is None
+
+
 def test_the_clock_of_a_search_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("pipeline.tune.monitor.time.monotonic", lambda: now[0])
