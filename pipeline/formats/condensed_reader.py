@@ -14,7 +14,7 @@ from m3d import Condensed
 from pipeline import storage
 from pipeline.errors import UserError, first_line, listed
 from pipeline.formats.arrow_batches import read_batches
-from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY
+from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY, SHARD_VERSION
 from pipeline.storage.documents import Document, read_document, require_format
 from pipeline.storage.fields import FileName, Format, Sha256
 from pipeline.storage.safe_json import parse_json
@@ -195,7 +195,7 @@ def shard_of(table: pa.Table, path: str) -> CondensedShard:
         raise UserError(
             f"{path}: its metadata {METADATA_KEY.decode()!r} are no JSON object; it was not written by this program"
         )
-    require_format(metadata, "format_version", Format(FORMAT_VERSION, FORMAT_VERSION), path)
+    require_format(metadata, "format_version", Format(FORMAT_VERSION, SHARD_VERSION), path)
     return CondensedShard(
         images=table.column("image").combine_chunks().to_numpy_ndarray(),
         labels=table.column("label").to_numpy(),

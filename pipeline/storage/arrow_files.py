@@ -5,8 +5,8 @@ import pyarrow.fs
 
 from pipeline import storage
 from pipeline.storage.arrow_s3 import s3_files
+from pipeline.storage.local.regular_files import open_regular
 from pipeline.storage.paths import local_path
-from pipeline.storage.regular_files import open_regular
 
 
 def source(path: str) -> pa.NativeFile:

@@ -7,9 +7,9 @@ import os
 from m3d.backend.own_folder import temporary_folder
 from pipeline.errors import UserError
 from pipeline.storage import s3
+from pipeline.storage.local.temporary_names import temporary_beside
 from pipeline.storage.objects import operate, sweep, unwritable, unwritable_temporary
 from pipeline.storage.paths import is_local, is_s3, local_path, require_url
-from pipeline.storage.temporary_names import temporary_beside
 
 UPLOAD_LEFT_S = 24 * 3600.0
 """Age from which a file that waits to be uploaded counts as left behind by a killed process."""

@@ -12,8 +12,9 @@ from fsspec.spec import AbstractBufferedFile
 from m3d.pulse import beat
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.storage import local_files, s3
-from pipeline.storage.regular_files import IMAGE_BYTES
+from pipeline.storage import s3
+from pipeline.storage.local import local_files
+from pipeline.storage.local.regular_files import IMAGE_BYTES
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,6 +1,6 @@
 """Lists, reads and writes objects in one way for local paths, s3:// and the other URLs that are allowed.
 
-Local paths are handled by the operating system alone, in ``pipeline.storage.local_files``. A write replaces the complete object. Locally and on S3 it becomes visible at once: a local file is written to a hidden
+Local paths are handled by the operating system alone, in ``pipeline.storage.local.local_files``. A write replaces the complete object. Locally and on S3 it becomes visible at once: a local file is written to a hidden
 file beside it, flushed and renamed, and S3 publishes an object when it is complete. Other stores may show it earlier.
 """
 
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.storage import local_files, s3
+from pipeline.storage import s3
+from pipeline.storage.local import local_files
+from pipeline.storage.local.regular_files import DOCUMENT_BYTES, MOST_BYTES
+from pipeline.storage.local.temporary_names import is_left_behind
 from pipeline.storage.paths import is_local, is_s3, local_path, require_url
-from pipeline.storage.regular_files import DOCUMENT_BYTES, MOST_BYTES
 from pipeline.storage.safe_json import parse_json
-from pipeline.storage.temporary_names import is_left_behind
 
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
 

@@ -16,7 +16,7 @@ from pipeline.config.keys import keys
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError, listed, nearest_key, shown
-from pipeline.storage.regular_files import SETTINGS_BYTES
+from pipeline.storage.local.regular_files import SETTINGS_BYTES
 from pipeline.storage.safe_json import parse_json
 from pipeline.storage.safe_yaml import parse_yaml
 from pipeline.tune.space import RATE, Domain, Space, setting, space_around

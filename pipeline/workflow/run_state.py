@@ -17,7 +17,7 @@ from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.pretrain.reader import read_experts, teacher_checksum
 from pipeline.storage.documents import SEAL
-from pipeline.storage.local_files import require_no_link
+from pipeline.storage.local.local_files import require_no_link
 from pipeline.storage.settings import adopt, repeat
 from pipeline.workflow.report import is_reported
 

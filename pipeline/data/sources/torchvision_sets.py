@@ -14,7 +14,7 @@ from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, places
 from pipeline.errors import UserError, first_line, nearest
 from pipeline.formats.peers.tensor_claims import checked
-from pipeline.storage.regular_files import read_part
+from pipeline.storage.local.regular_files import read_part
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
 Split = tuple[np.ndarray, np.ndarray, tuple[str, ...]]

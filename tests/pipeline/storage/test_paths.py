@@ -166,11 +166,10 @@ def test_paths_that_are_none(path: str) -> None:
 
 
 def test_devices_and_pipes_are_not_waited_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^/dev/zero: is a device"):
-        storage.read_bytes("/dev/zero")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="is not valid JSON"):
-        storage.read_json(str(tmp_path / "pipe"))
+    for path in ("/dev/zero", str(tmp_path / "pipe")):
+        with pytest.raises(UserError, match=f"^{path}: is a (device|pipe)"):
+            storage.read_json(path)
 
 
 def test_a_log_does_not_follow_a_link(tmp_path: Path) -> None:

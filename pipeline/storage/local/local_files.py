@@ -4,9 +4,9 @@ import os
 from typing import BinaryIO
 
 from pipeline.errors import UserError
+from pipeline.storage.local.regular_files import MOST_BYTES, open_regular, read_part
+from pipeline.storage.local.temporary_names import temporary_beside
 from pipeline.storage.paths import is_local, local_path
-from pipeline.storage.regular_files import MOST_BYTES, open_regular, read_part
-from pipeline.storage.temporary_names import temporary_beside
 
 
 def exists(path: str) -> bool:

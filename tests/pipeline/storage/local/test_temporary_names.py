@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.storage import temporary_names
-from pipeline.storage.temporary_names import is_left_behind, temporary_beside
+from pipeline.storage.local.temporary_names import is_left_behind, temporary_beside
 
 KILLED = """
 import os, signal, sys

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.formats.peers import parse, read
 from pipeline.storage.arrow_files import source
 from pipeline.storage.files import File, open_binary, read_ahead
-from pipeline.storage.regular_files import DOCUMENT_BYTES, IMAGE_BYTES, MOST_BYTES, SETTINGS_BYTES
+from pipeline.storage.local.regular_files import DOCUMENT_BYTES, IMAGE_BYTES, MOST_BYTES, SETTINGS_BYTES
 from pipeline.storage.settings import load_config
 from pipeline.storage.tensors import read_tensors
 from pipeline.tune.space_file import space_of_file
