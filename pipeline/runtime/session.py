@@ -55,6 +55,8 @@ def start(resources: Resources) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    except SystemExit:  # SIGTERM: ray.init's own handler exits silently
+        raise KeyboardInterrupt from None
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise UserError(
             f"resources.address: no Ray cluster answers at {address} ({first_line(error)}); check it with `ray status --address {address}`"
