@@ -67,6 +67,8 @@ def start(resources: Resources) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    except SystemExit:  # SIGTERM: ray.init's own handler exits silently
+        raise KeyboardInterrupt from None
     except Exception as error:
         raise (start_problem(error) if own else join_problem(address, error)) from None
     if on_sigterm is not None:
