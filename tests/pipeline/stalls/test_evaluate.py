@@ -15,7 +15,7 @@ SMALL = [
     *("--set", "evaluate.architectures=convnet2", "--set", "evaluate.seeds=2", "--set", "evaluate.together=1"),
     *("--set", "resources.stall_s=10"),
 ]
-LONG = ["--sets", "condensed", "--set", "evaluate.epochs=1500"]
+LONG = ["--sets", "condensed", "--set", "evaluate.epochs=1500", "--set", "resources.stall_s=10"]
 
 
 def scores(out: Path) -> list[Any]:
@@ -32,7 +32,7 @@ def test_a_stopped_worker_is_replaced_and_the_rows_are_the_same(tmp_path: Path) 
         done = pipeline(stage, *SMALL, *cache, "--out", str(tmp_path / "undisturbed"))
         assert done.returncode == 0, done.stderr
     shutil.copytree(tmp_path / "undisturbed", tmp_path / "stalled")
-    command = ["evaluate", *SMALL, *LONG, *cache, "--out"]
+    command = ["evaluate", *LONG, *cache]
     ended = stopped_once(*command, str(tmp_path / "stalled"), victim=worker("evaluate"), folder=tmp_path)
     assert (ended.code, ended.errors, ended.victims) == (0, "", 1)
     # 60 s if it was stopped before its first heartbeat had arrived.
