@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: demo test quick-tests test-slow test-newest faults fuzz bench reproduce lint types contracts format constraints audit image-digest clean
+.PHONY: demo test quick-tests test-slow test-long test-newest faults fuzz bench reproduce lint types contracts format constraints audit image-digest clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -22,10 +22,14 @@ test: lint contracts
 	$(MAKE) --no-print-directory --jobs=2 types quick-tests
 
 quick-tests: $(INSTALLED)-test
-	$(PYTEST) -m "not slow or smoke"
+	$(PYTEST) -m "smoke or not (slow or long)"
 
 test-slow: $(INSTALLED)-test
 	$(PYTEST) -m slow
+
+# Processes that hang or are killed, in every stage. Half an hour on two quiet cores, not part of continuous integration.
+test-long: $(INSTALLED)-test
+	$(PYTEST) -m long
 
 # The quick tests with the newest versions of all packages, in an environment of their own.
 test-newest:

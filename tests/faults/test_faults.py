@@ -472,7 +472,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     return Reference(tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("stage", "victim"), REAL.items())
 def test_a_kill_changes_nothing(stage: str, victim: str, undisturbed: Reference, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def short_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "START_S", 5.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("short_start")
 def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_pool.session, "worker_environment", lambda: {"env_vars": {"TEST_MARKER": f"{tmp_path}/a"}})
@@ -178,7 +178,7 @@ def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path, mon
     assert (tmp_path / "a").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("short_start")
 def test_processes_that_never_start_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_pool, "TaskActor", NeverStarts)

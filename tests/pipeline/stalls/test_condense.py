@@ -18,7 +18,7 @@ def shards(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "condensed").glob("*.arrow"))}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1100)
 def test_an_actor_that_is_stopped_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
     cache = ["--set", f"data.cache={tmp_path / 'shards'}"]

@@ -24,7 +24,7 @@ def scores(out: Path) -> list[Any]:
     return [(row["set"], row["seeds"], row["accuracies"]) for row in rows if row["epochs"] == 1500]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1600)
 def test_a_stopped_worker_is_replaced_and_the_rows_are_the_same(tmp_path: Path) -> None:
     cache = ["--set", f"data.cache={tmp_path / 'shards'}"]

@@ -20,13 +20,13 @@ def starved(stage: str, advice: str, tmp_path: Path, *settings: str) -> None:
     assert advice in line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_prepare(tmp_path: Path) -> None:
     starved("prepare", "lower data.image_size", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1600)
 def test_the_other_stages(tmp_path: Path) -> None:
     done = pipeline("prepare", *SMALL, "--set", f"data.cache={tmp_path / 'shards'}", "--out", str(tmp_path / "out"))

@@ -32,7 +32,7 @@ def shards(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in cache.glob("*/*.*") if not path.name.startswith(".")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1100)
 def test_a_stopped_worker_is_replaced_and_the_shards_are_the_same(tmp_path: Path) -> None:
     settings = ("data.source=image_folder", "data.image_size=64", "data.channels=3")

@@ -11,7 +11,7 @@ from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.pretrain.test_stage import LONG, TIMEOUT_S, driver_of, events, snapshots, undisturbed, wait_for
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1000)
 def test_a_stopped_worker_is_killed_and_training_resumes_from_the_checkpoint(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "whole", LONG)

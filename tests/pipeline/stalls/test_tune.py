@@ -30,7 +30,7 @@ def accuracies(out: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1100)
 def test_a_stopped_trial_is_run_again_with_the_same_accuracy(tmp_path: Path) -> None:
     config = small_config(
