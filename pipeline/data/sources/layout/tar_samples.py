@@ -161,7 +161,7 @@ def _class_of(sample: _Sample) -> tuple[str, str]:
     problem = f"its .{listed(sample.others)} is not read" if sample.others else ""
     if "json" in sample.texts:
         try:
-            described: Any = parse_json(sample.texts["json"])
+            described: Any = parse_json(sample.texts["json"], any_number=True)
         except ValueError:
             return "", "its .json is not valid"
         if not isinstance(described, dict):

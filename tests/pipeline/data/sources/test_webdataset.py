@@ -145,6 +145,8 @@ def test_descriptions_without_a_class_leave_the_class_to_several_folders(tmp_pat
     [
         (lambda i: ("json", b'{"label": %d.0}' % (i % 2)), ("0", "1")),
         (lambda i: ("cls", b"%d\n" % (i % 2 + 9)), ("9", "10")),
+        (lambda i: ("json", b'{"label": %d, "score": NaN, "hash": 18446744073709551615}' % (i % 2)), ("0", "1")),
+        (lambda i: ("json", b'{"label": %d, "far": -Infinity, "big": 1e300, "sha": %d}' % (i % 2, 2**255)), ("0", "1")),
     ],
 )
 def test_whole_numbers_name_classes(
