@@ -146,7 +146,7 @@ class Parquet:
         """The files of all splits."""
         if self._is_file:
             return SplitFiles(train=[_single_file(self.root)], tests={}, recognised={"train": "the file"}, left_out=[])
-        files = split_files(self.root, (".parquet",), tables=True)
+        files = split_files(self.root, (".parquet",), tables=True, label_key=self._choice.label)
         if not files.train:
             raise UserError(
                 f"{self.root}: holds no .parquet files; data.source=parquet needs them in it, or a file as --data"

@@ -150,6 +150,17 @@ def test_folders_of_hive_partitions(tmp_path: Path, values: list[str], names: tu
     assert index.counts == {"train": (2,) * len(names)}
 
 
+@pytest.mark.parametrize("key", ["label", "category", "Category", "species", "my%20species"])
+@pytest.mark.parametrize("values", [["bus", "train"], ["dev", "test", "train"], ["train", "train_old"]])
+def test_classes_called_like_splits(tmp_path: Path, values: list[str], key: str) -> None:
+    partitions(tmp_path, values, key)
+    settings = {"label_column": key.replace("%20", " ")} if "species" in key else {}
+    index = index_of("parquet", tmp_path, **settings)
+    assert (index.class_names, index.counts) == (tuple(values), {"train": (2,) * len(values)})
+    partitions(tmp_path / "split=test", values, key)
+    assert index_of("parquet", tmp_path, **settings).counts == {"train": (2,) * len(values), "test": (2,) * len(values)}
+
+
 def test_what_pyarrow_partitions_is_read_back(tmp_path: Path) -> None:
     names = ["hot dog", "ice/cream", "a=b", "100 %", "ü"]
     table = pa.table({"image": contents(10), "label": names * 2})
