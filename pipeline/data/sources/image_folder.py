@@ -1,6 +1,6 @@
 """Folders of images: PATH/train/CLASS/*.jpg and PATH/test (or val)/CLASS/*.jpg, or PATH/CLASS/*.jpg alone.
 
-A folder is a split if it is called exactly ``train`` or alike, or if all folders beside it are splits as well.
+A folder is a split if it is called exactly ``train`` or alike, or if all folders of images beside it are splits as well.
 """
 
 from collections import defaultdict
