@@ -8,6 +8,7 @@ workers fetch their images by offset.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from pipeline import storage
@@ -142,13 +143,18 @@ class WebDataset:
             sum(len(scan.images) for scan in scans),
             sum(len(c) for own in self._entries.values() for c in own),
         )
-        strangers = [LeftOut(reason="class without training images", count=images - taken)] if images > taken else []
+        strangers = (
+            [LeftOut(reason="class without training images", count=images - taken, unit="tar member")]
+            if images > taken
+            else []
+        )
         splits, unused = described_test(self._chosen, self._layout)
         members = [
-            LeftOut(reason=reason, count=counts[reason], examples=left_out_for(reason, examples)[0].examples)
+            replace(left_out_for(reason, examples)[0], count=counts[reason], unit="tar member")
             for reason, examples in sorted(reasons.items())
         ]
         return Findings(
+            unit="tar member",
             found=images + sum(counts.values()),
             taken=taken,
             left_out=(*self._layout.left_out, *unused, *members, *strangers),

@@ -243,7 +243,7 @@ def left_out_rows(files: Mapping[str, Labels], classes: Classes) -> list[LeftOut
             count += len(rows)
             examples += [storage.readable(f"{name}[{row}]") for row in rows[: EXAMPLES - len(examples)]]
         if count:
-            entries.append(LeftOut(reason=reason, count=count, examples=tuple(examples)))
+            entries.append(LeftOut(reason=reason, count=count, unit="row", examples=tuple(examples)))
     return entries
 
 

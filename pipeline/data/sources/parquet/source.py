@@ -125,6 +125,7 @@ class Parquet:
         splits, unused = described_test(self._chosen, self._layout)
         tests = {file.name: self._labels[file] for file in self._files.get("test", ())}
         return Findings(
+            unit="row",
             found=sum(self._rows[file].count for file in self._used),
             taken=sum(map(sum, counts.values())),
             left_out=(*self._layout.left_out, *unused, *left_out_rows(tests, self._classes)),

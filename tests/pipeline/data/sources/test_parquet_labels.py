@@ -185,7 +185,7 @@ def test_test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> N
     index = index_of("parquet", tmp_path)
     assert index.counts["test"] == (1, 1, 0)
     examples = ("test-0.parquet[1]", "test-0.parquet[2]")
-    assert index.findings.left_out == (LeftOut(reason="no label", count=2, examples=examples),)
+    assert index.findings.left_out == (LeftOut(reason="no label", count=2, unit="row", examples=examples),)
     assert (index.findings.found, index.findings.taken) == (7 + 4, 7 + 2)
 
 
