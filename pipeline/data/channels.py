@@ -1,7 +1,8 @@
 """Whether the images of a source are stored in grey or in colour, if ``data.channels`` does not say so.
 
 Grey is for sources in which every image that is looked at is grey. A small source is looked at completely, of a large one
-some images of every class, spread over the class: names of files decide nothing. Should an image among those that were
+some images of every class, spread over the class (if there are very many classes, of some of them, spread over all):
+names of files decide nothing. Should an image among those that were
 not looked at have colours, the run ends there and asks for ``data.channels``.
 """
 
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 
 from pipeline.config.run_config import Data
 from pipeline.data.decode_image import BadImageError, channels_of
-from pipeline.data.sources.protocol import Item, Source, SourceIndex
+from pipeline.data.sources.protocol import Item, Source, SourceIndex, spread
 from pipeline.errors import UserError
 
 LOOK_AT = 1024
-"""Images that are looked at while all of them are grey; at least one of every class."""
+"""Images that are looked at while all of them are grey; one of every class, or of as many classes if there are more."""
 ENOUGH = 64
 """Images that are looked at even if one of them has colours."""
 
@@ -46,8 +47,9 @@ def channels_of_source(data: Data, source: Source, index: SourceIndex, labels: S
         return Channels(count=data.channels)
     total = sum(index.counts["train"][label] for label in labels)
     most = None if total <= LOOK_AT else max(1, LOOK_AT // len(labels))
+    looked_at = labels if total <= LOOK_AT else spread(labels, LOOK_AT)
     grey = coloured = 0
-    for item in source.read("train", labels, most):
+    for item in source.read("train", looked_at, most):
         with contextlib.suppress(BadImageError):
             if channels_of(item.content) == 1:
                 grey += 1

@@ -130,7 +130,10 @@ def _is_below(path: str, folder: str) -> bool:
 def _require_different(place: str, links: dict[str, str]) -> None:
     """Raises UserError if a folder would be listed twice, by two links that lead to it or to a folder above it."""
     before = ("", "")
-    for target, name in sorted((target, name) for name, target in links.items()):
+    # In the order of their parts, what is below a folder follows it at once: "a/b" comes before "a.b".
+    for target, name in sorted(
+        ((target, name) for name, target in links.items()), key=lambda e: (e[0].split("/"), e[1])
+    ):
         if before[1] and _is_below(target, before[1]):
             raise UserError(
                 f"{place}: {before[0]} and {name} are links that lead to the same files ({target}); remove one of them"

@@ -1,6 +1,7 @@
 """Parses JSON that nobody vouches for: of bounded depth, and with numbers of bounded size."""
 
 import json
+import math
 import re
 from itertools import accumulate
 from typing import Any
@@ -9,15 +10,25 @@ DEPTH = 64
 """Deepest nesting of lists and objects."""
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKETS = re.compile(r"[\[\]{}]")
-_LONG_INTEGER = re.compile(r"(?<![\d.])\d{20,}(?![\d.eE])")
-_HUGE_NUMBER = re.compile(r"\d[eE]\+?0*[1-9]\d{2,}")
 
 
-def parse_json(data: bytes | str) -> Any:
-    """Returns the value of a JSON document. Raises ValueError if it is no JSON or exceeds the limits."""
+def parse_json(data: bytes | str, *, any_number: bool = False) -> Any:
+    """Returns the value of a JSON document.
+
+    Args:
+        data: the document.
+        any_number: whether NaN, infinities and integers of more than 64 bits are allowed, as other programs write them.
+
+    Raises:
+        ValueError: it is no JSON or exceeds the limits.
+    """
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass") if isinstance(data, bytes) else data
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = (
+            json.loads(text)
+            if any_number
+            else json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant)
+        )
     except RecursionError:
         raise ValueError(f"nested more than {DEPTH} deep") from None
     # Only now: in valid JSON every text ends, so that removing all of them takes linear time.
@@ -25,7 +36,19 @@ def parse_json(data: bytes | str) -> Any:
     depths = accumulate(1 if bracket in "[{" else -1 for bracket in _BRACKETS.findall(bare))
     if max(depths, default=0) > DEPTH:
         raise ValueError(f"nested more than {DEPTH} deep")
-    if _LONG_INTEGER.search(bare) or _HUGE_NUMBER.search(bare):
+    return value
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**64:
+        raise ValueError("has a number of more than 64 bits")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
         raise ValueError("has a number of more than 64 bits")
     return value
 

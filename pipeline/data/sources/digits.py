@@ -24,7 +24,7 @@ class Digits:
             counts={"train": tuple(labels[digit] for digit in range(10))},
             fingerprint=fingerprint("scikit-learn digits"),
             encoded=False,
-            findings=Findings(found=labels.total(), taken=labels.total(), splits={"train": "all digits"}),
+            findings=Findings(unit="image", found=labels.total(), taken=labels.total(), splits={"train": "all digits"}),
         )
 
     def read(self, split: str, labels: Collection[int], most: int | None = None) -> Iterator[Item]:

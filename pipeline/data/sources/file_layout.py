@@ -70,7 +70,9 @@ def root_of(data: Data, what: str, *, file: bool = False) -> str:
     raise UserError(f"{root}: {problem}; data.source={data.source} needs {what}")
 
 
-def split_files(root: str, endings: tuple[str, ...], *, tables: bool = False) -> SplitFiles:
+def split_files(
+    root: str, endings: tuple[str, ...], *, tables: bool = False, label_key: str | None = None
+) -> SplitFiles:
     """Returns the files of a source whose files contain many images, by split.
 
     A split is recognised by a word anywhere in a file's path. Files without one are training files, if no other are.
@@ -79,6 +81,7 @@ def split_files(root: str, endings: tuple[str, ...], *, tables: bool = False) ->
         root: folder of the source.
         endings: those of its files, in lower case.
         tables: whether names that begin with ``_`` are private.
+        label_key: key of folders that name a class, besides the usual ones.
 
     Raises:
         UserError: a file may belong to two splits, several candidates may be one split, or there are no training files.
@@ -88,7 +91,7 @@ def split_files(root: str, endings: tuple[str, ...], *, tables: bool = False) ->
     groups: defaultdict[str, defaultdict[Candidate, list[File]]] = defaultdict(lambda: defaultdict(list))
     unnamed = []
     for file in files:
-        if candidate := candidate_of(file.name):
+        if candidate := candidate_of(file.name, label_key):
             groups[candidate.kind][candidate].append(file)
         else:
             unnamed.append(file)

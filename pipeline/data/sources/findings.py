@@ -14,6 +14,8 @@ class LeftOut:
     reason: str
     """Why, such as ``ending .heic``, ``hidden`` or ``no label``."""
     count: int
+    unit: str = "file"
+    """What is counted: ``file``, ``folder``, ``tar member`` or ``row``."""
     examples: tuple[str, ...] = ()
     """Places of the first ones in the source, at most ``EXAMPLES``."""
 
@@ -22,12 +24,14 @@ class LeftOut:
 class Findings:
     """How a source was read. ``prepare`` prints it, and the manifest of the class shards keeps it."""
 
+    unit: str = "file"
+    """What is counted: ``file``, ``tar member``, ``row`` or ``image``."""
     found: int = 0
-    """Files, members of tars or rows that were found."""
+    """Number of them in the files that are read; a hidden folder counts as a file."""
     taken: int = 0
     """Those of them that are read as images."""
     left_out: tuple[LeftOut, ...] = ()
-    """The others, by reason, in the order of the reasons."""
+    """What is left out, by reason, in the order of the reasons: the others of this unit, and what has another unit."""
     splits: Mapping[str, str] = field(default_factory=dict)
     """How each split was recognised, such as ``folder train``, by the name of the split."""
     columns: Mapping[str, str] = field(default_factory=dict)

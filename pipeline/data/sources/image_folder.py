@@ -1,10 +1,11 @@
 """Folders of images: PATH/train/CLASS/*.jpg and PATH/test (or val)/CLASS/*.jpg, or PATH/CLASS/*.jpg alone.
 
-A folder is a split if it is called exactly ``train`` or alike, or if all folders beside it are splits as well.
+A folder is a split if it is called exactly ``train`` or alike, or if all folders of images beside it are splits as well.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from pipeline import storage
@@ -126,13 +127,12 @@ class ImageFolder:
         for file in filter(is_image, tree.files):
             if reason := self._why_not(file.name):
                 reasons[reason].append(file.name)
-        reasons["class folder without images"] = [
-            below(own.folder, name) for own in used.values() for name in own.without
-        ]
+        empty = [below(own.folder, name) for own in used.values() for name in own.without]
         left_out = [
             *left_out_of(tree),
             *other_endings(file for file in tree.files if not is_image(file)),
             *(entry for reason, names in reasons.items() for entry in left_out_for(reason, names)),
+            *(replace(entry, unit="folder") for entry in left_out_for("class folder without images", empty)),
         ]
         splits = {
             split: f"folder {storage.readable(own.folder)}" if own.folder else "all class folders"

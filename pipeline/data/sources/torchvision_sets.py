@@ -51,7 +51,10 @@ class TorchvisionSet:
             fingerprint=fingerprint("torchvision", self.name, *map(_digest, splits.values())),
             encoded=False,
             findings=Findings(
-                found=images, taken=images, splits={split: f"the {split} split of {self.name}" for split in splits}
+                unit="image",
+                found=images,
+                taken=images,
+                splits={split: f"the {split} split of {self.name}" for split in splits},
             ),
         )
 

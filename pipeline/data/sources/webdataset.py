@@ -8,6 +8,7 @@ workers fetch their images by offset.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from pipeline import storage
@@ -22,8 +23,9 @@ from pipeline.data.sources.file_layout import (
     split_files,
 )
 from pipeline.data.sources.findings import Findings, LeftOut
+from pipeline.data.sources.layout.split_words import is_exact
 from pipeline.data.sources.layout.tar_members import open_tar
-from pipeline.data.sources.layout.tar_samples import TarScan, samples
+from pipeline.data.sources.layout.tar_samples import TarScan, samples, without_class
 from pipeline.data.sources.protocol import Item, Listing, SourceIndex, SourceListing, fingerprint, spread
 from pipeline.errors import UserError
 from pipeline.storage.files import REQUESTS, File, in_threads, part_of
@@ -90,7 +92,7 @@ class WebDataset:
     def _class_names(self) -> tuple[str, ...]:
         scans = self._scanned(self._layout.train)
         names = {image.class_name for scan in scans for image in scan.images}
-        problem = next((scan.problem for scan in scans if scan.problem), "")
+        problem = without_class(scans)
         if len(names) == 1 and not problem:  # the folder of all samples is no class if something else may name it
             problem = next((scan.undecided for scan in scans if scan.undecided), "")
         if problem:
@@ -120,11 +122,13 @@ class WebDataset:
     def _labelled(self, files: list[File]) -> list[str]:
         """The classes of some tars; none if their samples have no class. Raises UserError if only some have none."""
         scans = self._scanned(files)
-        names = sorted({image.class_name for scan in scans for image in scan.images})
-        problem = next((scan.problem for scan in scans if scan.problem), "")
+        problem = without_class(scans, self._class_names)
+        names = {image.class_name for scan in scans for image in scan.images}
+        if problem:  # a folder called "test" need not be a class
+            names = {name for name in names if name in self._class_names or not is_exact(name)}
         if names and problem:
             raise UserError(problem)
-        return names
+        return sorted(names)
 
     def _findings(self) -> Findings:
         """The members of the tars that are read, without those that name classes, and the tars that are left out."""
@@ -139,13 +143,18 @@ class WebDataset:
             sum(len(scan.images) for scan in scans),
             sum(len(c) for own in self._entries.values() for c in own),
         )
-        strangers = [LeftOut(reason="class without training images", count=images - taken)] if images > taken else []
+        strangers = (
+            [LeftOut(reason="class without training images", count=images - taken, unit="tar member")]
+            if images > taken
+            else []
+        )
         splits, unused = described_test(self._chosen, self._layout)
         members = [
-            LeftOut(reason=reason, count=counts[reason], examples=left_out_for(reason, examples)[0].examples)
+            replace(left_out_for(reason, examples)[0], count=counts[reason], unit="tar member")
             for reason, examples in sorted(reasons.items())
         ]
         return Findings(
+            unit="tar member",
             found=images + sum(counts.values()),
             taken=taken,
             left_out=(*self._layout.left_out, *unused, *members, *strangers),

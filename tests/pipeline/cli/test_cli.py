@@ -176,8 +176,8 @@ def test_look_prints_how_a_source_is_read_and_writes_nothing(
     code, errors, output = call("prepare", *IMAGES, "--data", str(folder), "--look")
     assert (code, errors) == (0, [])
     assert output.splitlines() == [
-        "source: 49 found, 48 read as images",
-        "source: left out 1, ending .heic (train/ant/x.heic)",
+        "source: 49 files found, 48 read as images",
+        "source: left out 1 file, ending .heic (train/ant/x.heic)",
         "source: train is folder train",
         "source: test is folder test",
         "source: 3 classes; label 0 is ant with 12 train and 4 test images",

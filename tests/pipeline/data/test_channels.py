@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.data.channels import LOOK_AT
 from pipeline.data.shard_builder import make_shards
+from pipeline.data.sources.image_folder import ImageFolder
 from pipeline.errors import UserError
 from tests.pipeline.support.images import encoded, picture
 from tests.pipeline.support.shards import plan_of
@@ -91,6 +92,34 @@ def test_an_image_outside_the_sample_decides_if_the_others_are_bad(
     monkeypatch.setattr("pipeline.data.channels.LOOK_AT", 2)
     root = write(tmp_path / "images", {"a": [b"x"] * 9 + [GREY], "b": [b"y"] * 10})
     assert plan_of(root, on_bad_image="skip").channels == 1
+
+
+@pytest.mark.parametrize("classes", [5, 9, 40])
+def test_images_of_some_of_very_many_classes_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int
+) -> None:
+    monkeypatch.setattr("pipeline.data.channels.LOOK_AT", 4)
+    read: list[int] = []
+    images = ImageFolder.read
+    monkeypatch.setattr(ImageFolder, "read", lambda *args: (read.append(item.label) or item for item in images(*args)))
+    root = write(tmp_path / "images", {f"{i:03d}": [GREY] * 2 for i in range(classes)})
+    assert plan_of(root, test_fraction=0.5).channels == 1
+    assert len(read) == len(set(read)) == 4
+    assert max(read) - min(read) >= classes // 2
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_parquet_file_without_rows_is_passed_over(tmp_path: Path, position: int) -> None:
+    rows = 2 * LOOK_AT
+    files = [[i % 4 for i in range(rows)]] * 2
+    files.insert(position, [])
+    for i, labels in enumerate(files):
+        table = pa.table({"image": pa.array([GREY] * len(labels), pa.binary()), "label": pa.array(labels, pa.int64())})
+        with pq.ParquetWriter(tmp_path / f"train-{i}.parquet", table.schema) as writer:
+            for batch in table.to_batches():
+                writer.write_batch(batch)
+    assert pq.ParquetFile(tmp_path / f"train-{position}.parquet").num_row_groups == 0
+    assert plan_of(tmp_path, tmp_path / "cache", source="parquet").channels == 1
 
 
 def write_rows(path: Path, images: Sequence[bytes], labels: Sequence[int], group: int) -> Path:

@@ -71,7 +71,9 @@ def test_the_manifest_keeps_how_the_source_was_read(folder: Path) -> None:
     manifest = finished(plan)
     assert "source" in manifest
     assert manifest["source"] == plan.report
-    assert manifest["source"]["left_out"] == [{"reason": "ending .heic", "count": 1, "examples": ["train/ant/x.heic"]}]
+    assert manifest["source"]["left_out"] == [
+        {"reason": "ending .heic", "count": 1, "unit": "file", "examples": ["train/ant/x.heic"]}
+    ]
 
 
 def test_the_seal_does_not_depend_on_how_the_source_was_read(folder: Path) -> None:

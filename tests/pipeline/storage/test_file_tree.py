@@ -101,6 +101,16 @@ def test_two_links_to_the_same_files_are_refused(tmp_path: Path) -> None:
         list_tree(str(tmp_path / "t"), hidden)
 
 
+@pytest.mark.parametrize("between", ["data.old", "data-2", "data old"])
+def test_a_link_below_the_target_of_another_is_refused_whatever_is_beside_it(tmp_path: Path, between: str) -> None:
+    write(tmp_path / "far", "data/cat/1.png", f"{between}/2.png")
+    (tmp_path / "t").mkdir()
+    for name, target in {"a": "data", "b": between, "c": "data/cat"}.items():
+        (tmp_path / "t" / name).symlink_to(tmp_path / "far" / target)
+    with pytest.raises(UserError, match="a and c are links that lead to the same files"):
+        list_tree(str(tmp_path / "t"), hidden)
+
+
 @pytest.mark.parametrize(
     ("kind", "problem"), [("dangling", "link to nothing"), ("itself", "link to nothing"), ("pipe", "no regular file")]
 )

@@ -47,6 +47,9 @@ def test_any_text_is_json_or_a_value_error(data: bytes | str) -> None:
         ("[1e999]", "more than 64 bits"),
         ("9" * 5000, "4300 digits"),
         ("9" * 25, "more than 64 bits"),
+        (f"[{2**64}]", "more than 64 bits"),
+        (f"[-{2**64}]", "more than 64 bits"),
+        ("9" * 400 + ".0", "more than 64 bits"),
         ('["' + '\\"' * 200_000, "Unterminated string"),
     ],
 )
@@ -62,6 +65,19 @@ def test_brackets_and_digits_in_texts_do_not_count() -> None:
     for _ in range(DEPTH):
         nested = [nested]
     assert parse_json(json.dumps(nested)) == nested
+
+
+@pytest.mark.parametrize("value", [2**64 - 1, 1 - 2**64, 1e300, -1.5e200, 1e-300, 5e-324])
+def test_numbers_of_64_bits_are_read(value: float) -> None:
+    assert parse_json(json.dumps([value])) == [value]
+
+
+def test_numbers_of_other_programs_are_read_if_nobody_uses_them() -> None:
+    text = f'{{"a": NaN, "b": -Infinity, "c": {2**70}, "d": 1e999, "e": [1]}}'
+    value = parse_json(text, any_number=True)
+    assert (value["b"], value["c"], value["e"]) == (-float("inf"), 2**70, [1])
+    with pytest.raises(ValueError, match="nested"):
+        parse_json("[" * 65 + "]" * 65, any_number=True)
 
 
 @given(VALUES.filter(lambda value: not isinstance(value, float)))

@@ -40,19 +40,32 @@ def split_folders(tree: Tree, place: str) -> dict[str, str]:
     Raises:
         UserError: the folders have several readings.
     """
-    inside = _children(tree)
+    inside, pictured = _children(tree), _with_images(tree)
+    # Folders without images, such as "annotations", are neither splits nor classes beside them.
+    beside = {
+        folder: [name for name in names if below(folder, name) in pictured or kind_of(name)]
+        for folder, names in inside.items()
+    }
+    tops = beside.get("", [])
     splits = {}
-    for kind, names in splits_among(inside[""]).items():
+    for kind, names in splits_among(tops).items():
         # The folder of a split contains class folders; a folder of images that is called "train" is a class.
         files = {_candidate(kind, name): [name] for name in names if inside[name]}
         if chosen := only_candidate(files, place):
             splits[kind] = files[chosen][0]
-    if "train" in splits:
-        _require_complete(tree, place, inside[""], splits)
-    else:
-        _require_no_splits(tree, place, inside)
-    _require_no_splits_below(place, inside)
-    return {kind: splits[kind] for kind in ("train", *TESTS) if kind in splits} if "train" in splits else {"train": ""}
+    if "train" not in splits:
+        _require_no_splits(tree, place, tops, inside)
+        _require_no_splits_below(place, beside)
+        return {"train": ""}
+    _require_complete(tree, place, tops, splits)
+    splits |= _flat_tests(place, [name for name in tops if name in pictured], splits)
+    splits = {kind: splits[kind] for kind in ("train", *TESTS) if kind in splits}
+    for split in splits.values():
+        _require_not_doubled(place, split, beside.get(split, []), inside)
+        _require_no_splits_below(
+            place, {name: names for name, names in beside.items() if f"{name}/".startswith(f"{split}/")}
+        )
+    return splits
 
 
 def split_of(tree: Tree, folder: str) -> SplitFolder:
@@ -90,6 +103,28 @@ def _candidate(kind: str, name: str) -> Candidate:
     return Candidate(kind=kind, exact=is_exact(name), text=f"folder {storage.readable(name)}")
 
 
+def _flat_tests(place: str, tops: Sequence[str], splits: Mapping[str, str]) -> dict[str, str]:
+    """Returns the splits for testing, besides those that are known, whose images lie in no class folders: they have no labels."""
+    flat = {}
+    for kind, names in splits_among(tops).items():
+        certain = [name for name in names if is_exact(name) or not is_exact(splits["train"])]
+        if kind not in splits and (
+            chosen := only_candidate({_candidate(kind, name): [name] for name in certain}, place)
+        ):
+            flat[kind] = next(name for name in certain if _candidate(kind, name) == chosen)
+    return flat
+
+
+def _require_not_doubled(place: str, split: str, names: Sequence[str], inside: Mapping[str, list[str]]) -> None:
+    """Raises UserError if the only class folder of a split may be the split itself, as in ``train/train/CLASS``."""
+    if len(names) == 1 and kind_of(names[0]) and inside.get(inner := below(split, names[0])):
+        raise UserError(
+            f"{storage.readable(storage.join(place, split))}: its only folder is {storage.readable(names[0])}, which contains "
+            f"folders and may be the split itself or a class; {EXPECTED}: move the folders in {storage.readable(inner)} one "
+            "level up, or its images out of them"
+        )
+
+
 def _require_complete(tree: Tree, place: str, tops: Sequence[str], splits: Mapping[str, str]) -> None:
     """Raises UserError if ``train`` is the only split and stands beside folders of images: it may be a class like them."""
     images = {file.name.partition("/")[0] for file in tree.files if "/" in file.name and is_image(file)}
@@ -102,9 +137,8 @@ def _require_complete(tree: Tree, place: str, tops: Sequence[str], splits: Mappi
         )
 
 
-def _require_no_splits(tree: Tree, place: str, inside: Mapping[str, list[str]]) -> None:
+def _require_no_splits(tree: Tree, place: str, tops: Sequence[str], inside: Mapping[str, list[str]]) -> None:
     """Raises UserError if the source seems to have splits, although no folder is the training split."""
-    tops = inside[""]
     kinds = {name: kind for name in tops if (kind := kind_of(name))}
     several = {"train"} < set(kinds.values())
     doubtful = [name for name in kinds if inside.get(name) and (several or is_exact(name))]
@@ -134,6 +168,17 @@ def _require_no_splits_below(place: str, inside: Mapping[str, list[str]]) -> Non
                 f"{storage.readable(storage.join(place, folder))}: contains the folders {listed([*found['train'], *tests])}, which "
                 f"look like splits; {EXPECTED}: pass this folder as --data if it is the data set, or move the splits to the top"
             )
+
+
+def _with_images(tree: Tree) -> set[str]:
+    """The folders that contain images, also in folders below them."""
+    folders: set[str] = set()
+    for file in filter(is_image, tree.files):
+        folder = file.name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
 
 
 def _children(tree: Tree) -> defaultdict[str, list[str]]:

@@ -7,6 +7,7 @@ A word counts if no letter stands beside it, or where the case changes: ``split=
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from pipeline.errors import UserError, listed
 
@@ -18,8 +19,8 @@ KINDS = {
 """Words that name a split, and the split: train, test or val."""
 TESTS = ("test", "val")
 """The splits that can be used for testing, by preference."""
-LABEL_KEYS = ("label", "labels", "fine_label", "class", "target", "cls")
-"""Keys of folders such as ``label=train``, whose value is the name of a class."""
+LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "cls", "category")
+"""Names of label columns and of folders such as ``label=train``, without regard to case; the first one counts."""
 _BORDER = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
 _SEPARATOR = re.compile(r"[\W_]+")
@@ -40,19 +41,28 @@ class Candidate:
     """The candidate, for people: ``folder split=train``, or ``files train-*``."""
 
 
-def kind_of(name: str) -> str | None:
-    """Returns the split that a name means: train, test or val. None if it has no such word, or words of several splits."""
-    kinds = {KINDS[word] for word in _words(_value(name)) if word in KINDS}
+def kind_of(name: str, label_key: str | None = None) -> str | None:
+    """Returns the split that a name means: train, test or val. None if it has no such word, or words of several splits.
+
+    Args:
+        name: name of a file or folder.
+        label_key: key of folders that name a class, besides the usual ones.
+    """
+    kinds = {KINDS[word] for word in _words(_value(name, label_key)) if word in KINDS}
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def is_exact(name: str) -> bool:
+def is_exact(name: str, label_key: str | None = None) -> bool:
     """Whether the name of a folder says nothing but the split: ``train``, ``Validation`` or ``split=test``."""
-    return _value(name).lower() in KINDS
+    return _value(name, label_key).lower() in KINDS
 
 
-def candidate_of(path: str) -> Candidate | None:
+def candidate_of(path: str, label_key: str | None = None) -> Candidate | None:
     """Returns what a file belongs to by the words in its path. None if no part of it names a split.
+
+    Args:
+        path: path of the file in its source.
+        label_key: key of folders that name a class, besides the usual ones.
 
     Raises:
         UserError: parts of the path name different splits.
@@ -60,9 +70,11 @@ def candidate_of(path: str) -> Candidate | None:
     *folders, last = path.split("/")
     stem = last.rpartition(".")[0]
     found = [
-        Candidate(kind=kind, exact=is_exact(folder), text=f"folder {'/'.join([*_fixed(folders[:i]), folder])}")
+        Candidate(
+            kind=kind, exact=is_exact(folder, label_key), text=f"folder {'/'.join([*_fixed(folders[:i]), folder])}"
+        )
         for i, folder in enumerate(folders)
-        if (kind := kind_of(folder))
+        if (kind := kind_of(folder, label_key))
     ]
     if kind := kind_of(stem):
         pattern, exact = _pattern(stem)
@@ -108,12 +120,13 @@ def splits_among(folders: Sequence[str]) -> dict[str, list[str]]:
     return {kind: [name for name in folders if kinds.get(name) == kind] for kind in dict.fromkeys(kinds.values())}
 
 
-def _value(name: str) -> str:
+def _value(name: str, label_key: str | None = None) -> str:
     """What a name says: of ``split=train`` the value, of ``label=train`` nothing."""
     key, equals, value = name.partition("=")
     if not equals:
         return name
-    return "" if key.lower() in LABEL_KEYS else value
+    key = unquote(key)
+    return "" if key == label_key or key.lower() in LABEL_NAMES else value
 
 
 def _words(text: str) -> list[str]:

@@ -5,7 +5,7 @@ A sample whose class is named in a way that is not understood does not get the c
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,11 @@ class TarScan:
     undecided: str = ""
     """Which sample has the class of its folder although another member may name it; empty if there is none."""
     splits: set[str] = field(default_factory=set)
-    """Splits that the folders of the images name."""
+    """Splits that the folders of the images name, except those that give their images a class."""
+    class_folders: set[str] = field(default_factory=set)
+    """Folders that give their images a class."""
+    split_folder: str = ""
+    """Which sample has the class of a folder that may be a split instead; empty if there is none."""
     left_out: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     """Number and first ones of the members that are not read, by reason."""
     alone: tuple[set[str], set[str]] = field(default_factory=lambda: (set(), set()))
@@ -87,7 +91,9 @@ class TarScan:
             return
         if not sample.texts:
             self.alone[0].add(sample.key)
-        class_name, problem = _class_of(sample)
+        *above, own = _folders(sample.key) or [""]
+        named, problem = _class_of(sample)
+        class_name = storage.readable(own) if named is None else named
         text = f"{self.place}: sample {storage.readable(sample.key)!r} has no class{problem and f': {problem}'}; it needs {NEEDED}"
         if not class_name:
             self.problem = self.problem or text
@@ -95,7 +101,12 @@ class TarScan:
         if problem:
             self.undecided = self.undecided or text
         ((name, offset, size),) = sample.images
-        self.splits |= {str(kind_of(folder)) for folder in _folders(sample.key) if is_exact(folder)}
+        if named is None:
+            self.class_folders.add(own)
+            self.split_folder = self.split_folder or (text if is_exact(own) else "")
+        self.splits |= {
+            str(kind_of(folder)) for folder in (above if named is None else [*above, own]) if is_exact(folder)
+        }
         self.images.append(TarImage(name=name, tar=self.tar, offset=offset, size=size, class_name=class_name))
 
     def require_together(self) -> None:
@@ -105,6 +116,21 @@ class TarScan:
                 f"{self.place}: the members of sample {storage.readable(apart[0])!r} do not stand together; pack the tar again "
                 "in the order of the names (tar --sort=name)"
             )
+
+
+def without_class(scans: Sequence[TarScan], classes: Collection[str] = ()) -> str:
+    """Returns why an image of some tars has no class; empty if all have one.
+
+    Folders called ``train`` and the like are classes if there are other class folders beside them.
+
+    Args:
+        scans: what is in the tars.
+        classes: names of classes that are known anyway.
+    """
+    folders = {folder for scan in scans for folder in scan.class_folders}
+    only_splits = all(map(is_exact, folders)) and folders.isdisjoint(classes)
+    problems = (scan.problem or (scan.split_folder if only_splits else "") for scan in scans)
+    return next(filter(None, problems), "")
 
 
 def samples(tar: tarfile.TarFile, scan: TarScan) -> Iterator[_Sample]:
@@ -149,8 +175,8 @@ def _folders(key: str) -> list[str]:
     return _parts(key.rpartition("/")[0])
 
 
-def _class_of(sample: _Sample) -> tuple[str, str]:
-    """The class of a sample, or an empty string, and why it is not named by a member; empty if it is."""
+def _class_of(sample: _Sample) -> tuple[str | None, str]:
+    """The class that a member names, empty if that cannot be read, None if the folder decides; and why no member names it."""
     for ending in ("cls", "cls.txt"):
         if ending in sample.texts:
             try:
@@ -161,7 +187,7 @@ def _class_of(sample: _Sample) -> tuple[str, str]:
     problem = f"its .{listed(sample.others)} is not read" if sample.others else ""
     if "json" in sample.texts:
         try:
-            described: Any = parse_json(sample.texts["json"])
+            described: Any = parse_json(sample.texts["json"], any_number=True)
         except ValueError:
             return "", "its .json is not valid"
         if not isinstance(described, dict):
@@ -172,8 +198,7 @@ def _class_of(sample: _Sample) -> tuple[str, str]:
         problem = f"its .json has {listed(map(repr, described)) or 'no keys'}"
         if any(LIKE_CLASS.search(str(key)) for key in described):
             return "", problem
-    folder = (_folders(sample.key) or [""])[-1]
-    return ("", problem) if is_exact(folder) else (storage.readable(folder), problem)
+    return None, problem
 
 
 def _class_text(value: Any) -> str:

@@ -13,11 +13,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from pipeline.data.sources.layout.split_words import LABEL_NAMES
 from pipeline.data.sources.parquet.arrow_types import LabelKind, has_paths, holds_bytes, label_kind, plain
 from pipeline.errors import UserError, listed, nearest
 
-LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "cls", "category")
-"""Names of label columns and of folders such as ``label=3``, without regard to case; the first one counts."""
 IMAGE_NAMES = ("image", "img")
 """Names of image columns, without regard to case."""
 NAME_LENGTH = 1000

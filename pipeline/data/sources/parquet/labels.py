@@ -150,14 +150,14 @@ class LabelEncoder:
 def folder_labels(folders: Mapping[str, Folder], rows: Mapping[str, int]) -> dict[str, Labels]:
     """Returns the labels of files whose folder names their class, by file.
 
-    They are integers if all of them are whole numbers, else text.
+    They are integers if all of them are whole numbers as they are usually written, else text: ``01`` is not ``1``.
 
     Args:
         folders: the folder of each file.
         rows: rows of each file.
     """
     texts = [folder.value for folder in folders.values() if folder.value is not None]
-    whole = all(WHOLE_NUMBER.fullmatch(text) for text in texts)
+    whole = all(WHOLE_NUMBER.fullmatch(text) and str(int(text)) == text for text in texts)
     labels = {}
     for file, folder in folders.items():
         text = folder.value
@@ -243,7 +243,7 @@ def left_out_rows(files: Mapping[str, Labels], classes: Classes) -> list[LeftOut
             count += len(rows)
             examples += [storage.readable(f"{name}[{row}]") for row in rows[: EXAMPLES - len(examples)]]
         if count:
-            entries.append(LeftOut(reason=reason, count=count, examples=tuple(examples)))
+            entries.append(LeftOut(reason=reason, count=count, unit="row", examples=tuple(examples)))
     return entries
 
 

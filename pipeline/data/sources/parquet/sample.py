@@ -26,6 +26,8 @@ def few_rows(wanted: Mapping[File, np.ndarray], groups: Mapping[File, list[int]]
     """
     spans: list[tuple[File, int, np.ndarray]] = []
     for file, classes in wanted.items():
+        if not groups[file]:  # a file without rows
+            continue
         stops = np.cumsum(groups[file])
         parts = np.split(classes, stops[:-1])
         spans += [

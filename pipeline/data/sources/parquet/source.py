@@ -125,6 +125,7 @@ class Parquet:
         splits, unused = described_test(self._chosen, self._layout)
         tests = {file.name: self._labels[file] for file in self._files.get("test", ())}
         return Findings(
+            unit="row",
             found=sum(self._rows[file].count for file in self._used),
             taken=sum(map(sum, counts.values())),
             left_out=(*self._layout.left_out, *unused, *left_out_rows(tests, self._classes)),
@@ -146,7 +147,7 @@ class Parquet:
         """The files of all splits."""
         if self._is_file:
             return SplitFiles(train=[_single_file(self.root)], tests={}, recognised={"train": "the file"}, left_out=[])
-        files = split_files(self.root, (".parquet",), tables=True)
+        files = split_files(self.root, (".parquet",), tables=True, label_key=self._choice.label)
         if not files.train:
             raise UserError(
                 f"{self.root}: holds no .parquet files; data.source=parquet needs them in it, or a file as --data"

@@ -138,6 +138,9 @@ def partitions(root: Path, values: list[str], key: str = "label") -> Path:
         (["0", "10", "9"], ("0", "9", "10")),
         (["-1", "0", "1"], ("-1", "0", "1")),
         (["1", "cat"], ("1", "cat")),
+        (["01", "1", "2"], ("01", "1", "2")),
+        (["002", "010", "1"], ("1", "002", "010")),
+        (["-0", "0"], ("-0", "0")),
     ],
 )
 @pytest.mark.parametrize("key", ["label", "Category"])
@@ -145,6 +148,17 @@ def test_folders_of_hive_partitions(tmp_path: Path, values: list[str], names: tu
     index = index_of("parquet", partitions(tmp_path, values, key))
     assert index.class_names == names
     assert index.counts == {"train": (2,) * len(names)}
+
+
+@pytest.mark.parametrize("key", ["label", "category", "Category", "species", "my%20species"])
+@pytest.mark.parametrize("values", [["bus", "train"], ["dev", "test", "train"], ["train", "train_old"]])
+def test_classes_called_like_splits(tmp_path: Path, values: list[str], key: str) -> None:
+    partitions(tmp_path, values, key)
+    settings = {"label_column": key.replace("%20", " ")} if "species" in key else {}
+    index = index_of("parquet", tmp_path, **settings)
+    assert (index.class_names, index.counts) == (tuple(values), {"train": (2,) * len(values)})
+    partitions(tmp_path / "split=test", values, key)
+    assert index_of("parquet", tmp_path, **settings).counts == {"train": (2,) * len(values), "test": (2,) * len(values)}
 
 
 def test_what_pyarrow_partitions_is_read_back(tmp_path: Path) -> None:
@@ -171,7 +185,7 @@ def test_test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> N
     index = index_of("parquet", tmp_path)
     assert index.counts["test"] == (1, 1, 0)
     examples = ("test-0.parquet[1]", "test-0.parquet[2]")
-    assert index.findings.left_out == (LeftOut(reason="no label", count=2, examples=examples),)
+    assert index.findings.left_out == (LeftOut(reason="no label", count=2, unit="row", examples=examples),)
     assert (index.findings.found, index.findings.taken) == (7 + 4, 7 + 2)
 
 

@@ -145,6 +145,8 @@ def test_descriptions_without_a_class_leave_the_class_to_several_folders(tmp_pat
     [
         (lambda i: ("json", b'{"label": %d.0}' % (i % 2)), ("0", "1")),
         (lambda i: ("cls", b"%d\n" % (i % 2 + 9)), ("9", "10")),
+        (lambda i: ("json", b'{"label": %d, "score": NaN, "hash": 18446744073709551615}' % (i % 2)), ("0", "1")),
+        (lambda i: ("json", b'{"label": %d, "far": -Infinity, "big": 1e300, "sha": %d}' % (i % 2, 2**255)), ("0", "1")),
     ],
 )
 def test_whole_numbers_name_classes(
@@ -172,6 +174,32 @@ def test_a_class_that_cannot_be_read_is_refused(tmp_path: Path, text: bytes, why
 def test_splits_within_a_tar_are_refused(tmp_path: Path) -> None:
     root = tar_of(tmp_path / "t" / "all.tar", "train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png")
     assert "folders of the splits test and train" in refusal("webdataset", root)
+
+
+@pytest.mark.parametrize("above", ["", "images/"])
+@pytest.mark.parametrize("names", [("car", "train"), ("dev", "prod", "test"), ("bus", "test", "train")])
+def test_classes_called_like_splits(tmp_path: Path, names: tuple[str, ...], above: str) -> None:
+    members = [f"{above}{name}/{i}.png" for name in names for i in range(2)]
+    tar_of(tmp_path / "t" / "my-train-0.tar", *members)
+    root = tar_of(tmp_path / "t" / "my-test-0.tar", *(f"{above}{names[-1]}/{i}.png" for i in range(2)))
+    index = index_of("webdataset", root)
+    assert (index.class_names, index.counts["train"]) == (names, (2,) * len(names))
+    assert index.counts["test"] == (0,) * (len(names) - 1) + (2,)
+
+
+@pytest.mark.parametrize("names", [("train",), ("train", "test"), ("data/train", "data/dev")])
+def test_folders_that_all_name_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    root = tar_of(tmp_path / "t" / "a.tar", *(f"{name}/{i}.png" for name in names for i in range(2)))
+    assert f"sample '{names[0]}/0' has no class" in refusal("webdataset", root)
+
+
+def test_a_folder_for_testing_that_only_names_the_split_gives_way_to_validation(tmp_path: Path) -> None:
+    tar_of(tmp_path / "t" / "my-train-0.tar", "cat/1.png", "dog/2.png")
+    tar_of(tmp_path / "t" / "my-val-0.tar", "val/cat/3.png", "val/dog/4.png")
+    root = tar_of(tmp_path / "t" / "my-test-0.tar", "test/5.png", "test/6.png")
+    assert index_of("webdataset", root).counts == {"train": (1, 1), "test": (1, 1)}
+    (root / "my-val-0.tar").unlink()
+    assert "test has no labelled images" in refusal("webdataset", root)
 
 
 def test_samples_without_classes_for_testing_give_way_to_validation(tmp_path: Path) -> None:

@@ -160,6 +160,85 @@ def test_a_test_split_without_labels_gives_way_to_the_validation_split(tmp_path:
     assert reasons(tmp_path) == {"split test, as val is used for testing": 1}
 
 
+@pytest.mark.parametrize(
+    ("train", "flat"),
+    [
+        ("train", "val/ILSVRC2012_val_1.png"),
+        ("train", "test/1.png"),
+        ("train", "Validation/1.png"),
+        ("train2017", "val2017/1.png"),
+    ],
+)
+def test_a_split_for_testing_without_class_folders_is_not_passed_over(tmp_path: Path, train: str, flat: str) -> None:
+    put(tmp_path, f"{train}/n01440764/0.png", f"{train}/n01443537/0.png", flat)
+    message = refusal("image_folder", tmp_path)
+    assert "has no labelled images; label them as the training images are, in class folders" in message
+    assert "or take these splits out of the source and test images are cut from train" in message
+
+
+def test_a_split_for_testing_without_class_folders_names_the_file_of_its_labels(tmp_path: Path) -> None:
+    put(tmp_path, "train/n01440764/0.png", "val/1.png", "val/labels.csv")
+    assert "perhaps val/labels.csv says which" in refusal("image_folder", tmp_path)
+
+
+def test_images_for_testing_without_class_folders_give_way_to_labelled_ones(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/0.png", "val/a/0.png", "test/0.png", "test/1.png", "val_masks/0.png")
+    index = index_of("image_folder", tmp_path)
+    assert (index.counts, index.findings.splits["test"]) == (
+        {"train": (1,), "test": (1,)},
+        "folder val, as test holds no images of the classes",
+    )
+    assert reasons(tmp_path) == {
+        "split test, as val is used for testing": 2,
+        "outside of the folders of the splits": 1,
+    }
+
+
+def test_images_of_another_name_are_no_split_beside_an_exact_one(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/0.png", "val_masks/0.png")
+    assert index_of("image_folder", tmp_path).counts == {"train": (1,)}
+
+
+@pytest.mark.parametrize("other", ["archive", "chest_xray/chest_xray"])
+def test_splits_in_other_folders_do_not_matter_beside_those_at_the_top(tmp_path: Path, other: str) -> None:
+    splits = ("train/cat/0.png", "test/cat/0.png")
+    put(tmp_path, *splits, *(f"{other}/{name}" for name in splits))
+    assert index_of("image_folder", tmp_path).counts == {"train": (1,), "test": (1,)}
+    assert reasons(tmp_path) == {"outside of the folders of the splits": 2}
+
+
+def test_splits_in_a_split_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/train/0.png", "train/cat/test/0.png", "test/cat/0.png")
+    assert "train/cat: contains the folders train, test" in refusal("image_folder", tmp_path)
+
+
+@pytest.mark.parametrize("other", ["annotations/instances.json", "labels/deep/0.csv", "empty"])
+@pytest.mark.parametrize("above", ["", "coco/"])
+def test_folders_without_images_do_not_stand_beside_splits(tmp_path: Path, other: str, above: str) -> None:
+    put(tmp_path, *(f"{above}{split}/cat/0.png" for split in ("train2017", "val2017")))
+    if other == "empty":
+        (tmp_path / above / other).mkdir()
+    else:
+        put(tmp_path, f"{above}{other}")
+    if above:
+        assert "coco: contains the folders train2017, val2017" in refusal("image_folder", tmp_path)
+    else:
+        assert index_of("image_folder", tmp_path).counts == {"train": (1,), "test": (1,)}
+
+
+@pytest.mark.parametrize("names", [("train",), ("train", "test"), ("Training", "val")])
+def test_a_doubled_split_is_no_class(tmp_path: Path, names: tuple[str, ...]) -> None:
+    put(tmp_path, *(f"{name}/{name}/{label}/0.png" for name in names for label in "ab"))
+    message = refusal("image_folder", tmp_path)
+    assert f"{names[0]}: its only folder is {names[0]}, which contains folders" in message
+    assert f"move the folders in {names[0]}/{names[0]} one level up" in message
+
+
+def test_a_class_called_like_a_split_beside_another_class(tmp_path: Path) -> None:
+    put(tmp_path, "train/train/steam/0.png", "train/car/0.png", "test/train/0.png", "test/car/0.png")
+    assert index_of("image_folder", tmp_path).class_names == ("car", "train")
+
+
 def test_no_labelled_split_for_testing_is_one_sentence(tmp_path: Path) -> None:
     put(tmp_path, "train/n01443537/images/0.png", "val/images/0.png", "val/val_annotations.txt", "test/images/0.png")
     message = refusal("image_folder", tmp_path)
