@@ -241,6 +241,8 @@ def _sweep(out: str) -> None:
     """Removes the half-written files of processes that were killed, of this driver's and of those before."""
     storage.sweep(out)
     for name in WRITTEN if storage.is_local(out) else ():
+        if Path(out, name).is_symlink():  # it may lead out of a folder that is somebody else's
+            continue
         for folder, _, _ in os.walk(Path(out, name)):
             storage.sweep(folder)
 
