@@ -208,7 +208,7 @@ def test_shards_of_a_condensed_set_are_files_of_its_folder(call: Call, run: Path
 
 def test_links_do_not_lead_out_of_the_folder(call: Call, run: Path, stranger: Stranger) -> None:
     before = outside(run)
-    for name in ("networks", "baselines"):
+    for name in ("networks", "baselines", "evaluation"):
         (run / name).symlink_to(run.parent / "mine")
         code, errors, _ = call("evaluate", str(run))
         assert (code, len(errors)) == (2, 1)
