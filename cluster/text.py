@@ -22,7 +22,7 @@ _SECRETS = (
     (re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]{16,}"), r"\1 ..."),
 )
 """Settings, keys and headers that are secrets outside of URLs as well."""
-_LONG = re.compile(rf"'[^'\n]{{{LONGEST - 1},}}'|\"[^\"\n]{{{LONGEST - 1},}}\"|\S{{{LONGEST + 1},}}")
+_LONG = re.compile(rf"(?<!\w)'[^'\n]{{{LONGEST - 1},}}'|\"[^\"\n]{{{LONGEST - 1},}}\"|\S{{{LONGEST + 1},}}")
 """A value that is too long for a message: quoted, or without a space."""
 
 

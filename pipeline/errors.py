@@ -40,7 +40,7 @@ _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 """Control characters of terminals and of the direction of writing, and halves of pairs. Tabs and line ends stay."""
-_LONG = re.compile(rf"'[^'\n]{{{LONGEST - 1},}}'|\"[^\"\n]{{{LONGEST - 1},}}\"|\S{{{LONGEST + 1},}}")
+_LONG = re.compile(rf"(?<!\w)'[^'\n]{{{LONGEST - 1},}}'|\"[^\"\n]{{{LONGEST - 1},}}\"|\S{{{LONGEST + 1},}}")
 """A value that is too long for a message: quoted, or without a space."""
 
 

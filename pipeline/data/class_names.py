@@ -13,6 +13,7 @@ from typing import Self
 from pipeline import storage
 from pipeline.config.imagenet_subsets import subset, subset_titles
 from pipeline.errors import UserError, listed, repeated
+from pipeline.storage.local.regular_files import LIST_BYTES
 
 LEADING = re.compile(r"(n\d{8})(?:[ _.,-]|$)")
 NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -58,10 +59,10 @@ def read_synsets(path: str) -> Synsets:
     the number of the class.
 
     Raises:
-        UserError: there is no such file, a line does not begin with a WordNet id, or two lines have one number.
+        UserError: there is no such file, it is too large, a line does not begin with a WordNet id, or two lines have one number.
     """
     try:
-        lines = storage.read_bytes(path).decode("utf-8-sig").splitlines()
+        lines = storage.read_bytes(path, LIST_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(
             f"data.synsets: {path} is not a text file; give one with lines such as `n01440764 tench`"

@@ -24,6 +24,7 @@ from pipeline.runtime import nodes, session
 from pipeline.runtime.task_pool import Slots, TaskPool, result
 from pipeline.storage import s3
 from pipeline.storage.documents import read_document
+from pipeline.storage.local.local_files import is_link
 
 
 def require_per_class(counts: Mapping[str, int], needed: int, validation_fraction: float, why: str) -> None:
@@ -68,7 +69,8 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     plan: ShardPlan = result("prepare", partial(plan_shards, data, shards), Slots(), config.resources)
     _say_report(plan.report)
     for place in (plan.folder, listing_folder(plan.folder)):
-        storage.sweep(place, LEFT_BEHIND_S)
+        if not is_link(place):
+            storage.sweep(place, LEFT_BEHIND_S)
     if condensing:
         require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
         nodes.placement(config, len(plan.names))  # refuses groups that fit on no node

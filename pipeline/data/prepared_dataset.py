@@ -157,13 +157,19 @@ def found_class_shards(recorded: str, folder: RunFolder, config: RunConfig, *, t
         recorded: folder of the class shards in the run's record.
         folder: of the run.
         config: of this command.
-        trusted: whether a local folder in the record counts as well.
+        trusted: whether the place in the record counts as well, if it is local or where this command goes anyway.
     """
     caches = [folder.class_shards, *([storage.absolute(config.data.cache)] if config.data.cache else [])]
     places = [storage.join(cache, key_of(recorded)) for cache in caches]
-    if trusted and storage.is_local(recorded):
+    if trusted and is_within_reach(recorded, folder, config):
         places.insert(0, recorded)
     return next((place for place in places if storage.exists(storage.join(place, MANIFEST))), None)
+
+
+def is_within_reach(place: str, folder: RunFolder, config: RunConfig) -> bool:
+    """Whether a place that a record names is on this machine, or in a bucket that the command line names as well."""
+    named = (folder.path, config.data.path, config.data.cache)
+    return storage.is_local(place) or _root(place) in [_root(path) for path in named if path is not None]
 
 
 def left_out_shards(recorded: str, folder: RunFolder, left_out: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,6 +190,11 @@ def left_out_shards(recorded: str, folder: RunFolder, left_out: tuple[str, ...])
 def key_of(folder: str) -> str:
     """Returns the key in the path of a folder of class shards."""
     return folder.rsplit("/", 1)[-1]
+
+
+def _root(url: str) -> list[str]:
+    """Scheme and bucket of a URL."""
+    return url.split("/")[:3]
 
 
 def _shared(array: np.ndarray) -> Tensor:

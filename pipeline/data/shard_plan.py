@@ -21,6 +21,7 @@ from pipeline.errors import UserError, listed, repeated
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.storage.documents import write_compact_document
 from pipeline.storage.files import REQUESTS, in_threads
+from pipeline.storage.local.local_files import require_no_link
 
 FORMAT = 1
 CHUNK_BYTES = 256 * 2**20
@@ -115,7 +116,8 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         cache: folder above that of the class shards.
 
     Raises:
-        UserError: the source cannot be read, a class is missing, ambiguous or empty, or no image can be decoded.
+        UserError: the source cannot be read, a class is missing, ambiguous or empty, no image can be decoded, or a folder
+            to write to is a link.
     """
     selection = _select(data)
     index, names, titles = selection.index, selection.names, selection.titles
@@ -136,8 +138,11 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         folders=index.folders,
         report=selection.report(data),
     )
-    if index.listing is not None and not storage.exists(storage.join(plan.folder, MANIFEST)):
-        _write_listing(plan, index.listing)
+    if not storage.exists(storage.join(plan.folder, MANIFEST)):
+        for place in (plan.folder, listing_folder(plan.folder)):
+            require_no_link(place)
+        if index.listing is not None:
+            _write_listing(plan, index.listing)
     return plan
 
 

@@ -141,13 +141,13 @@ def read_manifest(folder: str) -> CondensedManifest:
     """Returns the manifest of a condensed set. Raises UserError if it is damaged or has a newer format."""
     path = storage.join(folder, MANIFEST)
     manifest = read_document(CondensedManifest, path)
-    channels = manifest["shape"][0]
+    channels, height, width = manifest["shape"]
     plausible = {
         "classes": [entry["label"] for entry in manifest["classes"]] == list(range(len(manifest["classes"]))),
         "shards": len(manifest["shards"]) > 0,
         "images_per_class": 1 <= manifest["images_per_class"] < 2**31,
         "factor": 1 <= manifest["factor"] <= 16,
-        "shape": channels in (1, 3) and all(1 <= side <= 2**16 for side in manifest["shape"]),
+        "shape": channels in (1, 3) and 4 <= height == width <= 4096,
         "mean": len(manifest["mean"]) == channels,
         "std": len(manifest["std"]) == channels and all(value > 0 for value in manifest["std"]),
     }

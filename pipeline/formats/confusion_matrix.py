@@ -25,6 +25,8 @@ from pipeline.errors import UserError
 from pipeline.formats.arrow_schema import LISTED_CLASSES
 from pipeline.formats.condensed_reader import parse_shard
 from pipeline.storage.documents import Document
+from pipeline.storage.fields import FileName, Sha256
+from pipeline.storage.local.local_files import require_no_link
 
 SUFFIX = ".arrow"
 NAME = r"^[0-9a-f-]+\.arrow$"
@@ -36,11 +38,11 @@ SCHEMA = pa.schema([("label", pa.int32()), ("predicted", pa.int32()), ("count", 
 class MatrixFile(Document):
     """The file of a matrix, as a document names it."""
 
-    file: Annotated[str, StringConstraints(pattern=NAME)]
+    file: Annotated[FileName, StringConstraints(pattern=NAME)]
     classes: Annotated[int, Field(strict=True, ge=1, lt=2**31)]
     rows: Annotated[int, Field(strict=True, ge=0)]
     """Cells that are not zero."""
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
 
 
 class StoredMatrix(TypedDict):
@@ -153,7 +155,7 @@ def read_matrix(stored: StoredMatrix, folder: str, origin: str) -> Confusion | N
         origin: the document, for messages.
 
     Raises:
-        UserError: the file is missing or damaged, or the matrix is not a square of counts.
+        UserError: the file is missing or damaged, its folder is a link, or the matrix is not a square of counts.
     """
     entry = stored.get("confusion_file")
     if entry is None:
@@ -162,6 +164,7 @@ def read_matrix(stored: StoredMatrix, folder: str, origin: str) -> Confusion | N
             return Confusion.of(lines) if lines else None
         except (ValueError, OverflowError):
             raise UserError(f"{origin}: is damaged (a confusion matrix is not a square of counts)") from None
+    require_no_link(folder)
     path = storage.join(folder, entry["file"])
     advice = "restore it, or delete the row's document and evaluate again"
     try:

@@ -28,6 +28,7 @@ from pipeline import storage
 from pipeline.errors import FailedError, UserError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import say
+from pipeline.storage.local.regular_files import SETTINGS_BYTES
 from pipeline.storage.safe_json import parse_json
 
 FILE = "lease.json"
@@ -168,7 +169,7 @@ class Lease:
     def _read(self) -> LeaseEntry | None:
         """The lease in the folder, or None if there is none or it is damaged."""
         try:
-            values = parse_json(storage.read_bytes(self.path))
+            values = parse_json(storage.read_bytes(self.path, SETTINGS_BYTES))
         except (FileNotFoundError, ValueError):
             return None
         return LeaseEntry.of(values) if isinstance(values, dict) else None
@@ -241,6 +242,8 @@ def _sweep(out: str) -> None:
     """Removes the half-written files of processes that were killed, of this driver's and of those before."""
     storage.sweep(out)
     for name in WRITTEN if storage.is_local(out) else ():
+        if Path(out, name).is_symlink():  # it may lead out of a folder that is somebody else's
+            continue
         for folder, _, _ in os.walk(Path(out, name)):
             storage.sweep(folder)
 

@@ -14,11 +14,13 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.local import local_files
-from pipeline.storage.local.regular_files import DOCUMENT_BYTES, MOST_BYTES
+from pipeline.storage.local.regular_files import DOCUMENT_BYTES, MOST_BYTES, require_size
 from pipeline.storage.local.temporary_names import is_left_behind
 from pipeline.storage.paths import is_local, is_s3, local_path, require_url
 from pipeline.storage.safe_json import parse_json
 
+NO_RANGE = ("InvalidRange", "416")
+"""Answers to a request for the first bytes of an empty object."""
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
 
 
@@ -49,7 +51,7 @@ def read_bytes(path: str, most: int = MOST_BYTES) -> bytes:
 
     Args:
         path: local path or URL.
-        most: largest size in bytes of a local file.
+        most: largest size in bytes.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -57,8 +59,22 @@ def read_bytes(path: str, most: int = MOST_BYTES) -> bytes:
     """
     if is_local(path):
         return local_files.read(path, most=most)
-    single = {"max_concurrency": 1} if is_s3(path) else {}  # one request; s3fs would ask for the size first
-    return operate(path, lambda fs, root: fs.cat_file(root, **single))
+    if not is_s3(path):
+        require_size(path, size_of(path), most)
+        return operate(path, lambda fs, root: fs.cat_file(root))
+
+    def first(fs: Any, root: str) -> bytes:
+        try:
+            return fs.cat_file(root, start=0, end=most + 1)
+        except OSError as error:
+            if s3.code_of(error) in NO_RANGE:
+                return b""
+            raise
+
+    data = operate(path, first)  # one request; s3fs would ask for the size first
+    if len(data) > most:
+        require_size(path, size_of(path), most)
+    return data
 
 
 def read_range(path: str, start: int, end: int) -> bytes:
@@ -77,10 +93,10 @@ def size_of(path: str) -> int:
     return int(operate(path, lambda fs, root: fs.size(root)))
 
 
-def read_json(path: str) -> Any:
-    """Returns the parsed JSON of an object. Raises FileNotFoundError, and UserError if it is not valid JSON."""
+def read_json(path: str, most: int = DOCUMENT_BYTES) -> Any:
+    """Returns the parsed JSON of an object of at most so many bytes. Raises FileNotFoundError, and UserError if it is none."""
     try:
-        return parse_json(read_bytes(path, DOCUMENT_BYTES))
+        return parse_json(read_bytes(path, most))
     except ValueError as error:
         raise UserError(
             f"{path}: is not valid JSON ({error}); it is damaged or was not written by this program"

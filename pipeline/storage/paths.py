@@ -64,8 +64,9 @@ def require_url(path: str) -> None:
     """Raises UserError unless a URL has one of the schemes that are opened, and no credentials."""
     scheme, host = scheme_of(path), path.partition("://")[2].partition("/")[0]
     if scheme not in (*S3_SCHEMES, *OTHER_SCHEMES):
+        named = f"{scheme}://..." if "@" in path else path  # it may contain a password, which may contain a slash
         raise UserError(
-            f"{path}: has the scheme {scheme!r}, which is not opened; give a local path or s3://BUCKET/PREFIX "
+            f"{named}: has the scheme {scheme!r}, which is not opened; give a local path or s3://BUCKET/PREFIX "
             f"(also opened: {', '.join(OTHER_SCHEMES)}; a local path of this name begins with ./)"
         )
     user = host.rpartition("@")[0]

@@ -15,6 +15,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.config.storage import Storage
 from pipeline.errors import UserError
 from pipeline.storage import s3
+from pipeline.storage.local.regular_files import LIST_BYTES
 from pipeline.storage.objects import read_json
 from pipeline.storage.paths import absolute
 
@@ -49,10 +50,10 @@ def load_config(path: str) -> RunConfig:
     """The configuration of a JSON file, such as a run's config.json. Missing keys have their defaults.
 
     Raises:
-        UserError: no such file, no JSON, an unknown key, or a value that is not allowed.
+        UserError: no such file, too large a one, no JSON, an unknown key, or a value that is not allowed.
     """
     try:
-        return from_dict(read_json(absolute(path)), origin=path)
+        return from_dict(read_json(absolute(path), LIST_BYTES), origin=path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: is not a file; give a JSON file, such as a run's config.json") from None
 

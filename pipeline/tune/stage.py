@@ -14,6 +14,7 @@ from pipeline.observability.progress import console, say
 from pipeline.runtime import nodes, session
 from pipeline.runtime.lease import Lease
 from pipeline.runtime.placement import Placement
+from pipeline.storage.local.local_files import require_no_link
 from pipeline.storage.settings import activate
 from pipeline.tune.final_test import complete_start, final_rows
 from pipeline.tune.page import write_page
@@ -164,13 +165,15 @@ def _search_record(config: RunConfig, space: Space, request: SearchRequest, fold
 
 
 def _require_resumable(folder: SearchFolder, record: SearchRecord, config: RunConfig, *, resume: bool) -> None:
-    """Raises UserError if the folder holds a run, another search, or this one without ``--resume``."""
+    """Raises UserError if the folder holds a run, another search, this one without ``--resume``, or links for folders."""
     if folder.holds_run():
         raise UserError(f"{folder}: holds a run; choose another --out for the search")
     if not folder.holds_search():
         return
     if not resume:
         raise UserError(f"{folder}: holds a search; add --resume to resume it, or choose another --out")
+    for path in (folder.trials, folder.full_runs, RunFolder(folder.path).class_shards):
+        require_no_link(path)
     before = folder.read_record()
     if before is not None:
         folder.require_same_search(before, record, config)

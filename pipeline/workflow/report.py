@@ -25,6 +25,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
 from pipeline.observability.pages import drawable, render, svg
 from pipeline.observability.progress import say
+from pipeline.storage.local.regular_files import DOCUMENT_BYTES
 
 COLUMNS = 10
 """Largest number of stored images in a line of the grid, and of one class."""
@@ -34,8 +35,8 @@ LETTER = 7
 """Width of a letter of the class names, in pixels."""
 GAP = 2
 """Distance between images of the grid, in pixels."""
-GRID_PIXELS = 2**30
-"""Most pixels of the grid; the classes beyond them are left out, since images of a pixel each would be enlarged to terabytes."""
+GRID_PIXELS = 2**28
+"""Most pixels of the grid, a gigabyte in memory; the classes beyond them are left out, since images of a pixel each would be enlarged to terabytes."""
 LABELLED = 40
 """Largest number of classes that a confusion matrix names."""
 DRAWN = 1000
@@ -111,8 +112,8 @@ def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
     images = condensed.images_KSCHW[:, :COLUMNS].numpy()
     _, shown, _, height, _ = images.shape
     side = height * max(1, -(-SIDE // height)) + GAP
-    classes = min(len(images), max(1, GRID_PIXELS // (shown * side**2)))
     label = 16 + LETTER * max(len(drawable(name)) for name in names)
+    classes = min(len(images), max(1, GRID_PIXELS // ((label + shown * side) * side)))
     across = min(classes, COLUMNS // shown)
     canvas = Image.new("RGB", (across * (label + shown * side), -(-classes // across) * side), "white")
     draw = ImageDraw.Draw(canvas)
@@ -164,7 +165,7 @@ def _png(image: Image.Image) -> bytes:
 def _losses(folder: RunFolder) -> list[tuple[int, float]]:
     """Returns (iteration, loss): the mean over classes at each iteration for which every class logged a loss."""
     try:
-        lines = storage.read_bytes(folder.metrics).decode(errors="replace").splitlines()
+        lines = storage.read_bytes(folder.metrics, DOCUMENT_BYTES).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     by_iteration: dict[int, dict[str, float]] = {}

@@ -1,5 +1,6 @@
 """What is finished of a run, and which class shards it uses: the only place that answers either question."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,7 +8,7 @@ from pipeline import storage
 from pipeline.config.parsing import from_dict
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepare import prepare
-from pipeline.data.prepared_dataset import PreparedDataset, found_class_shards, key_of, left_out_shards
+from pipeline.data.prepared_dataset import PreparedDataset, found_class_shards, is_within_reach, key_of, left_out_shards
 from pipeline.errors import UserError
 from pipeline.evaluate.results import is_evaluated
 from pipeline.evaluate.rows import Origins
@@ -20,6 +21,9 @@ from pipeline.storage.documents import SEAL
 from pipeline.storage.local.local_files import require_no_link
 from pipeline.storage.settings import adopt, repeat
 from pipeline.workflow.report import is_reported
+
+SOURCE = ("data.path=", "data.cache=", "data.synsets=")
+"""How the settings begin without which class shards cannot be found or made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,13 @@ class Run:
                 return PreparedDataset(place, self.config.data)
             if self.is_adopted and (left_out := left_out_shards(shards, self.folder, self.left_out)):
                 raise UserError(f"{self.folder}: its class shards are in {shards}; {repeat(left_out)}")
-        if any(setting.startswith("data.") for setting in self.left_out):
+            if not is_within_reach(shards, self.folder, self.config) and self.config.data.cache is None:
+                cache = shlex.quote(shards.rpartition("/")[0])
+                raise UserError(
+                    f"{self.folder}: its class shards are in {shards}; add --set data.cache={cache}, or "
+                    f"--set data.cache={shlex.quote(self.folder.class_shards)} to prepare them again"
+                )
+        if any(setting.startswith(SOURCE) for setting in self.left_out):
             raise UserError(f"{self.folder}: contains no class shards of the real images; {repeat(self.left_out)}")
         if self.is_adopted:
             require_no_link(self.folder.class_shards)
@@ -130,7 +140,7 @@ class Run:
 
     def require_harmless(self) -> None:
         """Raises UserError if the run was on a Ray cluster and the command line names none, or has links for folders."""
-        for path in (self.folder.networks, self.folder.baselines):
+        for path in (self.folder.networks, self.folder.baselines, self.folder.matrices):
             require_no_link(path)
         if any(setting.startswith("resources.address=") for setting in self.left_out):
             raise UserError(

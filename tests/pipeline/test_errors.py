@@ -61,6 +61,12 @@ def test_a_message_repeats_no_long_value(one_line: Shown, value: str) -> None:
 
 
 @ONE_LINE
+def test_an_apostrophe_begins_no_value(one_line: Shown) -> None:
+    text = f"a run's folder {'of many words ' * 20}and the set's manifest; given 'x', allowed: 'y'"
+    assert one_line(text) == text
+
+
+@ONE_LINE
 def test_a_long_message_takes_no_long(one_line: Shown) -> None:
     for part in ("x", "://", "://a:", "token", "'", "bearer ", "\x1b", "a "):
         began = time.monotonic()

@@ -81,9 +81,14 @@ def remove(path: str) -> None:
     os.remove(local_path(path))
 
 
+def is_link(path: str) -> bool:
+    """Whether a path is a link on this machine, which may lead anywhere."""
+    return is_local(path) and local_path(path).is_symlink()
+
+
 def require_no_link(path: str) -> None:
     """Raises UserError if a folder to write to is a link, which may lead anywhere, in a folder that may be foreign."""
-    if is_local(path) and local_path(path).is_symlink():
+    if is_link(path):
         raise UserError(f"{path}: is a link, which may lead out of the folder; replace it by a folder")
 
 

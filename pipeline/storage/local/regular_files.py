@@ -17,6 +17,8 @@ DOCUMENT_BYTES = 2**30
 """Largest JSON document of a stage: a listing of several million images."""
 IMAGE_BYTES = 2**30
 """Largest encoded image, which is more than an uncompressed one of the allowed number of pixels takes."""
+LIST_BYTES = 2**24
+"""Largest configuration or list of classes: more than one of a hundred thousand classes takes."""
 SETTINGS_BYTES = 2**18
 """Largest file that people write by hand, such as a search space."""
 

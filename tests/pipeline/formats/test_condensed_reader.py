@@ -157,3 +157,10 @@ def test_loading_does_not_import_ray(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "24 []"
+
+
+@pytest.mark.parametrize("shape", [[3, 2, 2], [3, 8, 9], [3, 2**13, 2**13], [3, 2**40, 2**40]])
+def test_a_manifest_of_images_that_no_run_makes(tmp_path: Path, shape: list[int]) -> None:
+    write_set(tmp_path, shape=shape)
+    with pytest.raises(UserError, match="shape cannot be right"):
+        read_manifest(str(tmp_path))

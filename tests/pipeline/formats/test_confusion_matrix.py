@@ -163,3 +163,10 @@ def test_only_files_that_no_document_names_are_removed(tmp_path: Path) -> None:
     (tmp_path / "run" / "evaluation").symlink_to(tmp_path)
     sweep_matrices(str(tmp_path / "run" / "evaluation"), [])
     assert {path.name for path in tmp_path.iterdir()} == {*names, "run"}
+
+
+def test_a_matrix_is_not_read_through_a_link(tmp_path: Path) -> None:
+    stored = stored_matrix(Confusion.of(counts(LARGE)), str(tmp_path / "elsewhere"))
+    (tmp_path / "evaluation").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="evaluation: is a link, which may lead out of the folder"):
+        read_matrix(stored, str(tmp_path / "evaluation"), "evaluation.json")

@@ -189,3 +189,10 @@ def test_arrow_maps_a_file_whose_name_looks_like_a_url(tmp_path: Path) -> None:
     storage.write_bytes(path, b"mapped")
     assert isinstance(arrow_files.source(path), pa.MemoryMappedFile)
     assert (folder / "a").read_bytes() == b"mapped"
+
+
+@pytest.mark.parametrize("url", ["https://user:p@ss/word@host/x", "ftp://host/x/p@ss", "gopher://a:b/c@d"])
+def test_no_part_of_a_password_is_repeated(url: str) -> None:
+    scheme = url.partition(":")[0]
+    with pytest.raises(UserError, match=f"^{scheme}://...: has the scheme '{scheme}', which is not opened"):
+        require_url(url)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline import storage
+from pipeline.errors import UserError
 from pipeline.observability import jsonl_log
 from pipeline.storage import arrow_files, files, s3
 from pipeline.storage.file_tree import list_tree
@@ -34,6 +35,16 @@ def test_bytes_come_back(bucket: str, data: bytes | memoryview) -> None:
     storage.remove(path)
     storage.remove(path)
     assert not storage.exists(path)
+
+
+def test_an_object_of_an_absurd_size_is_refused(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    through(monkeypatch, proxy)
+    storage.write_bytes(f"{bucket}/a", b"0123456789")
+    before = proxy.faults.seen
+    assert storage.read_bytes(f"{bucket}/a", most=10) == b"0123456789"
+    assert proxy.faults.seen == before + 1
+    with pytest.raises(UserError, match="/a: has 10 bytes; allowed for a file of this kind: at most 9"):
+        storage.read_bytes(f"{bucket}/a", most=9)
 
 
 def test_a_large_object_is_sent_in_parts(bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

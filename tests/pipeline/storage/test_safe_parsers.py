@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.storage import safe_json
 from pipeline.storage.safe_json import DEPTH, parse_json
 from pipeline.storage.safe_yaml import parse_yaml
 
@@ -55,6 +56,14 @@ def test_any_text_is_json_or_a_value_error(data: bytes | str) -> None:
 )
 def test_json_beyond_the_limits(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("text", ["[[],[],[]]", '[{},{},{"a":1}]', '["[[[["]'])
+def test_the_number_of_containers_is_bounded(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert parse_json(text)
+    monkeypatch.setattr(safe_json, "CONTAINERS", 3)
+    with pytest.raises(ValueError, match="has more than 3 lists and objects"):
         parse_json(text)
 
 

@@ -225,3 +225,14 @@ def test_records_of_another_source_do_not_count(tmp_path: Path) -> None:
     assert len(search.result().trials) == 7
     changed = replace(search, task=replace(search.task, class_shards="another-key"))
     assert changed.result().trials == ()
+
+
+@pytest.mark.parametrize("name", ["trials", "whole", "class-shards"])
+def test_a_search_is_not_resumed_through_a_link(call: Call, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "search.json").write_text("{}")
+    (tmp_path / "out" / name).symlink_to(tmp_path)
+    command = ["tune", "--preset", "digits_ipc1", "--trials", "2", "--out", str(tmp_path / "out"), "--resume"]
+    code, errors, _ = call(*command)
+    assert (code, len(errors)) == (2, 1)
+    assert f"{tmp_path / 'out' / name}: is a link, which may lead out of the folder" in errors[0]

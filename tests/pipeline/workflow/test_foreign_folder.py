@@ -1,6 +1,7 @@
 """The folder of somebody else: nothing outside it is written or deleted, nobody is called, and no code of it is run."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline.condense.manifest import new_record
 from pipeline.formats.run_folder import RunFolder
+from pipeline.runtime.lease import WRITTEN
 from tests.pipeline.conftest import Told
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.foreign import Stranger, rewrite
@@ -206,7 +208,7 @@ def test_shards_of_a_condensed_set_are_files_of_its_folder(call: Call, run: Path
 
 def test_links_do_not_lead_out_of_the_folder(call: Call, run: Path, stranger: Stranger) -> None:
     before = outside(run)
-    for name in ("networks", "baselines"):
+    for name in ("networks", "baselines", "evaluation"):
         (run / name).symlink_to(run.parent / "mine")
         code, errors, _ = call("evaluate", str(run))
         assert (code, len(errors)) == (2, 1)
@@ -218,6 +220,19 @@ def test_links_do_not_lead_out_of_the_folder(call: Call, run: Path, stranger: St
     code, errors, _ = call("report", str(run))
     assert (code, len(errors)) == (2, 1)
     (run / ".lease.lock").unlink()
+    assert call("report", str(run))[0] == 0
+    assert outside(run) == before
+
+
+def test_leftovers_behind_links_stay(call: Call, run: Path) -> None:
+    left = run.parent / "mine" / ".own.arrow.tmp"
+    left.write_bytes(b"the only copy")
+    os.utime(left, (0, 0))
+    linked = [run / name for name in WRITTEN if not (run / name).exists()]
+    for path in linked:
+        path.symlink_to(run.parent / "mine")
+    assert {path.name for path in linked} >= {"trials", "evaluation"}
+    before = outside(run)
     assert call("report", str(run))[0] == 0
     assert outside(run) == before
 

@@ -160,4 +160,4 @@ def test_a_grid_takes_a_bounded_number_of_pixels(monkeypatch: pytest.MonkeyPatch
         mean=(0.0,),
         std=(1.0,),
     )
-    assert grid_image(many, ["a"] * 10_000).size == ((16 + 7 + 98) * 10, 98)
+    assert grid_image(many, ["a"] * 10_000).size == ((16 + 7 + 98) * 8, 98)

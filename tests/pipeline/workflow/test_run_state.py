@@ -10,7 +10,8 @@ import pytest
 from pipeline.condense.manifest import new_record
 from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
-from pipeline.data.prepared_dataset import PreparedDataset
+from pipeline.data.prepared_dataset import PreparedDataset, is_within_reach
+from pipeline.data.shard_plan import plan_shards
 from pipeline.errors import UserError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import sealed
@@ -140,3 +141,57 @@ def test_data_of_other_classes_are_refused(run: Run, tmp_path: Path) -> None:
     other = prepared(with_settings(CONFIG, ["data.classes=0,1,2,5"]), tmp_path / "other")
     with pytest.raises(UserError, match="class names differ"):
         require_same_classes(run.folder, other)
+
+
+@pytest.mark.parametrize("linked", ["", "listing"])
+def test_class_shards_are_not_written_through_a_link(tmp_path: Path, linked: str) -> None:
+    folder = Path(plan_shards(CONFIG.data, str(tmp_path / "cache")).folder)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (folder / linked).parent.mkdir(parents=True, exist_ok=True)
+    (folder / linked).symlink_to(mine)
+    with pytest.raises(UserError, match="is a link, which may lead out of the folder"):
+        plan_shards(CONFIG.data, str(tmp_path / "cache"))
+    assert not list(mine.iterdir())
+
+
+def test_a_stored_disk_cache_alone_stops_no_evaluation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(run.class_shards().folder)
+
+    def no_source(*_: object, **__: object) -> None:
+        raise UserError("the source does not exist")
+
+    monkeypatch.setattr(run_state, "prepare", no_source)
+    for left_out in (("data.disk_cache=/fast",), ("data.disk_cache=/fast", "data.path=/images")):
+        stored = replace(run, is_adopted=True, left_out=left_out)
+        with pytest.raises(UserError) as caught:
+            stored.class_shards()
+        assert ("contains no class shards" in str(caught.value)) == (len(left_out) == 2)
+
+
+def test_class_shards_in_a_bucket_that_the_command_does_not_name_are_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = run.class_shards().key
+    monkeypatch.setattr(run_state, "prepare", lambda *_, **__: pytest.fail("decodes the source"))
+    record = run.folder.read_record()
+    assert record is not None
+    record["resolved"]["class_shards"] = f"memory://elsewhere/cache/{key}"
+    run.folder.write_record(record)
+    assert run.class_shards().key == key  # those below the run
+    shutil.move(run.folder.class_shards, tmp_path / "away")
+    with pytest.raises(UserError) as caught:
+        run.class_shards()
+    assert f"are in memory://elsewhere/cache/{key}; add --set data.cache=memory://elsewhere/cache, or" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "reached"),
+    [("s3://mine/cache/0a", True), ("s3://mine-too/cache/0a", False), ("gs://mine/0a", False), ("/cache/0a", True)],
+)
+def test_a_recorded_place_is_where_the_command_goes_anyway(run: Run, place: str, reached: bool) -> None:
+    assert is_within_reach(place, RunFolder.at("s3://mine/run"), CONFIG) == reached
+    config = with_settings(CONFIG, ["data.path=s3://mine/images"])
+    assert is_within_reach(place, run.folder, config) == reached

@@ -17,6 +17,7 @@ from pipeline.data.sources.findings import EXAMPLES
 from pipeline.data.sources.layout.split_words import is_exact, kind_of
 from pipeline.data.sources.layout.tar_members import members, text_of
 from pipeline.errors import UserError, listed
+from pipeline.storage.local.regular_files import IMAGE_BYTES, require_size
 from pipeline.storage.safe_json import parse_json
 
 CLASS_KEYS = ("wnid", "class_name", "label", "cls")
@@ -150,6 +151,7 @@ def samples(tar: tarfile.TarFile, scan: TarScan) -> Iterator[_Sample]:
             yield sample
             sample = _Sample(key=key)
         if member.name.lower().endswith(image_endings()):
+            require_size(f"{scan.place}: member {storage.readable(member.name)!r}", member.size, IMAGE_BYTES)
             sample.images.append((member.name, member.offset_data, member.size))
         elif ending in ("cls", "json", "cls.txt"):
             sample.texts[ending] = text_of(tar, member)

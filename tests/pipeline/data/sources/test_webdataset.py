@@ -11,6 +11,7 @@ import pytest
 from pipeline.config.run_config import Data
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_plan import plan_shards
+from pipeline.data.sources.layout import tar_samples
 from pipeline.errors import UserError
 from tests.pipeline.support.images import encoded, picture, write_folder
 from tests.pipeline.support.source_formats import write_tars
@@ -278,4 +279,16 @@ def test_sparse_members_are_refused(tmp_path: Path, name: str) -> None:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(info, io.BytesIO(b"12345"))
     with pytest.raises(UserError, match="is sparse"):
+        index_of("webdataset", path.parent)
+
+
+def test_an_image_of_an_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_samples, "IMAGE_BYTES", 4)
+    path = tmp_path / "t" / "a.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(member("cat/a.png", 5), io.BytesIO(b"12345"))
+    with pytest.raises(
+        UserError, match=r"a\.tar: member 'cat/a\.png': has 5 bytes; allowed for a file of this kind: at"
+    ):
         index_of("webdataset", path.parent)

@@ -10,11 +10,12 @@ import pytest
 
 from pipeline import storage
 from pipeline.config.run_config import RunConfig
+from pipeline.data.class_names import read_synsets
 from pipeline.errors import UserError
 from pipeline.formats.peers import parse, read
 from pipeline.storage.arrow_files import source
 from pipeline.storage.files import File, open_binary, read_ahead
-from pipeline.storage.local.regular_files import DOCUMENT_BYTES, IMAGE_BYTES, MOST_BYTES, SETTINGS_BYTES
+from pipeline.storage.local.regular_files import DOCUMENT_BYTES, IMAGE_BYTES, LIST_BYTES, MOST_BYTES, SETTINGS_BYTES
 from pipeline.storage.settings import load_config
 from pipeline.storage.tensors import read_tensors
 from pipeline.tune.space_file import space_of_file
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "arrow": source,
     "tensors": read_tensors,
     "config": load_config,
+    "synsets": read_synsets,
     "space": lambda path: space_of_file(path, RunConfig()),
     "peer": lambda path: read(parse(f"{path}:idc"), shape=(3, 8, 8), classes=2, moments=None),
 }
@@ -65,7 +67,8 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str, r
         ("peer", MOST_BYTES),
         ("tensors", MOST_BYTES),
         ("json", DOCUMENT_BYTES),
-        ("config", DOCUMENT_BYTES),
+        ("config", LIST_BYTES),
+        ("synsets", LIST_BYTES),
         ("image", IMAGE_BYTES),
         ("space", SETTINGS_BYTES),
     ],
