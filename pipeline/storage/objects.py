@@ -21,6 +21,8 @@ from pipeline.storage.paths import is_local, is_s3, local_path, require_url
 from pipeline.storage.safe_json import parse_json
 
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
+LEFT_BEHIND_S = 24 * 3600.0
+"""Age from which a temporary file counts as left behind, if it may be of live work on another machine."""
 HASHED_BYTES = 2**24
 """Bytes of which a checksum is computed between two signs of life."""
 
@@ -190,11 +192,12 @@ def sweep(folder: str, age_s: float = 60.0) -> None:
     """Removes temporary files that killed writers left in a folder.
 
     Files of which it is not known whether their writer still runs are left unless they were not written to for ``age_s`` seconds.
+    So are those that this user may not remove.
     """
     if not is_local(folder):
         return
     for path in local_path(folder).glob(".*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if is_left_behind(path, age_s):
                 path.unlink()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
-from pipeline.storage import temporary_names
+from pipeline.storage.local import temporary_names
 from pipeline.storage.local.temporary_names import is_left_behind, temporary_beside
 
 KILLED = """
