@@ -1,10 +1,13 @@
 """A large object that is written piece by piece and becomes visible at once."""
 
 import contextlib
+import contextvars
 import hashlib
 import os
+from typing import Any
 
 from m3d.backend.own_folder import temporary_folder
+from m3d.pulse import beat
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.local.temporary_names import temporary_beside
@@ -58,9 +61,8 @@ class AtomicWriter:
             if self._target is not None:
                 os.replace(self._beside, self._target)
             else:
-                options: dict[str, object] = {"callback": _Beating()}
-                if is_s3(self._path):
-                    options["chunksize"] = s3.PART_BYTES
+                options: dict[str, Any] = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
+                options["callback"] = _beating()
                 operate(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **options))
         except OSError as error:
             raise self._unwritable(error) from None
@@ -78,3 +80,11 @@ class AtomicWriter:
         with contextlib.suppress(OSError):
             self._file.close()
         self._beside.unlink(missing_ok=True)
+
+
+def _beating() -> Any:
+    """What fsspec calls after every part of an upload, on a thread of its own."""
+    from fsspec.callbacks import Callback  # not at the top, as in ``objects.opened``
+
+    context = contextvars.copy_context()
+    return Callback(hooks={"beat": lambda *_, **__: context.run(beat)})
