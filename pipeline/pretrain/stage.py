@@ -114,7 +114,7 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
     events = _Events.remote()
     steps = steps_per_epoch(dataset, pretrain)
     total = pretrain.trajectories * pretrain.epochs * steps
-    with Display("pretrain", total) as display, Watch(config.resources.stall_s) as watch:
+    with Display("pretrain", total) as display, Watch(config.resources.stall_s, as_one=True) as watch:
         trainer = _trainer(task, shares, store, {"events": events, "heartbeat": watch.heartbeat})
         monitor = PretrainMonitor(display, folder, pretrain, steps)
         fitting = _InBackground(trainer.fit)

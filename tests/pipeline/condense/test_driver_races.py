@@ -17,9 +17,11 @@ from pipeline.condense.task import GroupTask
 from pipeline.errors import Interrupted
 from pipeline.observability.events import Event
 from pipeline.runtime.placement import Placement
+from pipeline.runtime.watch import Watch
 
 TASK = cast(
-    GroupTask, SimpleNamespace(groups=[(0,), (1,)], config=SimpleNamespace(resources=SimpleNamespace(attempts=3)))
+    GroupTask,
+    SimpleNamespace(groups=[(0,), (1,)], config=SimpleNamespace(resources=SimpleNamespace(attempts=3, stall_s=900.0))),
 )
 PLACEMENT = cast(Placement, SimpleNamespace(actors=1))
 
@@ -29,7 +31,7 @@ class Pool:
 
     last: "Pool"
 
-    def __init__(self, task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit) -> None:
+    def __init__(self, task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, watch: Watch) -> None:
         Pool.last = self
         self.queue = queue
         self.actors: Sequence[Any] = ()

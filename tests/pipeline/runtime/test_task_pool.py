@@ -192,7 +192,7 @@ def test_waiting_for_a_place_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> 
         actor: Any = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
         watching.expect(actor)
         ready, _ = ray.wait([actor.ready.remote()], timeout=2)
-        assert (ready, watching.kills) == ([], 0)
+        assert (ready, watching.silence_of(watch.id_of(actor))) == ([], "")
         ray.kill(actor)
 
 
