@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from pipeline.config.run_config import Data
 from pipeline.errors import UserError
 from pipeline.storage import arrow_files
 from pipeline.storage.files import in_threads
+from pipeline.storage.local.temporary_names import temporary_beside
 
 GIB = 2**30
 PART_BYTES = 8 * 2**20
@@ -100,7 +100,7 @@ def _copy(path: str, sha256: str, size: int, folder: Path, budget: float) -> Pat
             os.utime(copy)  # used now
             return copy
     _make_room(folder, size, budget)
-    unfinished = folder / f".{sha256}.{uuid.uuid4().hex}.tmp"
+    unfinished = temporary_beside(copy)
     starts = range(0, size, PART_BYTES)
     try:
         with open(unfinished, "xb") as file:

@@ -47,7 +47,8 @@ def require_cluster(address: str) -> None:
 
 def require_short_temporary_folder() -> None:
     """Raises UserError if the paths of the sockets that Ray makes in its temporary folder would be too long."""
-    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "TMPDIR")
+    names = ("RAY_TMPDIR", *(() if sys.platform == "darwin" else ("TMPDIR",)))  # Ray reads TMPDIR on Linux alone
+    variable = next((name for name in names if name in os.environ), "RAY_TMPDIR")
     folder = os.environ.get(variable) or "/tmp"
     session = f"session_{datetime.today():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"
     below = len(os.path.join("/", "ray", session, "sockets", "plasma_store"))
