@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The newest versions are installed unless CONSTRAINTS names a file: make test CONSTRAINTS=constraints.txt
 CONSTRAINTS ?=
+INSTALLED := $(VENV)/.installed$(if $(CONSTRAINTS),-pinned)
 INSTALL := $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 AUDIT := build/audit
 export RAY_USAGE_STATS_ENABLED := 0
@@ -13,17 +14,17 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 .PHONY: demo test quick-tests test-slow test-newest faults fuzz bench reproduce lint types contracts format constraints audit image-digest clean
 
-demo: $(VENV)/.installed
+demo: $(INSTALLED)
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
 
 # pyright runs beside the tests.
 test: lint contracts
 	$(MAKE) --no-print-directory --jobs=2 types quick-tests
 
-quick-tests: $(VENV)/.installed-test
+quick-tests: $(INSTALLED)-test
 	$(PYTEST) -m "not slow or smoke"
 
-test-slow: $(VENV)/.installed-test
+test-slow: $(INSTALLED)-test
 	$(PYTEST) -m slow
 
 # The quick tests with the newest versions of all packages, in an environment of their own.
@@ -32,16 +33,16 @@ test-newest:
 	$(MAKE) --no-print-directory VENV=build/newest CONSTRAINTS= quick-tests
 
 # Fifty real kills at random moments of all stages. An interrupted call resumes where it ended.
-faults: $(VENV)/.installed-test
+faults: $(INSTALLED)-test
 	$(BIN)/python -m tests.faults --trials 50 --out runs/faults
 
 # Damaged and hostile files of every kind for ten minutes. What fails is saved in runs/fuzz.
-fuzz: $(VENV)/.installed-test
+fuzz: $(INSTALLED)-test
 	$(BIN)/python -m tests.fuzz --minutes 10
 
 # First checks that this machine computes correctly, then measures ratios that anyone can reproduce.
 # Takes about half an hour on two quiet cores.
-bench: $(VENV)/.installed-test
+bench: $(INSTALLED)-test
 	$(BIN)/python -m tests.benchmarks.agreement
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.evaluate
@@ -52,25 +53,25 @@ bench: $(VENV)/.installed-test
 
 # Measures the table in docs/results.md for nine minutes. Repeat it until every cell is measured.
 # M3D_DATA names a folder with mnist and cifar10.
-reproduce: $(VENV)/.installed-test
+reproduce: $(INSTALLED)-test
 	$(BIN)/python -m tests.reproduce --minutes 9
 
-lint: $(VENV)/.installed-test
+lint: $(INSTALLED)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-contracts: $(VENV)/.installed-test
+contracts: $(INSTALLED)-test
 	$(BIN)/lint-imports --no-cache
 
-types: $(VENV)/.installed-test
+types: $(INSTALLED)-test
 	$(BIN)/pyright
 
-format: $(VENV)/.installed-test
+format: $(INSTALLED)-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Pins the installed versions, with which the tests should have passed.
-constraints: $(VENV)/.installed-test
+constraints: $(INSTALLED)-test
 	$(BIN)/python -m tests.supply.constraints
 
 # Known vulnerabilities of the pinned packages, and their bill of materials in dist/sbom.cdx.json. Needs the network.
@@ -93,13 +94,15 @@ $(VENV)/.created:
 	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
+$(INSTALLED): $(VENV)/.created pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) --editable .
+	rm -f $(VENV)/.installed*
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
+$(INSTALLED)-test: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) --editable ".[test]"
-	touch $@ $(VENV)/.installed
+	rm -f $(VENV)/.installed*
+	touch $@ $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info

@@ -4,8 +4,8 @@ import re
 
 LONGEST, MESSAGE = 200, 2000
 """Largest number of characters of a value in a message, and of a message."""
-USER_IN_URL = re.compile(r"://(?:[^/@\s]+|[^/@\s:]+:(?!\d{1,5}/)[^@\s]+)@")
-"""User name, or user name and password, of a URL. A password may contain slashes, but a port is no password."""
+USER_IN_URL = re.compile(r"://(?:[^/@\s]{1,500}|[^/@\s:]{1,100}:(?!\d{1,5}/)[^@\s]{1,2000})@")
+"""User name, or user name and password, of a URL. A password may contain slashes, but a port is no password. Bounds keep long texts fast."""
 SIGNATURE_IN_URL = re.compile(
     r"([?&](?:X-Amz-[\w-]+|AWSAccessKeyId|Signature|sig|token|access_token|password|secret|api_?key)=)[^&\s#'\"]+",
     re.IGNORECASE,

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cluster.errors import ClusterError, first_line
+from cluster.text import shown
 
 MOST_BYTES = 2**20
 """Largest file that is read."""
@@ -36,8 +37,10 @@ def read(path: str, origin: str) -> Any:
         value = yaml.load(text, _Loader)
     except RecursionError:
         raise ClusterError(f"{origin}: is not valid YAML (nested too deeply)") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ClusterError(f"{origin}: is not valid YAML ({first_line(error)})") from None
+    except yaml.YAMLError as error:
+        raise ClusterError(f"{origin}: is not valid YAML ({shown(first_line(error))})") from None
+    except ValueError as error:  # such as the date 2026-02-31, or a number of 5000 digits
+        raise ClusterError(f"{origin}: cannot be read ({shown(first_line(error))}); give a YAML file") from None
     except (LookupError, TypeError, AttributeError, OverflowError) as error:  # PyYAML's own, for odd tags
         raise ClusterError(f"{origin}: has a value that cannot be read ({type(error).__name__})") from None
     if any(isinstance(number, int) and number.bit_length() > MOST_BITS for number in _scalars(value)):
@@ -66,7 +69,7 @@ class _Loader(yaml.SafeLoader):
 def _content(path: str, origin: str) -> bytes:
     # A pipe would be waited for without end, and a device has no end.
     state = os.stat(path)
-    if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+    if not stat.S_ISREG(state.st_mode):
         raise ClusterError(f"{origin}: is not a file; give a YAML file")
     if state.st_size > MOST_BYTES:
         raise ClusterError(f"{origin}: is larger than 1 MiB; give a YAML file with the keys of a profile")

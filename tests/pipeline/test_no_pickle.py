@@ -11,6 +11,12 @@ RUNS_CODE = {
     *("restore_from_dir", "unsafe_load", "full_load", "read_pickle"),
 }
 """Modules and functions that read code."""
+READERS_OF_STRUCTURE = {
+    "pipeline/formats/peers/tensor_claims.py": ["pickle"],  # an unpickler that makes nothing of what a file describes
+    "pipeline/storage/safe_yaml.py": ["yaml.load"],  # with a subclass of SafeLoader
+    "cluster/jobs/settings_file.py": ["yaml.load"],  # with a subclass of SafeLoader
+}
+"""Modules that use such a function with a reader of their own, which runs no code."""
 LOADERS = {
     "torch.load": ("weights_only", True),
     "np.load": ("allow_pickle", False),
@@ -49,7 +55,7 @@ def _option(call: ast.Call, name: str) -> ast.expr:
 def test_no_module_reads_code() -> None:
     modules = [path for package in ("m3d", "pipeline", "cluster") for path in (ROOT / package).rglob("*.py")]
     found = {str(path.relative_to(ROOT)): used for path in modules if (used := readers(ast.parse(path.read_text())))}
-    assert found == {}
+    assert found == READERS_OF_STRUCTURE
 
 
 @pytest.mark.parametrize(

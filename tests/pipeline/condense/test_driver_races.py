@@ -1,6 +1,7 @@
 """The driver at moments that real actors reach only by chance: a pool of the test's own stands in for them. No Ray."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -17,11 +18,10 @@ from pipeline.condense.task import GroupTask
 from pipeline.errors import Interrupted
 from pipeline.observability.events import Event
 from pipeline.runtime.placement import Placement
-from pipeline.runtime.watch import Watch
 
 TASK = cast(
     GroupTask,
-    SimpleNamespace(groups=[(0,), (1,)], config=SimpleNamespace(resources=SimpleNamespace(attempts=3, stall_s=900.0))),
+    SimpleNamespace(groups=[(0,), (1,)], config=SimpleNamespace(resources=SimpleNamespace(attempts=3, stall_s=60.0))),
 )
 PLACEMENT = cast(Placement, SimpleNamespace(actors=1))
 
@@ -31,7 +31,7 @@ class Pool:
 
     last: "Pool"
 
-    def __init__(self, task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, watch: Watch) -> None:
+    def __init__(self, task: GroupTask, placement: Placement, queue: GroupQueue, emit: Emit, watch: object) -> None:
         Pool.last = self
         self.queue = queue
         self.actors: Sequence[Any] = ()
@@ -54,6 +54,11 @@ class Pool:
 
     async def close(self) -> None:
         self.broken.cancel()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "Watch", lambda stall_s: contextlib.nullcontext())
 
 
 def test_a_group_lost_at_the_moment_of_an_interruption_is_left_to_the_next_call(
