@@ -182,8 +182,12 @@ def _loop(config: dict[str, Any]) -> None:
         with config["heartbeat"].beating():
             train_trajectories(task, worker)
     except RefusedError as error:  # every worker finds the same mistake, and would after another start: do not retry
-        if part.rank == 0:
+        if part.rank != 0:
+            return
+        try:
             ray.get(events.put.remote(Refused(why=str(error))), timeout=REFUSED_S)
+        except RayError:  # then as an error of this worker: it is the user's even so, after all attempts
+            raise error from None
 
 
 class _InBackground:
