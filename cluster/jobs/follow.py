@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, TextIO
 
 from cluster.errors import ClusterError, NoSuchJobError
@@ -85,19 +85,23 @@ class _Output:
     def __init__(self, to: TextIO) -> None:
         self.to, self.printed = to, 0
 
-    async def copy(self, chunks: AsyncIterator[str]) -> bool:
-        """Prints what is new; returns True when the stream has ended, or False if it is silent."""
+    async def copy(self, chunks: AsyncIterator[str], goes_on: Callable[[], Awaitable[bool]]) -> bool:
+        """Prints what is new; returns True when the stream has ended.
+
+        After every silence ``goes_on`` is asked whether to wait on; if not, False is returned.
+        """
         received = 0
         while True:
+            pending = asyncio.ensure_future(anext(chunks))
             try:
-                async with asyncio.timeout(SILENCE_S) as limit:
-                    text = await anext(chunks)
+                while not (await asyncio.wait([pending], timeout=SILENCE_S))[0]:
+                    if not await goes_on() and not pending.done():
+                        return False
+                text = pending.result()
             except StopAsyncIteration:
                 return True
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                return False
+            finally:
+                pending.cancel()
             if received + len(text) > self.printed:
                 print(text[max(0, self.printed - received) :], end="", file=self.to, flush=True)
                 self.printed = received + len(text)
@@ -106,10 +110,17 @@ class _Output:
 
 async def _follow(server: JobServer, job: str, to: TextIO) -> "JobDetails":
     output, failures = _Output(to), 0
+
+    async def goes_on() -> bool:
+        try:
+            return status_of(await asyncio.to_thread(details, server, job)) not in ENDED
+        except ClusterError:
+            return False
+
     while True:
         before, complete, silent = output.printed, False, False
         try:
-            complete = await output.copy(server.client.tail_job_logs(job))
+            complete = await output.copy(server.client.tail_job_logs(job), goes_on)
             silent = not complete
         except Exception:  # a connection can break in many ways; the request below shows whether the cluster is there
             pass

@@ -1,7 +1,9 @@
 """Folders of fixed names inside a shared temporary folder, used only if they belong to this user."""
 
+import atexit
 import errno
 import os
+import shutil
 import stat
 import tempfile
 from functools import lru_cache
@@ -41,5 +43,12 @@ def temporary_folder(name: str) -> Path:
 
 @lru_cache(maxsize=8)
 def _new_folder(name: str, inside: str) -> Path:
-    """One folder for the life of the process."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=inside))
+    """One folder for the life of the process, removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=inside))
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not in a fork
+        shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,11 @@ from m3d.config import LONGEST, ConfigError
 from pipeline.cli.parser import build_parser
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, Interrupted, UserError, first_line, one_line, shown
+from pipeline.observability import interruption
 from pipeline.storage.settings import activate
+
+INTERRUPT_S = 5.0
+"""Seconds that a command has to end after SIGTERM, if its Ray was ended as well. A condensation takes longer."""
 
 
 def console() -> None:
@@ -31,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = build_parser().parse_args(words)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
+    interruption.forget()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         return _fail(f"interrupted: {str(stopped) or 'checkpoints are saved; repeat the command to resume'}", 130)
     except KeyboardInterrupt:
-        return _fail("interrupted; repeat the command to resume", 130)
+        return _fail(interruption.LINE, 130)
     except (UserError, ConfigError) as error:
         if options.debug:
             raise
@@ -60,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    interruption.begin(INTERRUPT_S)
     raise KeyboardInterrupt
 
 

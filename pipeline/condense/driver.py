@@ -18,12 +18,15 @@ from pipeline.condense.events import Emit, Leaving, Tick, Waiting
 from pipeline.condense.group_queue import GroupQueue
 from pipeline.condense.task import GroupTask
 from pipeline.errors import FailedError, Interrupted
+from pipeline.observability import interruption
 from pipeline.runtime import nodes
 from pipeline.runtime.placement import Placement
 from pipeline.runtime.watch import Watch
 
 LEAVE_S = 20.0
 """Seconds that actors have to save their checkpoints when the run is interrupted."""
+CLOSE_S = 5.0
+"""Seconds until the command has ended after that."""
 WAITING_S = 10.0
 """Seconds without a live actor between two notes about what the run waits for."""
 WATCH_S = 2.0
@@ -66,6 +69,7 @@ async def _run(
     pool, interrupted = ActorPool(task, placement, queue, emit, watch), asyncio.Event()
 
     def interrupt() -> None:
+        interruption.begin(LEAVE_S + CLOSE_S)
         queue.drain()  # at once: a group of an actor that is lost from here on is left to the next call
         interrupted.set()
 

@@ -105,13 +105,9 @@ class Notes:
 
     def _waiting(self) -> str:
         """What the run waits for, and how much of it is free: "8 groups wait for 1 GPU each; ..."."""
-        shares = (("CPU", self._placement.cpus_per_actor), ("GPU", self._placement.gpus_per_actor))
-        needed = [(name, share) for name, share in shares if share]
-        each = " and ".join(f"{share:g} {name}{'s' if share > 1 else ''}" for name, share in needed)
-        cluster = [(name, *nodes.free(name)) for name, _ in needed]
-        free = " and ".join(f"{unused:g} of {total:g} {name}s" for name, unused, total in cluster)
         left = self._tally.groups - self._tally.finished
-        return f"{left} {'group waits' if left == 1 else 'groups wait'} for {each} each; the cluster has {free} free"
+        shortage = nodes.shortage(self._placement.cpus_per_actor, self._placement.gpus_per_actor)
+        return f"{left} {'group waits' if left == 1 else 'groups wait'} for {shortage}"
 
 
 class ProgressBar:

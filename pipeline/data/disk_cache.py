@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,14 +18,13 @@ from pipeline.config.run_config import Data
 from pipeline.errors import UserError
 from pipeline.storage import arrow_files
 from pipeline.storage.files import in_threads
+from pipeline.storage.local.temporary_names import temporary_beside
 
 GIB = 2**30
 PART_BYTES = 8 * 2**20
 """Bytes that one request fetches."""
 PARALLEL_PARTS = 8
 """Parts of a shard that are fetched in parallel."""
-LEFT_BEHIND_S = 24 * 3600.0
-"""Age from which an unfinished copy counts as left behind by a killed process."""
 SPARE_BYTES = 2 * GIB
 """Bytes of the disk that copies leave free."""
 
@@ -102,7 +100,7 @@ def _copy(path: str, sha256: str, size: int, folder: Path, budget: float) -> Pat
             os.utime(copy)  # used now
             return copy
     _make_room(folder, size, budget)
-    unfinished = folder / f".{sha256}.{uuid.uuid4().hex}.tmp"
+    unfinished = temporary_beside(copy)
     starts = range(0, size, PART_BYTES)
     try:
         with open(unfinished, "xb") as file:
@@ -124,7 +122,7 @@ def _copy(path: str, sha256: str, size: int, folder: Path, budget: float) -> Pat
 
 def _make_room(folder: Path, size: int, budget: float) -> None:
     """Removes copies, the least recently used first, until ``size`` bytes fit. Raises OSError if the disk is too full."""
-    storage.sweep(str(folder), LEFT_BEHIND_S)
+    storage.sweep(str(folder), storage.LEFT_BEHIND_S)
     copies = []
     for path in folder.glob("*.arrow"):
         with contextlib.suppress(FileNotFoundError):

@@ -46,8 +46,6 @@ def require_per_class(counts: Mapping[str, int], needed: int, validation_fractio
 
 
 TASKS_PER_CPU = 2
-LEFT_BEHIND_S = 86_400.0
-"""Age from which a half-written shard counts as left behind by a killed process; a living one may be silent for long."""
 
 
 def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -> PreparedDataset:
@@ -70,7 +68,7 @@ def prepare(config: RunConfig, folder: RunFolder, *, condensing: bool = False) -
     _say_report(plan.report)
     for place in (plan.folder, listing_folder(plan.folder)):
         if not is_link(place):
-            storage.sweep(place, LEFT_BEHIND_S)
+            storage.sweep(place, storage.LEFT_BEHIND_S)
     if condensing:
         require_images(config, dict(zip(plan.titles, plan.counts["train"], strict=True)))
         nodes.placement(config, len(plan.names))  # refuses groups that fit on no node

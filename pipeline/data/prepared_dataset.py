@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from m3d import ImageParts, TestSet
+from m3d.pulse import beat
 from m3d.seeding import derive
 from pipeline import storage
 from pipeline.config.run_config import Data, RunConfig
@@ -122,6 +123,7 @@ class PreparedDataset:
 
     def _batches(self, split: Literal["train", "test"], label: int, *, must_map: bool = False) -> list[np.ndarray]:
         """The images of a shard, record batch by record batch, as they are mapped."""
+        beat()
         entry = self.classes[label][split]
         path = storage.join(self.folder, entry["file"])
         advice = f"delete {self.folder} and run the same command again"

@@ -98,6 +98,7 @@ class _Shard:
     def finish(self) -> None:
         if self._unordered is not None:
             for image, path in self._unordered.in_order():
+                beat()
                 self._file.add(image, path)
         checksum = self._file.commit()
         record = {

@@ -114,7 +114,7 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
     events = _Events.remote()
     steps = steps_per_epoch(dataset, pretrain)
     total = pretrain.trajectories * pretrain.epochs * steps
-    with Display("pretrain", total) as display, Watch(config.resources.stall_s) as watch:
+    with Display("pretrain", total) as display, Watch(config.resources.stall_s, as_one=True) as watch:
         trainer = _trainer(task, shares, store, {"events": events, "heartbeat": watch.heartbeat})
         monitor = PretrainMonitor(display, folder, pretrain, steps)
         fitting = _InBackground(trainer.fit)
@@ -182,8 +182,12 @@ def _loop(config: dict[str, Any]) -> None:
         with config["heartbeat"].beating():
             train_trajectories(task, worker)
     except RefusedError as error:  # every worker finds the same mistake, and would after another start: do not retry
-        if part.rank == 0:
+        if part.rank != 0:
+            return
+        try:
             ray.get(events.put.remote(Refused(why=str(error))), timeout=REFUSED_S)
+        except RayError:  # then as an error of this worker: it is the user's even so, after all attempts
+            raise error from None
 
 
 class _InBackground:

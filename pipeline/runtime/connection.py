@@ -6,12 +6,12 @@ Without these checks Ray tries an address for a quarter of an hour, and prints i
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from datetime import datetime
 from typing import Any
 
+from m3d.config import LONGEST
 from pipeline.errors import FailedError, UserError, first_line
 
 ANSWER_S = 5.0
@@ -20,8 +20,6 @@ CONNECT_S = 3.0
 """Seconds of one attempt to connect."""
 REPLY_S = 10.0
 """Seconds in which the cluster's control store must answer a request."""
-LONGEST = 200
-"""Most characters of a given value that a message repeats."""
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """Most bytes of the path of a Unix socket."""
 
@@ -47,8 +45,7 @@ def require_cluster(address: str) -> None:
 
 def require_short_temporary_folder() -> None:
     """Raises UserError if the paths of the sockets that Ray makes in its temporary folder would be too long."""
-    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "TMPDIR")
-    folder = os.environ.get(variable) or "/tmp"
+    variable, folder = _temporary_folder()
     session = f"session_{datetime.today():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"
     below = len(os.path.join("/", "ray", session, "sockets", "plasma_store"))
     given = len(os.fsencode(folder))
@@ -59,9 +56,16 @@ def require_short_temporary_folder() -> None:
         )
 
 
+def _temporary_folder() -> tuple[str, str]:
+    """The folder in which Ray works, and the variable that may name it. Ray asks TMPDIR on Linux alone."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
+    variable = next((name for name in names if name in os.environ), names[-1])
+    return variable, os.environ.get(variable) or "/tmp"
+
+
 def start_problem(error: Exception) -> UserError | FailedError:
     """The one-line error for a Ray of this run alone that did not start."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    _, folder = _temporary_folder()
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
         return UserError(
             f"{error.filename or folder}: Ray cannot start there ({error.strerror or first_line(error)}); free some space, or "

@@ -126,8 +126,14 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._beats.join(timeout=30)
+        try:
+            if not self.lost:
+                _sweep(self.folder.path)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         out = self.folder.path
-        _sweep(out)
         with self._exclusive():
             with contextlib.suppress(UserError, FailedError):  # the bucket is gone: the lease becomes stale
                 if self._token() == self.entry.token:
@@ -244,8 +250,10 @@ def _sweep(out: str) -> None:
     for name in WRITTEN if storage.is_local(out) else ():
         if Path(out, name).is_symlink():  # it may lead out of a folder that is somebody else's
             continue
+        # Other runs, of other machines too, may prepare class shards in the same place. The rest is this run's alone.
+        age_s = storage.LEFT_BEHIND_S if name == "class-shards" else 60.0
         for folder, _, _ in os.walk(Path(out, name)):
-            storage.sweep(folder)
+            storage.sweep(folder, age_s)
 
 
 def host_name() -> str:

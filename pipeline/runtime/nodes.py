@@ -59,6 +59,15 @@ def free(resource: str) -> tuple[float, float]:
         return 0.0, 0.0
 
 
+def shortage(cpus: float, gpus: float) -> str:
+    """What processes of that size wait for, and how much of it is free: "1 GPU each; the cluster has 0 of 4 GPUs free"."""
+    needed = [(name, share) for name, share in (("CPU", cpus), ("GPU", gpus)) if share]
+    each = " and ".join(f"{share:g} {name}{'s' if share > 1 else ''}" for name, share in needed)
+    cluster = [(name, *free(name)) for name, _ in needed]
+    unused = " and ".join(f"{some:g} of {total:g} {name}s" for name, some, total in cluster)
+    return f"{each} each; the cluster has {unused} free"
+
+
 def gpu_memory(ids: list[str]) -> dict[str, float]:
     """Bytes of the smallest GPU of each node; nodes without a GPU, and those that do not answer in time, are missing.
 

@@ -4,6 +4,7 @@ Ray 2.60 waits for a dead raylet without end and for a dead GCS for a minute, an
 """
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping
 
 import psutil
 import ray
+
+from pipeline.observability import interruption
 
 PROCESSES = {"raylet": "raylet", "gcs_server": "GCS"}
 """Names of the programs, and what Ray calls them."""
@@ -32,13 +35,20 @@ def watch() -> None:
 
 
 def _watch(processes: Mapping[str, psutil.Process], over: threading.Event, end: Callable[[str], None]) -> None:
-    """Calls ``end`` with the name of the first process that dies, unless this process has disconnected from Ray before."""
+    """Calls ``end`` with the name of the first process that dies, unless this process has disconnected from Ray before.
+
+    A signal to all processes of a group ends Ray's as well. Then this process may save its work first.
+    """
     while not over.wait(EVERY_S):
         dead = next((name for name, process in processes.items() if not _is_alive(process)), None)
         if not ray.is_initialized():  # asked last: a shutdown disconnects first
             return
         if dead is not None:
-            end(dead)
+            over.wait(EVERY_S)  # the signal reaches Ray's processes and this one in any order
+            while not over.is_set() and (seconds := interruption.seconds_left()):
+                over.wait(min(seconds, EVERY_S))
+            if not over.is_set() and ray.is_initialized():
+                end(dead)
             return
 
 
@@ -50,12 +60,14 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _end(name: str) -> None:
-    if sys.stdout.isatty():
-        sys.stdout.write("\x1b[?25h\n")  # the progress bar hides the cursor
-    sys.stdout.flush()
-    print(
-        f"failed: the {name} of this run's own Ray has ended (killed, or out of memory); repeat the command to resume",
-        file=sys.stderr,
-        flush=True,
+    with contextlib.suppress(OSError):
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[?25h\n")  # the progress bar hides the cursor
+        sys.stdout.flush()
+    interrupted = interruption.seconds_left() is not None
+    failed = (
+        f"failed: the {name} of this run's own Ray has ended (killed, or out of memory); repeat the command to resume"
     )
-    os._exit(1)
+    with contextlib.suppress(OSError):
+        print(interruption.LINE if interrupted else failed, file=sys.stderr, flush=True)
+    os._exit(130 if interrupted else 1)

@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError
 from pipeline.observability.progress import say
-from pipeline.runtime import session
+from pipeline.runtime import nodes, session
 from pipeline.runtime.heartbeat import Heartbeat
 from pipeline.runtime.tasks import lost, ran_out_of_memory, reason
 from pipeline.runtime.watch import Watch, id_of
@@ -29,6 +29,9 @@ STARVED_S = 5.0
 """Seconds before a process is replaced that was killed for memory. Others may have returned some of it by then."""
 RESPAWN_S = 0.5
 """Seconds before a lost process is replaced. A node that is going down still takes actors for a moment."""
+
+NOTE_S = 60.0
+"""Seconds without a started process before the first note about what the pool waits for; the next follow ever later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +107,20 @@ class TaskPool:
         self._watch = Watch(resources.stall_s)
         self._workers: list[_Worker] = []
         self._limit, self._failed_starts, self._respawn_at = slots.count, 0, 0.0
+        self._waiting_since, self._note_s = time.monotonic(), NOTE_S
 
     def __enter__(self) -> Self:
+        self._watch.expect_only([])  # a message that could not be removed does not make an idle process one at work
         self._watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends all processes."""
-        self._watch.__exit__()
-        for worker in list(self._workers):
-            self._remove(worker)
+        """Ends all processes. One that hangs while it ends is still watched."""
+        try:
+            for worker in list(self._workers):
+                self._remove(worker)
+        finally:
+            self._watch.__exit__()
 
     def result(self, call: Call) -> Any:
         """Returns the value of one call. Raises the same errors as ``results``."""
@@ -154,6 +161,7 @@ class TaskPool:
                         yielded = True
                         yield value
             if not yielded:
+                self._note_waiting()
                 on_tick()
         if round.error is not None:
             raise round.error
@@ -184,6 +192,18 @@ class TaskPool:
         actor = ray.remote(TaskActor).options(**options).remote(self._watch.heartbeat)
         self._watch.expect(actor)
         self._workers.append(_Worker(actor=actor, reference=actor.ready.remote()))
+
+    def _note_waiting(self) -> None:
+        """Says what the pool waits for if no process has started for long."""
+        if not self._workers or any(worker.has_started for worker in self._workers):
+            self._waiting_since, self._note_s = time.monotonic(), NOTE_S
+        elif time.monotonic() - self._waiting_since >= self._note_s:
+            self._note_s *= 2
+            if nodes.starting([worker.actor for worker in self._workers]):
+                self._note(f"{self._what}: workers are starting; it takes longer where their nodes are busy")
+            else:
+                shortage = nodes.shortage(self._slots.cpus, self._slots.gpus)
+                self._note(f"{self._what}: workers wait for {shortage}")
 
     def _ended(self, round: _Round) -> list[_Worker]:
         """The processes that have started or ended a call, after at most a second."""
@@ -241,7 +261,7 @@ class TaskPool:
         if self._failed_starts < self._resources.attempts:
             self._note(f"{self._what}: a worker could not start ({why}); another one is started")
             return
-        self._limit = sum(worker.has_started for worker in self._workers)
+        self._limit = len(self._workers)  # those that start may be on a node that works
         if not self._limit:
             raise lost(self._what, error, self._failed_starts, why, starting=True)
         self._note(f"{self._what}: a worker could not start ({why}); continuing with {self._limit} at a time")

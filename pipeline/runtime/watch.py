@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import psutil
@@ -33,6 +33,8 @@ LOOKS = 6
 """Looks at the heartbeats within ``stall_s``."""
 MOST_S = 5.0
 """Most seconds between two looks."""
+WORKING = "working"
+"""What an actor is that has started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +57,32 @@ class _Sign:
     silent_s: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Expected:
+    """An actor that was given something to do."""
+
+    actor: Any
+    number: int
+    """Of what it was given, counted over all actors."""
+
+
 class Watch:
     """Watches the actors of this driver within a ``with`` block, on a thread of its own."""
 
-    def __init__(self, stall_s: float) -> None:
-        """Args: seconds of silence after which an actor is killed."""
-        self.stall_s = stall_s
+    def __init__(self, stall_s: float, *, as_one: bool = False) -> None:
+        """Prepares a watch; entering the context begins it.
+
+        Args:
+            stall_s: seconds of silence after which an actor is killed.
+            as_one: the actors wait for each other, so they are silent only when none of them advances.
+        """
+        self.stall_s, self._as_one = stall_s, as_one
         every_s = min(MOST_S, stall_s / LOOKS)
         self.heartbeat = Heartbeat(every_s=every_s)
         """To be given to the actors."""
         self._every_s = every_s
         self._numbers = itertools.count()
-        self._expected: dict[str, int] = {}
+        self._expected: dict[str, _Expected] = {}
         self._only_expected = False
         self._silenced: dict[str, float] = {}
         self._signs: dict[str, _Sign] = {}
@@ -91,18 +107,20 @@ class Watch:
 
     def expect(self, actor: Any) -> None:
         """Watches an actor although it has not reported yet, since it was given something to do."""
-        self._expected = {**self._expected, id_of(actor): next(self._numbers)}
+        self._expected = {**self._expected, id_of(actor): self._given(actor)}
 
     def release(self, actor: Any) -> None:
         """The actor has nothing to do any more."""
-        self._expected = {name: number for name, number in self._expected.items() if name != id_of(actor)}
+        self._expected = {name: given for name, given in self._expected.items() if name != id_of(actor)}
 
     def expect_only(self, actors: list[Any]) -> None:
         """Watches these actors and no others, even if they report: Ray Tune stops a trial in the middle of its work."""
         self._only_expected = True
-        names = {id_of(actor) for actor in actors}
-        kept = {name: number for name, number in self._expected.items() if name in names}
-        self._expected = kept | {name: next(self._numbers) for name in names - kept.keys()}
+        before = self._expected
+        self._expected = {id_of(actor): before.get(id_of(actor)) or self._given(actor) for actor in actors}
+
+    def _given(self, actor: Any) -> _Expected:
+        return _Expected(actor=actor, number=next(self._numbers))
 
     def silence_of(self, *names: str) -> str:
         """How long one of these actors was silent when it was killed, in words; empty if none of them was killed.
@@ -111,11 +129,6 @@ class Watch:
             names: Ray's ids of actors.
         """
         return next((f"silent for {self._silenced[name]:g} s" for name in names if name in self._silenced), "")
-
-    @property
-    def kills(self) -> int:
-        """Number of actors that this Watch has killed."""
-        return len(self._silenced)
 
     def _run(self) -> None:
         looked = time.monotonic()
@@ -140,10 +153,13 @@ class Watch:
         at_work = expected.keys() if self._only_expected else counts.keys() | expected.keys()
         for name in at_work & alive.keys():
             count = counts.get(name, "0")
-            seen = ("working", expected.get(name), count)
+            given = expected.get(name)
+            seen = (WORKING, given and given.number, count)
             has_beaten = count.rpartition(":")[2] != "0"
             signs[name] = _Sign(seen=seen, process=alive[name], has_beaten=has_beaten)
         self._signs = {name: self._aged(self._signs.get(name), sign, elapsed) for name, sign in signs.items()}
+        if self._as_one:
+            self._signs |= _as_one({name: sign for name, sign in self._signs.items() if sign.seen[0] == WORKING})
         for name, sign in self._signs.items():
             bound_s = self.stall_s if sign.has_beaten else max(self.stall_s, START_S)
             if sign.silent_s >= bound_s:
@@ -154,18 +170,25 @@ class Watch:
     def _aged(before: _Sign | None, sign: _Sign, elapsed: float) -> _Sign:
         if before is None or before.seen != sign.seen:
             return sign
-        return _Sign(
-            seen=sign.seen,
-            process=sign.process,
-            has_beaten=sign.has_beaten,
-            silent_s=before.silent_s + elapsed,
-        )
+        return replace(sign, silent_s=before.silent_s + elapsed)
 
     def _kill(self, name: str, process: Process) -> None:
-        now = time.monotonic()
-        if now - self._asked.get(name, -KILL_S) >= KILL_S:
-            self._asked[name] = now
-            kill(process)
+        now, asked, given = time.monotonic(), self._asked.get(name), self._expected.get(name)
+        if asked is not None and now - asked < KILL_S:
+            return
+        self._asked[name] = now
+        kill(process)
+        if asked is not None and given is not None:
+            # Its process cannot be killed now: it waits in its kernel, or its node does not answer. For Ray it is dead
+            # from here on, so that whoever waits for its work does not wait without end.
+            ray.kill(given.actor)
+
+
+def _as_one(signs: dict[str, _Sign]) -> dict[str, _Sign]:
+    """The signs of actors that wait for each other: each is silent since the last one of them was."""
+    silent_s = min((sign.silent_s for sign in signs.values()), default=0.0)
+    has_beaten = all(sign.has_beaten for sign in signs.values())
+    return {name: replace(sign, silent_s=silent_s, has_beaten=has_beaten) for name, sign in signs.items()}
 
 
 def id_of(actor: Any) -> str:

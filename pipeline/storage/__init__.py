@@ -6,6 +6,7 @@ Importing it is cheap: fsspec and s3fs are imported when the first path needs th
 
 from pipeline.storage.atomic_writer import AtomicWriter
 from pipeline.storage.objects import (
+    LEFT_BEHIND_S,
     append_line,
     create,
     exists,
@@ -32,6 +33,7 @@ from pipeline.storage.objects import (
 from pipeline.storage.paths import absolute, is_local, is_s3, join, readable
 
 __all__ = [
+    "LEFT_BEHIND_S",
     "AtomicWriter",
     "absolute",
     "append_line",

@@ -75,17 +75,31 @@ class _Handler(pyarrow.fs.FSSpecHandler):
         raise NotImplementedError("an object store cannot append")
 
 
-class _WholeObject(io.BytesIO):
-    """Collects the content of an object, which is written when it is closed."""
+class _WholeObject:
+    """Collects the content of an object, which is written when it is closed.
+
+    An object that is dropped instead, since a copy was aborted, is never written. A subclass of Python's files would
+    close itself then.
+    """
+
+    closed = False
 
     def __init__(self, fs: Any, path: str) -> None:
-        super().__init__()
-        self._fs, self._path = fs, path
+        self._fs, self._path, self._content = fs, path, io.BytesIO()
+
+    def write(self, data: bytes) -> int:
+        return self._content.write(data)
+
+    def tell(self) -> int:
+        return self._content.tell()
+
+    def flush(self) -> None:
+        pass
 
     def close(self) -> None:
         if not self.closed:
-            content = self.getvalue()
-            super().close()
+            self.closed = True
+            content = self._content.getvalue()
             _call(self._path, lambda: self._fs.pipe_file(self._path, content, chunksize=s3.PART_BYTES))
 
 

@@ -1,18 +1,18 @@
 """A large object that is written piece by piece and becomes visible at once."""
 
 import contextlib
+import contextvars
 import hashlib
 import os
+from typing import Any
 
 from m3d.backend.own_folder import temporary_folder
+from m3d.pulse import beat
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.local.temporary_names import temporary_beside
-from pipeline.storage.objects import operate, sweep, unwritable, unwritable_temporary
+from pipeline.storage.objects import LEFT_BEHIND_S, operate, sweep, unwritable, unwritable_temporary
 from pipeline.storage.paths import is_local, is_s3, local_path, require_url
-
-UPLOAD_LEFT_S = 24 * 3600.0
-"""Age from which a file that waits to be uploaded counts as left behind by a killed process."""
 
 
 class AtomicWriter:
@@ -37,7 +37,7 @@ class AtomicWriter:
             else:
                 require_url(path)
                 folder = temporary_folder("m3d-uploads")
-                sweep(str(folder), UPLOAD_LEFT_S)
+                sweep(str(folder), LEFT_BEHIND_S)
             self._beside = temporary_beside(folder / path.rsplit("/", 1)[-1])
             self._file = open(self._beside, "xb")  # noqa: SIM115 (closed by commit or discard)
         except OSError as error:
@@ -45,6 +45,7 @@ class AtomicWriter:
 
     def write(self, data: bytes) -> int:
         """Appends a piece; returns its length in bytes."""
+        beat()
         self._hash.update(data)
         try:
             return self._file.write(data)
@@ -52,7 +53,7 @@ class AtomicWriter:
             raise self._unwritable(error) from None
 
     def commit(self) -> str:
-        """Makes the object visible; returns its checksum, as ``sha256`` computes it."""
+        """Makes the object visible; returns its checksum, as ``sha256`` computes it. Every uploaded piece beats."""
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -60,7 +61,8 @@ class AtomicWriter:
             if self._target is not None:
                 os.replace(self._beside, self._target)
             else:
-                options = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
+                options: dict[str, Any] = {"chunksize": s3.PART_BYTES} if is_s3(self._path) else {}
+                options["callback"] = _beating()
                 operate(self._path, lambda fs, root: fs.put_file(str(self._beside), root, **options))
         except OSError as error:
             raise self._unwritable(error) from None
@@ -78,3 +80,11 @@ class AtomicWriter:
         with contextlib.suppress(OSError):
             self._file.close()
         self._beside.unlink(missing_ok=True)
+
+
+def _beating() -> Any:
+    """What fsspec calls after every part of an upload, on a thread of its own."""
+    from fsspec.callbacks import Callback  # not at the top, as in ``objects.opened``
+
+    context = contextvars.copy_context()
+    return Callback(hooks={"beat": lambda *_, **__: context.run(beat)})

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from m3d.pulse import beat
 from pipeline.errors import UserError
 from pipeline.storage import s3
 from pipeline.storage.local import local_files
@@ -22,6 +23,10 @@ from pipeline.storage.safe_json import parse_json
 NO_RANGE = ("InvalidRange", "416")
 """Answers to a request for the first bytes of an empty object."""
 CONDITION_FAILED = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey")
+LEFT_BEHIND_S = 24 * 3600.0
+"""Age from which a temporary file counts as left behind, if it may be of live work on another machine."""
+HASHED_BYTES = 2**24
+"""Bytes of which a checksum is computed between two signs of life."""
 
 
 def exists(path: str) -> bool:
@@ -203,18 +208,24 @@ def sweep(folder: str, age_s: float = 60.0) -> None:
     """Removes temporary files that killed writers left in a folder.
 
     Files of which it is not known whether their writer still runs are left unless they were not written to for ``age_s`` seconds.
+    So are those that this user may not remove.
     """
     if not is_local(folder):
         return
     for path in local_path(folder).glob(".*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if is_left_behind(path, age_s):
                 path.unlink()
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """Returns the hexadecimal SHA-256 checksum."""
-    return hashlib.sha256(data).hexdigest()
+    """Returns the hexadecimal SHA-256 checksum. Beats: a large file may be mapped from a slow disk."""
+    checksum, view = hashlib.sha256(), memoryview(data)
+    pieces = view.cast("B") if view.nbytes else view  # an empty view cannot be cast
+    for start in range(0, view.nbytes, HASHED_BYTES):
+        beat()
+        checksum.update(pieces[start : start + HASHED_BYTES])
+    return checksum.hexdigest()
 
 
 def _entries(path: str) -> list[tuple[str, str]]:

@@ -176,9 +176,9 @@ def test_steps_are_files_that_change(tmp_path: Path) -> None:
     [
         ("raylet", "/x/raylet --raylet_socket_name=y", RAYLET),
         ("gcs_server", "/x/gcs_server --log_dir=y", GCS),
-        ("ray::_make", "ray::_make", WORKER),
-        ("ray::_score", "ray::_score", WORKER),
-        ("ray::x", "ray::pipeline.evaluate.scoring._score()", WORKER),
+        ("ray::plan", "ray::plan", WORKER),
+        ("ray::compare", "ray::compare", WORKER),
+        ("ray::pretrain", "ray::pretrain", WORKER),
         ("ray::TaskActor.", "ray::TaskActor.run", WORKER),
         ("ray::evaluate", "ray::evaluate", WORKER),
         ("ray::ImplicitFun", "ray::ImplicitFunc.train()", ACTOR),

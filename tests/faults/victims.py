@@ -16,10 +16,8 @@ from tests.faults.stages import ACTOR, GCS, INTERRUPT, KILL, NODE, RAYLET, WORKE
 MARK = "M3D_FAULT_TRIAL"
 """Variable in the environment of all processes of a trial, which tells them from those of others."""
 NAMES = {RAYLET: "raylet", GCS: "gcs_server"}
-TASKS = re.compile(
-    r"(.*\.)?(_plan|_make|_score|_select_images|_complete|_full|TaskActor(\.\w+)?|prepare|evaluate|tune)"
-)
-"""Titles that Ray gives to processes while they do the work of a stage that has no actors of its own kind."""
+TASKS = re.compile(r"(.*\.)?(TaskActor(\.\w+)?|prepare|evaluate|plan|compare|pretrain|tune)")
+"""Titles that Ray gives to the processes of a ``TaskPool``: the class while they wait, the name of the pool at work."""
 HELPERS = ("ray::IDLE", "ray::SPILL", "ray::RESTORE", "ray::DELETE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Titles of Ray's processes that run nothing of a stage."""
 GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)

@@ -38,8 +38,8 @@ class Client:
         for chunk in self.connections.pop(0) if self.connections else []:
             if isinstance(chunk, BaseException):
                 raise chunk
-            if chunk is None:
-                await asyncio.sleep(60)
+            if chunk is None or isinstance(chunk, float):
+                await asyncio.sleep(chunk or 60)
             else:
                 yield chunk
 
@@ -90,10 +90,21 @@ def test_a_job_whose_output_breaks_off_at_its_end_is_ended() -> None:
 
 def test_a_silent_job_is_followed_as_long_as_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "SILENCE_S", 0.01)
-    silences: list[list[Any]] = [["one\n", None]] + [[None]] * (2 * follow.RETRIES)
-    client = Client([*silences, ["one\n", "two\n"]], [known("RUNNING")] * (len(silences)) + [known("SUCCEEDED", 0)])
+    states = [known("RUNNING")] * (3 * follow.RETRIES) + [known("SUCCEEDED", 0)]
+    client = Client([["one\n", None], ["one\n", "two\n"], ["never"]], states)
     details, text = followed(client)
     assert (outcome.status_of(details), text) == ("SUCCEEDED", "one\ntwo\n")
+    assert client.connections == [
+        ["never"]
+    ]  # silence alone opens no other connection, which would send everything again
+
+
+def test_output_after_a_silence_comes_from_the_same_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE_S", 0.01)
+    client, to = Client([["one\n", 0.1, "two\n"]], []), io.StringIO()
+    monkeypatch.setattr(client, "get_job_info", lambda job: known("SUCCEEDED" if "two" in to.getvalue() else "RUNNING"))
+    follow.follow(server(client), "job-1", to)
+    assert to.getvalue() == "one\ntwo\n"
 
 
 def test_a_server_that_hangs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

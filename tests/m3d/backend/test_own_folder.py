@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,14 @@ def test_compiled_code_of_somebody_else_is_not_loaded(tmp_path: Path, monkeypatc
     folder = Path(compiler.cache_folder())
     assert folder.parent == tmp_path
     assert folder.resolve() == folder
+
+
+def test_a_new_folder_is_removed_at_the_end_of_its_process(tmp_path: Path) -> None:
+    (tmp_path / f"taken-{os.getuid()}").touch()
+    script = "from m3d.backend.own_folder import temporary_folder as made; (made('taken') / 'a').touch(); print(made('taken'))"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith(f"{tmp_path}/taken-")
+    assert [path.name for path in tmp_path.iterdir()] == [f"taken-{os.getuid()}"]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from m3d.pulse import listening
 from pipeline.config.run_config import Data
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.data.shard_builder import make_shards
 from pipeline.data.shard_manifest import finish
 from pipeline.data.shard_plan import plan_shards
 from pipeline.errors import UserError
+from pipeline.storage import objects
 from tests.pipeline.support.images import number_of, picture
 
 
@@ -132,3 +134,12 @@ def test_a_shard_in_place_of_another(shards: str) -> None:
     Path(shards, "test-00000.arrow").replace(Path(shards, "train-00000.arrow"))
     with pytest.raises(UserError, match=r"train-00000\.arrow"):
         dataset_of(shards).train(0)
+
+
+def test_loading_a_shard_beats(shards: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that reads many shards, or a large one from a slow disk, is not taken for one that hangs."""
+    monkeypatch.setattr(objects, "HASHED_BYTES", 1000)
+    beats: list[None] = []
+    with listening(lambda: beats.append(None)):
+        images = dataset_of(shards).images("train", 0)
+    assert len(beats) > images.numel() // 1000

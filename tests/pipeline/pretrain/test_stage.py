@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from ray.exceptions import GetTimeoutError
 
 from pipeline.config.parsing import with_settings
 from pipeline.config.presets import preset
@@ -22,8 +24,10 @@ from pipeline.evaluate.results import read_rows, write_rows
 from pipeline.evaluate.rows import EvaluationRow
 from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.run_folder import RunFolder
+from pipeline.pretrain import stage
 from pipeline.pretrain.reader import read_experts
 from pipeline.pretrain.stage import _sentence, pretrain
+from pipeline.pretrain.training import RefusedError
 from tests.pipeline.support.pretraining import free_port, one_of_two, task_of
 from tests.pipeline.support.runs import prepared, small_config
 
@@ -51,6 +55,24 @@ def test_errors_are_one_line() -> None:
     other = _sentence(_Failed(a=ValueError("gloo: closed\nat line 3")), 3)
     assert isinstance(other, FailedError)
     assert "failed 3 times, at last with ValueError: gloo: closed; repeat the command to resume" in str(other)
+
+
+def test_a_mistake_stays_the_users_if_the_driver_does_not_take_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusedError("lower it")
+
+    def in_vain(*_: object, timeout: float) -> None:
+        raise GetTimeoutError(f"{timeout} s")
+
+    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr("ray.train.get_context", lambda: context)
+    monkeypatch.setattr("ray.get", in_vain)
+    monkeypatch.setattr(stage, "assigned_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(stage, "train_trajectories", refuse)
+    events = SimpleNamespace(put=SimpleNamespace(remote=lambda event: None))
+    heartbeat = SimpleNamespace(beating=contextlib.nullcontext)
+    with pytest.raises(UserError, match=r"^lower it$"):
+        stage._loop({"task": None, "events": events, "heartbeat": heartbeat})
 
 
 def test_a_row_of_more_networks_answers_for_fewer(tmp_path: Path) -> None:

@@ -157,6 +157,14 @@ def test_a_short_folder_for_ray_beside_a_long_one(monkeypatch: pytest.MonkeyPatc
     require_short_temporary_folder()
 
 
+def test_only_on_linux_ray_asks_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/var/folders/" + "x" * 200)
+    require_short_temporary_folder()
+    assert "its logs are in /tmp/ray/" in str(start_problem(RuntimeError("no port is free")))
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR])
 def test_a_folder_in_which_ray_cannot_start(number: int) -> None:
     error = start_problem(OSError(number, os.strerror(number), "/full/ray"))

@@ -174,15 +174,42 @@ def test_a_lease_is_left_behind_by_a_driver_that_died_on_this_machine(tmp_path: 
     assert lease.is_left_behind()
 
 
-def test_its_end_removes_half_written_files_of_killed_processes(tmp_path: Path) -> None:
-    names = (".a.json.0.tmp", "condensed/.b.arrow.0.tmp", "class-shards/key/.c.arrow.0.tmp", "mine/.d.tmp")
-    for name in names:
-        path = tmp_path / name
+def half_written(out: Path, ages_s: dict[str, float]) -> None:
+    """Writes temporary files of unknown processes, with their ages."""
+    for name, age_s in ages_s.items():
+        path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        os.utime(path, (time.time() - 90, time.time() - 90))
-    being_written = tmp_path / "condensed" / ".e.arrow.0.tmp"
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+
+
+def files_of(out: Path) -> set[str]:
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+
+def test_its_end_removes_half_written_files_of_killed_processes(tmp_path: Path) -> None:
+    kept = {"mine/.d.tmp": 90.0, "condensed/.e.arrow.0.tmp": 0.0, "class-shards/key/.f.arrow.0.tmp": 3600.0}
+    gone = {".a.json.0.tmp": 90.0, "condensed/.b.arrow.0.tmp": 90.0, "class-shards/key/.c.arrow.0.tmp": 90_000.0}
     with Lease(RunFolder.at(tmp_path)):
-        being_written.touch()
-    kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert kept == {"mine/.d.tmp", "condensed/.e.arrow.0.tmp"}
+        half_written(tmp_path, kept | gone)
+    assert files_of(tmp_path) == set(kept)
+
+
+def test_after_the_loss_of_a_lease_nothing_of_the_new_driver_is_removed(tmp_path: Path) -> None:
+    with Lease(RunFolder.at(tmp_path)) as lease:
+        half_written(tmp_path, {"condensed/.b.arrow.0.tmp": 90.0})
+        write(tmp_path)
+        lease.lost = True
+    assert files_of(tmp_path) == {"condensed/.b.arrow.0.tmp", "lease.json"}
+
+
+def test_what_must_not_be_removed_does_not_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder of class shards that users share."""
+
+    def refuse(path: Path, age_s: float) -> bool:
+        raise PermissionError(path, age_s)
+
+    monkeypatch.setattr("pipeline.storage.objects.is_left_behind", refuse)
+    with Lease(RunFolder.at(tmp_path)):
+        half_written(tmp_path, {"class-shards/key/.c.arrow.0.tmp": 90_000.0})
+    assert files_of(tmp_path) == {"class-shards/key/.c.arrow.0.tmp"}

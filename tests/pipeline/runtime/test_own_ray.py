@@ -1,5 +1,6 @@
 """The watch over the processes of a Ray of one's own, on processes that only sleep. ``tests/faults`` kills real ones."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -65,15 +66,47 @@ def test_after_a_disconnection_nothing_is_missed(watched: Watched, monkeypatch: 
     assert ended == []
 
 
-def test_the_end_is_one_line_and_exit_code_1() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.runtime.own_ray import _end; print('before'); _end('raylet')"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
+def test_an_interrupted_process_may_save_its_work(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal to its group has ended Ray's processes, too."""
+    left = [30.0]
+    monkeypatch.setattr(own_ray.interruption, "seconds_left", lambda: left[0])
+    watched["raylet"].kill()
+    thread, ended = begun(watched, threading.Event())
+    thread.join(0.3)
+    assert thread.is_alive()
+    assert ended == []
+    left[0] = 0.0
+    thread.join(20)
+    assert ended == ["raylet"]
+
+
+FAILED = "failed: the raylet of this run's own Ray has ended (killed, or out of memory); repeat the command to resume"
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "line"),
+    [("", 1, FAILED), ("own_ray.interruption.begin(0); ", 130, "interrupted; repeat the command to resume")],
+)
+def test_the_end_is_one_line(before: str, code: int, line: str) -> None:
+    script = f"from pipeline.runtime import own_ray; {before}print('before'); own_ray._end('raylet')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
     assert done.stdout == "before\n"
-    assert done.stderr.splitlines() == [
-        "failed: the raylet of this run's own Ray has ended (killed, or out of memory); repeat the command to resume"
-    ]
+    assert done.stderr.splitlines() == [line]
+
+
+def test_a_closed_pipe_does_not_hide_the_end() -> None:
+    script = "from pipeline.runtime import own_ray; print('x'); own_ray._end('raylet')"
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.splitlines()) == (1, [FAILED])

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayError
 
 from m3d.pulse import beat
 from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError
 from pipeline.runtime import task_pool, watch
 from pipeline.runtime.heartbeat import Heartbeat
-from pipeline.runtime.task_pool import Call, Slots, TaskActor, TaskPool, result, results
+from pipeline.runtime.task_pool import Call, Slots, TaskActor, TaskPool, _Worker, result, results
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ONE, TWO = Slots(cpus=0.5), Slots(count=2, cpus=0.5)
@@ -192,8 +193,38 @@ def test_waiting_for_a_place_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> 
         actor: Any = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
         watching.expect(actor)
         ready, _ = ray.wait([actor.ready.remote()], timeout=2)
-        assert (ready, watching.kills) == ([], 0)
+        assert (ready, watching.silence_of(watch.id_of(actor))) == ([], "")
         ray.kill(actor)
+
+
+def test_a_pool_without_a_place_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_pool, "NOTE_S", 0.5)
+    notes: list[str] = []
+
+    def tick() -> None:
+        if len(notes) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError), TaskPool("evaluate", Slots(cpus=50), settings(), note=notes.append) as pool:
+        list(pool.results([own_pid], on_tick=tick))
+    assert notes == ["evaluate: workers wait for 50 CPUs each; the cluster has 2 of 2 CPUs free"] * 2
+
+
+def test_a_pool_is_given_up_only_if_no_process_starts() -> None:
+    """As on a node that breaks every process at once, beside one that is slow to start them."""
+    notes: list[str] = []
+    pool = TaskPool("evaluate", Slots(count=4), settings(attempts=2), note=notes.append)
+    pool._workers = [_Worker(actor=None, reference=object()) for _ in range(4)]
+    for worker in pool._workers[:3]:
+        pool._workers.remove(worker)
+        pool._failed_start(RayError(), "it broke")
+    assert notes[1:] == [
+        "evaluate: a worker could not start (it broke); continuing with 2 at a time",
+        "evaluate: a worker could not start (it broke); continuing with 1 at a time",
+    ]
+    pool._workers.clear()
+    with pytest.raises(FailedError, match="no worker can start"):
+        pool._failed_start(RayError(), "it broke")
 
 
 def test_a_watch_may_be_stored_with_what_has_it() -> None:

@@ -1,7 +1,9 @@
 """The file system that Ray Tune and Ray Train get for a bucket: broken answers are repeated, and errors are one line."""
 
+import gc
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.fs
@@ -11,6 +13,7 @@ from pipeline import storage
 from pipeline.config.storage import Storage
 from pipeline.errors import FailedError, UserError
 from pipeline.storage import arrow_files, s3
+from pipeline.storage.arrow_s3 import _Handler
 from tests.pipeline.support.s3_errors import refusal, through
 from tests.pipeline.support.s3_service import Proxy
 
@@ -101,3 +104,17 @@ def test_settings_hold_for_ray_as_well(bucket: str, proxy: Proxy, monkeypatch: p
         assert isinstance(file, pa.NativeFile)
         assert file.read() == b"x"
     assert proxy.faults.seen == 1
+
+
+def test_an_object_that_is_not_completed_is_never_written() -> None:
+    written: dict[str, bytes] = {}
+    store = SimpleNamespace(pipe_file=lambda path, content, **_: written.update({path: content}))
+    fs = pyarrow.fs.PyFileSystem(_Handler(store))
+    aborted, completed = fs.open_output_stream("bucket/a"), fs.open_output_stream("bucket/b")
+    for stream in (aborted, completed):
+        stream.write(b"half")
+    completed.write(b"whole")
+    completed.close()
+    del aborted, completed, stream
+    gc.collect()
+    assert written == {"bucket/b": b"halfwhole"}

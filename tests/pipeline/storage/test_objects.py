@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from m3d.pulse import listening
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.storage import arrow_files
@@ -186,3 +187,13 @@ def test_arrows_file_system_of_a_folder_and_of_a_url(tmp_path: Path, memory: Non
     fs, root = arrow_files.file_system(f"memory://{tmp_path.name}")
     with fs.open_input_stream(f"{root}/a") as file:
         assert file.read() == b"y"
+
+
+def test_every_piece_of_a_large_object_beats(tmp_path: Path) -> None:
+    beats: list[None] = []
+    writer = storage.AtomicWriter(str(tmp_path / "a"))
+    with listening(lambda: beats.append(None)):
+        for _ in range(10):
+            writer.write(b"piece")
+    writer.commit()
+    assert len(beats) == 10

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from m3d.pulse import listening
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.observability import jsonl_log
@@ -67,6 +68,16 @@ def test_writing_piece_by_piece(bucket: str) -> None:
     dropped.write(b"x")
     dropped.discard()
     assert storage.files_below(f"{bucket}/a") == ["pieces"]
+
+
+def test_every_uploaded_part_beats(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * 2**20)
+    beats: list[None] = []
+    target = storage.AtomicWriter(f"{bucket}/a/large")
+    target.write(bytes(16 * 2**20))
+    with listening(lambda: beats.append(None)):
+        target.commit()
+    assert len(beats) >= 4
 
 
 def test_listings_are_never_stale(bucket: str) -> None:
