@@ -19,7 +19,7 @@ from pipeline.condense.group_queue import GroupQueue
 from pipeline.condense.task import GroupTask
 from pipeline.errors import FailedError, Interrupted
 from pipeline.observability import interruption
-from pipeline.runtime import nodes
+from pipeline.runtime import nodes, task_processes
 from pipeline.runtime.placement import Placement
 from pipeline.runtime.watch import Watch
 
@@ -58,6 +58,7 @@ def drive(
         FailedError: no actor can start.
     """
     queue = GroupQueue(task.groups, todo, task.config.resources.attempts)
+    task_processes.end_idle()
     with Watch(task.config.resources.stall_s) as watch:
         asyncio.run(_run(task, placement, queue, emit, watch, capacity))
     return queue.failed

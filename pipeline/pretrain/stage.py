@@ -31,7 +31,7 @@ from pipeline.pretrain.reader import ExpertsManifest, read_experts
 from pipeline.pretrain.scaling import Shares, shares_of, steps_per_epoch, training_images
 from pipeline.pretrain.store import ExpertStore, describe, identity_of, settings_of
 from pipeline.pretrain.training import ExpertTask, RefusedError, Worker, train_trajectories
-from pipeline.runtime import nodes, session
+from pipeline.runtime import nodes, session, task_processes
 from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.tasks import out_of_memory, ran_out_of_memory
 from pipeline.runtime.watch import Watch
@@ -114,6 +114,7 @@ def _train(config: RunConfig, folder: RunFolder, dataset: PreparedDataset, store
     events = _Events.remote()
     steps = steps_per_epoch(dataset, pretrain)
     total = pretrain.trajectories * pretrain.epochs * steps
+    task_processes.end_idle()
     with Display("pretrain", total) as display, Watch(config.resources.stall_s, as_one=True) as watch:
         trainer = _trainer(task, shares, store, {"events": events, "heartbeat": watch.heartbeat})
         monitor = PretrainMonitor(display, folder, pretrain, steps)

@@ -1,7 +1,8 @@
 """Work of a stage in a pool of processes: one call after another, each with a bounded silence and number of attempts.
 
 A process is a Ray actor, so that a hung one can be killed without harm to the driver, and so that its start can be told
-from waiting for a place on a node. What a call compiled or read is there for the next call in the same process.
+from waiting for a place on a node. What a call compiled or read is there for the next call in the same process. A pool
+that ends leaves its idle processes to the next pool of equal slots.
 """
 
 import time
@@ -16,13 +17,11 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError
 from pipeline.observability.progress import say
-from pipeline.runtime import nodes, session
-from pipeline.runtime.heartbeat import Heartbeat
+from pipeline.runtime import nodes, task_processes
+from pipeline.runtime.task_processes import Call, Kind
 from pipeline.runtime.tasks import lost, ran_out_of_memory, reason
 from pipeline.runtime.watch import Watch, id_of
 
-Call = Callable[[], Any]
-"""A call of a function with all its arguments, such as a ``partial``. It travels to a process."""
 SETTLE_S = 60.0
 """Seconds that running calls have to end when one of them has failed."""
 STARVED_S = 5.0
@@ -45,21 +44,6 @@ class Slots:
     """Whether processes are spread over the nodes rather than packed."""
 
 
-class TaskActor:
-    """Makes one call after another. Ray runs it on the main thread of its process."""
-
-    def __init__(self, heartbeat: Heartbeat) -> None:
-        self._heartbeat = heartbeat
-
-    def ready(self) -> None:
-        """Returns once the process has started."""
-
-    def run(self, call: Call) -> Any:
-        """Returns the value of the call."""
-        with self._heartbeat.beating():
-            return call()
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Attempt:
     index: int
@@ -77,6 +61,8 @@ class _Worker:
     """Of what it does now; None while it is idle."""
     attempt: _Attempt | None = None
     has_started: bool = False
+    was_idle: bool = False
+    """Whether an earlier pool started it."""
 
 
 @dataclass(kw_only=True)
@@ -114,11 +100,18 @@ class TaskPool:
         self._watch.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Ends all processes. One that hangs while it ends is still watched."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Keeps idle processes for the next pool, and ends the others. One that hangs while it ends is still watched.
+
+        After an error all processes are ended.
+        """
         try:
             for worker in list(self._workers):
-                self._remove(worker)
+                if error is None and worker.has_started and worker.reference is None:
+                    self._workers.remove(worker)
+                    task_processes.keep(self._kind(), worker.actor)
+                else:
+                    self._remove(worker)
         finally:
             self._watch.__exit__()
 
@@ -173,25 +166,22 @@ class TaskPool:
                 worker.attempt = round.waiting.popleft()
                 self._watch.expect(worker.actor)
                 run = worker.actor.run.options(name=self._what)
-                worker.reference = run.remote(worker.attempt.call)
+                worker.reference = run.remote(worker.attempt.call, self._watch.heartbeat)
         starting = sum(worker.attempt is None and worker.reference is not None for worker in self._workers)
         missing = min(self._limit - len(self._workers), len(round.waiting) - starting)
         if missing > 0 and time.monotonic() >= self._respawn_at:
-            for _ in range(missing):
-                self._spawn()
+            self._start(missing)
 
-    def _spawn(self) -> None:
-        options = {
-            "num_cpus": self._slots.cpus,
-            "num_gpus": self._slots.gpus,
-            "max_restarts": 0,
-            "max_task_retries": 0,
-            "scheduling_strategy": "SPREAD" if self._slots.spread else "DEFAULT",
-            "runtime_env": session.worker_environment(),
-        }
-        actor = ray.remote(TaskActor).options(**options).remote(self._watch.heartbeat)
-        self._watch.expect(actor)
-        self._workers.append(_Worker(actor=actor, reference=actor.ready.remote()))
+    def _start(self, count: int) -> None:
+        kind = self._kind()
+        idle = task_processes.take(kind, count)
+        started = [task_processes.start(kind) for _ in range(count - len(idle))]
+        for actor, was_idle in [(actor, True) for actor in idle] + [(actor, False) for actor in started]:
+            self._watch.expect(actor)
+            self._workers.append(_Worker(actor=actor, reference=actor.ready.remote(), was_idle=was_idle))
+
+    def _kind(self) -> Kind:
+        return Kind(cpus=self._slots.cpus, gpus=self._slots.gpus, spread=self._slots.spread)
 
     def _note_waiting(self) -> None:
         """Says what the pool waits for if no process has started for long."""
@@ -243,6 +233,8 @@ class TaskPool:
         """Queues the call of a lost process again. Raises FailedError after the last attempt."""
         why = self._watch.silence_of(id_of(worker.actor)) or reason(error, self._watch.stall_s)
         self._remove(worker)
+        if attempt is None and worker.was_idle:
+            return  # it ended after the pool that started it; a new one takes its place
         self._respawn_at = time.monotonic() + (STARVED_S if ran_out_of_memory(error) else RESPAWN_S)
         if attempt is None:
             self._failed_start(error, why)
@@ -287,6 +279,6 @@ def results(
 
 
 def result(what: str, call: Call, slots: Slots, resources: Resources) -> Any:
-    """Returns the value of one call in a process of its own."""
+    """Returns the value of one call in a pool of its own; arguments and errors as of ``TaskPool``."""
     with TaskPool(what, slots, resources) as pool:
         return pool.result(call)

@@ -14,7 +14,7 @@ from ray.tune import Callback
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import UserError
 from pipeline.observability.progress import say
-from pipeline.runtime import nodes
+from pipeline.runtime import nodes, task_processes
 from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.heartbeat import Heartbeat
 from pipeline.runtime.placement import Placement, capacity
@@ -68,6 +68,7 @@ def run_trials(search: Search) -> None:
         )
     if missing == 0:
         return
+    task_processes.end_idle()
     with Watch(search.config.resources.stall_s) as watch:
         monitor = TuneMonitor(search.task, search.folder, search.trials, earlier, watch)
         with contextlib.closing(monitor):

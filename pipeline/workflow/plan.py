@@ -14,7 +14,7 @@ from pipeline.data.shard_plan import ShardPlan, plan_shards
 from pipeline.evaluate.rows import set_names
 from pipeline.evaluate.scoring import share
 from pipeline.observability.progress import clock, say
-from pipeline.runtime import nodes, session
+from pipeline.runtime import nodes, session, task_processes
 from pipeline.runtime.placement import Placement, capacity
 from pipeline.runtime.task_pool import Slots, TaskPool
 from pipeline.workflow.calibration import (
@@ -160,6 +160,7 @@ def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placemen
         threads=placement.threads,
         share_of_actor=-(-len(shards.names) // placement.actors),
     )
+    task_processes.end_idle()  # how long a process takes to start is measured, too
     with TaskPool("plan", Slots(count=at_once, cpus=cpus, gpus=gpus, spread=True), config.resources) as pool:
 
         def measured(seconds: float) -> list[CondenseSpeed]:

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,18 @@ from ray.exceptions import RayError
 from m3d.pulse import beat
 from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError
-from pipeline.runtime import task_pool, watch
-from pipeline.runtime.heartbeat import Heartbeat
-from pipeline.runtime.task_pool import Call, Slots, TaskActor, TaskPool, _Worker, result, results
+from pipeline.runtime import session, task_pool, task_processes, watch
+from pipeline.runtime.task_pool import Slots, TaskPool, _Worker, result, results
+from pipeline.runtime.task_processes import Call, TaskActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 ONE, TWO = Slots(cpus=0.5), Slots(count=2, cpus=0.5)
+
+
+@pytest.fixture(autouse=True)
+def _no_idle_processes(ray_cluster: None) -> None:
+    """Every test starts its own."""
+    task_processes.end_idle()
 
 
 def first_time(marker: Path) -> bool:
@@ -108,6 +115,33 @@ def test_a_process_makes_one_call_after_another_and_serves_the_next_round() -> N
         assert pool.result(own_pid) in first
 
 
+def test_idle_processes_serve_the_next_pool_of_equal_slots() -> None:
+    calls = [partial(slow, 0.5), own_pid]
+    first = {value for _, value in results("evaluate", calls, TWO, settings())}
+    pids = {value for _, value in results("prepare", [own_pid] * 8, TWO, settings())}
+    assert pids & first
+    assert result("prepare", own_pid, ONE, settings()) in pids
+    other = result("plan", own_pid, replace(ONE, cpus=2), settings())  # needs all that idle processes hold
+    assert other not in pids
+    assert result("plan", own_pid, ONE, settings()) not in pids
+
+
+def test_idle_processes_that_died_or_are_ended_are_replaced() -> None:
+    pid = result("evaluate", own_pid, ONE, settings(attempts=1))
+    os.kill(pid, signal.SIGKILL)
+    after = result("evaluate", own_pid, ONE, settings(attempts=1))
+    task_processes.end_idle()
+    assert len({pid, after, result("evaluate", own_pid, ONE, settings(attempts=1))}) == 3
+
+
+def test_no_process_is_kept_after_an_error() -> None:
+    pids = []
+    with pytest.raises(UserError):  # noqa: PT012 (what was yielded before counts)
+        for _, value in results("evaluate", [own_pid, refuses], ONE, settings()):
+            pids.append(value)
+    assert result("evaluate", own_pid, ONE, settings()) not in pids
+
+
 def test_errors_of_calls_are_not_repeated() -> None:
     with pytest.raises(UserError, match=r"^no such setting$"):
         result("evaluate", refuses, ONE, settings())
@@ -149,8 +183,7 @@ def test_a_call_that_always_hangs_is_given_up() -> None:
 class StopsWhenItStarts(TaskActor):
     """Its process is stopped before it is ready, the first time."""
 
-    def __init__(self, heartbeat: Heartbeat) -> None:
-        super().__init__(heartbeat)
+    def __init__(self) -> None:
         if first_time(Path(os.environ["TEST_MARKER"])):
             os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -158,8 +191,7 @@ class StopsWhenItStarts(TaskActor):
 class NeverStarts(TaskActor):
     """Its process is always stopped before it is ready."""
 
-    def __init__(self, heartbeat: Heartbeat) -> None:
-        super().__init__(heartbeat)
+    def __init__(self) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
@@ -172,8 +204,8 @@ def short_start(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("short_start")
 def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_pool.session, "worker_environment", lambda: {"env_vars": {"TEST_MARKER": f"{tmp_path}/a"}})
-    monkeypatch.setattr(task_pool, "TaskActor", StopsWhenItStarts)
+    monkeypatch.setattr(session, "worker_environment", lambda: {"env_vars": {"TEST_MARKER": f"{tmp_path}/a"}})
+    monkeypatch.setattr(task_processes, "TaskActor", StopsWhenItStarts)
     values, _ = all_of([partial(square, 3)], ONE, settings(stall_s=1.0))
     assert values == {0: 9}
     assert (tmp_path / "a").exists()
@@ -182,7 +214,7 @@ def test_a_process_that_hangs_before_it_is_ready_is_replaced(tmp_path: Path, mon
 @pytest.mark.long
 @pytest.mark.usefixtures("short_start")
 def test_processes_that_never_start_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_pool, "TaskActor", NeverStarts)
+    monkeypatch.setattr(task_processes, "TaskActor", NeverStarts)
     with pytest.raises(FailedError, match=r"^evaluate: no worker can start; it was lost 2 times, at last: silent for"):
         all_of([partial(square, 3)], ONE, settings(stall_s=1.0, attempts=2))
 
@@ -190,7 +222,7 @@ def test_processes_that_never_start_are_given_up(monkeypatch: pytest.MonkeyPatch
 def test_waiting_for_a_place_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "START_S", 0.2)
     with watch.Watch(0.2) as watching:
-        actor: Any = ray.remote(TaskActor).options(num_cpus=50).remote(watching.heartbeat)
+        actor: Any = ray.remote(TaskActor).options(num_cpus=50).remote()
         watching.expect(actor)
         ready, _ = ray.wait([actor.ready.remote()], timeout=2)
         assert (ready, watching.silence_of(watch.id_of(actor))) == ([], "")
