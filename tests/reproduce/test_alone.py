@@ -100,7 +100,7 @@ def test_an_evaluation_resumes_network_by_network(parts: Path, monkeypatch: pyte
         assert row["accuracies"] == [1.0, *before["accuracies"][1:]]
 
 
-@pytest.mark.parametrize("every", [0, 5])
+@pytest.mark.parametrize("every", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_network_resumes_within_its_training(parts: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     asked = ("--epochs", "30", "--best-epoch", str(every))
     assert call(parts, monkeypatch, *asked, work="whole") == 0
@@ -237,6 +237,7 @@ def test_a_failing_compiler_is_skipped(
     assert "--compile: the compiler failed (no); use --compile off" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_in_an_evaluation_is_tried_once(
     parts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

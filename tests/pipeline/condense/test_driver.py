@@ -97,6 +97,7 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(tmp_path: Path, m
             assert any(0 < at <= emit.reached[0] + 200 for at in reported[reported.index(emit.reached[0]) + 1 :])
 
 
+@pytest.mark.slow
 def test_a_group_that_kills_three_actors_fails_and_the_others_finish(tmp_path: Path) -> None:
     config = small_config()
     task = task_of(config, tmp_path, prepared(config, tmp_path))
@@ -129,6 +130,7 @@ def test_a_mistake_is_not_retried(tmp_path: Path) -> None:
     assert emit.kinds().count("ready") == 1
 
 
+@pytest.mark.slow
 def test_a_silent_actor_counts_as_dead(tmp_path: Path) -> None:
     config = small_config("resources.checkpoint_every_s=0.05", iterations=300)
     cache = prepared(config, tmp_path)

@@ -54,8 +54,7 @@ class Bomb:
 
 
 @pytest.mark.slow
-@pytest.mark.smoke
-@pytest.mark.parametrize("searcher", ["optuna", "random"])
+@pytest.mark.parametrize("searcher", [pytest.param("optuna", marks=pytest.mark.smoke), "random"])
 def test_nothing_of_rays_files_is_unpickled_in_a_folder_that_was_moved(
     ray_cluster: None, call: Call, config_file: str, tmp_path: Path, searcher: str
 ) -> None:
