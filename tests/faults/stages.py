@@ -81,6 +81,8 @@ class Stage:
     """Whether ``verify`` can check the folder."""
     own_shards: bool = False
     """Whether the class shards are written to the folder itself, instead of being read from those of ``prepare``."""
+    reads_shards: bool = True
+    """Whether it reads class shards. Their place is outside of the run's folder, so every command has to name it."""
 
     def arguments(self, out: Path, shards: Path) -> list[str]:
         """The command line that starts the stage, and that resumes it.
@@ -89,7 +91,7 @@ class Stage:
             out: folder of the run.
             shards: folder of finished class shards.
         """
-        cache = {} if self.own_shards or self.takes_run else {"data.cache": str(shards)}
+        cache = {} if self.own_shards or not self.reads_shards else {"data.cache": str(shards)}
         settings = [f"{key}={json.dumps(value)}" for key, value in {**self.settings, **cache}.items()]
         flags = [part for setting in settings for part in ("--set", setting)]
         start = [sys.executable, "-m", "pipeline", self.command]
@@ -120,7 +122,15 @@ STAGES = {
             after="condense",
             takes_run=True,
         ),
-        Stage(name="report", command="report", settings={}, victims=EVERY_RUN, after="evaluate", takes_run=True),
+        Stage(
+            name="report",
+            command="report",
+            settings={},
+            victims=EVERY_RUN,
+            after="evaluate",
+            takes_run=True,
+            reads_shards=False,
+        ),
         Stage(name="pretrain", command="pretrain", settings=PRETRAIN, victims=(*EVERY_RAY, ACTOR, NODE)),
         Stage(
             name="tune",
