@@ -24,8 +24,10 @@ test: lint contracts
 quick-tests: $(INSTALLED)-test
 	$(PYTEST) -m "smoke or not (slow or long)"
 
+# SLOW="slow and not smoke" leaves out those that make test runs too.
+SLOW ?= slow
 test-slow: $(INSTALLED)-test
-	$(PYTEST) -m slow
+	$(PYTEST) -m "$(SLOW)"
 
 # Processes that hang or are killed, in every stage. Half an hour on two quiet cores, not part of continuous integration.
 test-long: $(INSTALLED)-test

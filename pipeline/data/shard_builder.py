@@ -1,7 +1,7 @@
 """Writes class shards: decodes images, cuts the test split, and writes a record beside every shard. No Ray here."""
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO
 
 import numpy as np
@@ -24,7 +24,8 @@ from pipeline.storage.files import in_threads
 def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> int:
     """Decodes some classes and writes their shards; returns the number of decoded images.
 
-    A record batch per class and a few images per thread are in memory, however large the classes are.
+    A record batch per class and a few images per thread are in memory, however large the classes are. A class is read twice
+    if no image that was cut for its test split can be decoded: others are cut then.
 
     Args:
         plan: the plan.
@@ -34,33 +35,83 @@ def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> i
     Raises:
         UserError: an image cannot be decoded and ``data.on_bad_image`` is fail.
     """
-    source = open_source(plan.data, _listing(plan))
-    label_of = {plan.source_labels[label]: label for label in labels}
-    shards: dict[tuple[str, int], _Shard] = {}
-
-    def shard_of(split: str, label: int) -> _Shard:
-        if (split, label) not in shards:
-            shards[split, label] = _Shard(plan, split, label)
-        return shards[split, label]
-
+    shards = _Shards(plan)
     try:
-        for split in ["train"] if plan.test_cut_from_train else plan.splits:
-            seen = dict.fromkeys(label_of.values(), 0)
-            tests = {label: _test_rows(plan, label) for label in label_of.values()} if plan.test_cut_from_train else {}
-            for item, decoded in _decoded(source.read(split, list(label_of)), plan, threads):
-                beat()
-                label = label_of[item.label]
-                position = seen[label] if item.rank is None else item.rank
-                target = "test" if plan.test_cut_from_train and position in tests[label] else split
-                seen[label] += 1
-                shard_of(target, label).add(item, decoded)
+        unreadable = _fill(shards, labels, threads, without={})
+        if plan.test_cut_from_train:
+            again = {
+                label: unreadable[label] for label in labels if unreadable[label] and not shards.of("test", label).rows
+            }
+            for label in again:
+                shards.begin_again(label)
+            _fill(shards, list(again), threads, without=again)
         for split in plan.splits:
             for label in labels:
-                shard_of(split, label).finish()
+                shards.of(split, label).finish()
     finally:
-        for shard in shards.values():
+        shards.discard()
+    return shards.rows
+
+
+def _fill(
+    shards: "_Shards", labels: Collection[int], threads: int, without: Mapping[int, Collection[int]]
+) -> dict[int, list[int]]:
+    """Decodes some classes into their shards; returns the positions of images that cannot be decoded, by label.
+
+    Args:
+        shards: receives the images.
+        labels: classes to read.
+        threads: number of threads that decode.
+        without: by label, positions that are not cut for the test split.
+    """
+    plan = shards.plan
+    source = open_source(plan.data, _listing(plan))
+    label_of = {plan.source_labels[label]: label for label in labels}
+    unreadable: dict[int, list[int]] = {label: [] for label in labels}
+    for split in ["train"] if plan.test_cut_from_train else plan.splits:
+        seen = dict.fromkeys(labels, 0)
+        cut = (
+            {label: _test_rows(plan, label, without.get(label, ())) for label in labels}
+            if plan.test_cut_from_train
+            else {}
+        )
+        for item, decoded in _decoded(source.read(split, list(label_of)), plan, threads):
+            beat()
+            label = label_of[item.label]
+            position = seen[label] if item.rank is None else item.rank
+            seen[label] += 1
+            if isinstance(decoded, BadImageError):
+                unreadable[label].append(position)
+            shards.of("test" if cut and position in cut[label] else split, label).add(item, decoded)
+    return unreadable
+
+
+class _Shards:
+    """The shards of some classes, by split and label."""
+
+    def __init__(self, plan: ShardPlan) -> None:
+        self.plan = plan
+        self._shards: dict[tuple[str, int], _Shard] = {}
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self._shards.values())
+
+    def of(self, split: str, label: int) -> "_Shard":
+        if (split, label) not in self._shards:
+            self._shards[split, label] = _Shard(self.plan, split, label)
+        return self._shards[split, label]
+
+    def begin_again(self, label: int) -> None:
+        """Drops what was read of a class."""
+        for split in self.plan.splits:
+            self.of(split, label).discard()
+            del self._shards[split, label]
+
+    def discard(self) -> None:
+        """Drops what is not finished."""
+        for shard in self._shards.values():
             shard.discard()
-    return sum(shard.rows for shard in shards.values())
 
 
 class _Shard:
@@ -173,8 +224,15 @@ def _listing(plan: ShardPlan) -> SourceListing:
     return SourceListing(class_names=plan.source_names, images=images, folders=plan.folders)
 
 
-def _test_rows(plan: ShardPlan, label: int) -> set[int]:
-    """Positions in their class, in the order of the source, of the images that are cut for the test split: seeded per class."""
-    total = plan.counts["train"][label] + plan.counts["test"][label]
+def _test_rows(plan: ShardPlan, label: int, without: Collection[int]) -> set[int]:
+    """Positions in their class, in the order of the source, of the images that are cut for the test split: seeded per class.
+
+    Args:
+        plan: the plan.
+        label: of the class.
+        without: positions that are not cut. If there are any, at least one of the others stays in the training split.
+    """
+    total, wanted = plan.counts["train"][label] + plan.counts["test"][label], plan.counts["test"][label]
     random = np.random.default_rng(derive(plan.data.split_seed, f"test/{plan.names[label]}"))
-    return set(random.permutation(total)[: plan.counts["test"][label]].tolist())
+    drawn = [position for position in random.permutation(total).tolist() if position not in without]
+    return set(drawn[: min(wanted, len(drawn) - 1) if without else wanted])

@@ -58,6 +58,24 @@ def test_skipped_images_of_a_class_with_others_are_no_reason(folder: Path) -> No
     require_rows(finished(plan_of(folder, on_bad_image="skip")))
 
 
+@pytest.mark.parametrize(("good", "train", "test"), [(10, 8, 2), (2, 1, 1), (1, 1, 0)])
+def test_others_are_cut_for_testing_if_those_that_were_cut_cannot_be_decoded(
+    tmp_path: Path, good: int, train: int, test: int
+) -> None:
+    folder = write_folder(tmp_path / "images", {"train": 12})
+    plan = plan_of(folder, tmp_path / "whole")
+    whole = finished(plan)
+    cut = [folder / path for path in table(plan, "test", 1)[1]]
+    others = sorted({*(folder / "train" / "bee").iterdir()} - {*cut})
+    for path in cut + others[good:]:
+        path.write_bytes(b"broken")
+    manifest = finished(plan_of(folder, tmp_path / "broken", on_bad_image="skip"))
+    entry = manifest["classes"][1]
+    assert (len(cut), entry["train"]["rows"], entry["test"]["rows"]) == (2, train, test)
+    assert len(entry["train"]["bad"] + entry["test"]["bad"]) == 12 - good
+    assert [manifest["classes"][label] for label in (0, 2)] == [whole["classes"][label] for label in (0, 2)]
+
+
 def test_a_link_to_nothing_is_skipped_by_name(folder: Path) -> None:
     (folder / "train" / "bee" / "zzz.png").symlink_to("/nowhere/gone.png")
     with pytest.raises(UserError, match=r"train/bee/zzz\.png: cannot be decoded \(it is a link to nothing"):
