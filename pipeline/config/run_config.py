@@ -29,7 +29,7 @@ class Data:
     """Where the images come from and how they are prepared."""
 
     source: SourceKind = "digits"
-    """Kind of the source; see README, Your own data."""
+    """Kind of the source; see docs/data.md."""
     name: str | None = None
     """Data set of torchvision: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
     path: Location | None = None
