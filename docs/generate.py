@@ -28,7 +28,7 @@ COLUMNS = "100"
 """Width of the help in cli.md."""
 PATHS = ("PATH", "FILE", "RUN", "SET")
 """What the help calls a value that is a path."""
-VALUES = ("NAME", "N", "A,B", "TIME", "URL")
+VALUES = ("NAME", "N", "A,B", "A/B/C", "TEXT", "TIME", "URL")
 """What the help calls other values."""
 
 

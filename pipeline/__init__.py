@@ -3,6 +3,7 @@
 Commands run it: ``python -m pipeline --help``. Programs read what it stores; none of these names needs Ray::
 
     load_condensed, CondensedDataset    a condensed set as a torch Dataset
+    save_condensed                      stores a condensed set, such as the result of ``m3d.condense``
     RunFolder                           where each file of a run is, its record and its configuration
     read_rows                           the results of ``evaluate``: the rows of a run's evaluation.json
     load_config, RunConfig              a configuration file, such as a run's config.json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.errors import FailedError, UserError
     from pipeline.evaluate.results import read_rows
     from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
+    from pipeline.formats.condensed_writer import save_condensed
     from pipeline.formats.run_folder import RunFolder
     from pipeline.storage.settings import load_config
 
@@ -35,6 +37,7 @@ __all__ = [
     "load_config",
     "preset",
     "read_rows",
+    "save_condensed",
     "with_settings",
 ]
 
@@ -48,6 +51,7 @@ _MODULES = {
     "load_config": "pipeline.storage.settings",
     "preset": "pipeline.config.presets",
     "read_rows": "pipeline.evaluate.results",
+    "save_condensed": "pipeline.formats.condensed_writer",
     "with_settings": "pipeline.config.parsing",
 }
 """Where each public name is defined; the module is imported when the name is first used."""

@@ -170,6 +170,24 @@ def verify(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def export(options: argparse.Namespace) -> None:
+    """``export``: a condensed set in another format."""
+    from pipeline.exports.export_set import ExportRequest, run_export
+
+    _accepted("export", options.settings, ("storage.",))
+    request = ExportRequest(format=options.to, views=options.views, name=options.name, licence=options.licence)
+    run_export(options.set, request, options.out)
+
+
+def import_(options: argparse.Namespace) -> None:
+    """``import``: a file of another format as a condensed set."""
+    from pipeline.exports.import_set import ImportRequest, run_import
+
+    _accepted("import", options.settings, ("storage.",))
+    known = {name: getattr(options, name) for name in ("like", "factor", "mean", "std")}
+    run_import(options.file, ImportRequest(format=options.format, **known), options.out)
+
+
 def plan(options: argparse.Namespace) -> None:
     """``plan``: prints what a run would take."""
     from pipeline.config.validation import check

@@ -8,6 +8,7 @@ from pipeline.cli import commands
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
 from pipeline.errors import one_line
+from pipeline.exports.registry import FORMATS
 
 Commands = argparse._SubParsersAction
 EPILOG = """\
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(added)
     _add_compare(added)
     _add_checks(added)
+    _add_exchange(added)
     _add_plan(added)
     _add_tune(added)
     _add_configuration(_command(added, "show-config", "print the complete configuration as JSON", commands.show_config))
@@ -99,6 +101,34 @@ def _add_checks(added: "Commands[_Parser]") -> None:
     text = "check a run, a condensed set or stored networks; exit code 1 if anything is wrong"
     command = _command(added, "verify", text, commands.verify)
     command.add_argument("path", metavar="PATH", help="folder of a run, of a condensed set or of pretrained networks")
+    _add_set(command)
+
+
+def _add_exchange(added: "Commands[_Parser]") -> None:
+    text = "write a condensed set in the format of another tool or project"
+    command = _command(added, "export", text, commands.export)
+    command.add_argument("set", metavar="SET", help="folder of a run or of a condensed set")
+    command.add_argument("--to", required=True, metavar="NAME", help=f"format: {', '.join(FORMATS)}")
+    command.add_argument("--out", required=True, metavar="PATH", help="new folder for the files, local or s3://")
+    text = "decoded writes every tile as a full-size image, stored writes the images as they are (default: what the format's readers expect)"
+    command.add_argument("--views", metavar="NAME", help=text)
+    command.add_argument("--name", metavar="TEXT", help="name of the data (default: that of the set)")
+    command.add_argument(
+        "--licence", metavar="TEXT", help="licence of the data, such as cc-by-4.0 (default: that of the set)"
+    )
+    _add_set(command)
+    text = "store a file of another tool or project as a condensed set"
+    command = _command(added, "import", text, commands.import_)
+    command.add_argument("file", metavar="FILE", help="file, or folder of an export")
+    command.add_argument("--from", dest="format", required=True, metavar="NAME", help=f"format: {', '.join(FORMATS)}")
+    command.add_argument("--out", required=True, metavar="PATH", help="new folder for the set, local or s3://")
+    text = "run or condensed set of the same data, for class names, moments and settings (default: m3d.json beside the file)"
+    command.add_argument("--like", metavar="SET", help=text)
+    command.add_argument("--factor", type=int, metavar="N", help="tiles along a side of a stored image (default: 1)")
+    for name, text in (("mean", "mean"), ("std", "standard deviation")):
+        command.add_argument(
+            f"--{name}", metavar="A/B/C", help=f"{text} by channel that the images are normalised with"
+        )
     _add_set(command)
 
 

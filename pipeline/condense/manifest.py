@@ -11,6 +11,7 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset, key_of
 from pipeline.formats.arrow_schema import LISTED_CLASSES, SHARD_VERSION
 from pipeline.formats.condensed_reader import ClassEntry
+from pipeline.formats.condensed_writer import DECODE
 from pipeline.formats.provenance import commit, versions
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import Resolved, RunRecord
@@ -95,7 +96,7 @@ def shard_metadata(config: RunConfig, dataset: PreparedDataset, record: RunRecor
         mean=list(mean),
         std=list(std),
         factor=config.condense.factor,
-        decode="split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
+        decode=DECODE,
         subset=config.data.subset or (config.data.name if config.data.source == "torchvision" else config.data.source),
         config={key: record["config"].get(key) for key in CONDENSING_SECTIONS},
         versions=record["versions"],
