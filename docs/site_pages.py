@@ -18,6 +18,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
+    "examples/README.md": "examples.md",
 }
 """Pages outside of docs/, and their names on the site."""
 FILES = ("LICENSE", "CITATION.cff", "examples/*")
@@ -28,7 +29,9 @@ LINK = re.compile(r"""(?P<before>\]\(|\b(?:src|srcset|href)=")(?P<path>[^)"#\s]+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages and files outside of docs/."""
-    others = {path: path for pattern in FILES for path in map(relative, sorted(ROOT.glob(pattern))) if is_file(path)}
+    others = {
+        path: path for pattern in FILES for path in map(relative, sorted(ROOT.glob(pattern))) if path not in PAGES
+    }
     for path, name in {**PAGES, **others}.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
     return files
@@ -46,7 +49,7 @@ def site_path(target: str, folder: str) -> str:
 
     Args:
         target: A path as the page has it, or a URL.
-        folder: The page's folder in the repository: "" or "docs".
+        folder: The page's folder in the repository, such as "docs"; "" for the root.
     """
     if "://" in target or target.startswith("mailto:"):
         return target

@@ -14,7 +14,7 @@ import pytest
 from docs import generate
 from pipeline.config import presets
 from pipeline.config.keys import keys
-from tests.documentation.pages import CHANGELOG, PAGES, README, ROOT, code_blocks, inline_code, section
+from tests.documentation.pages import CHANGELOG, PAGES, README, ROOT, code_blocks, inline_code, name_of, section
 
 SETTINGS, CLI, TREE = (ROOT / "docs" / name for name in ("configuration.md", "cli.md", "architecture.md"))
 PACKAGES = ("m3d", "pipeline", "cluster")
@@ -53,7 +53,7 @@ def test_every_preset_is_listed() -> None:
 # What a reader looks up
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_settings_in_the_text_exist(page: Path) -> None:
     sections = {key.split(".")[0] for key in keys() if "." in key}
     named = [re.fullmatch(r"(?:--set )?(\w+)\.(\w+)(=.*)?", code) for code in inline_code(page)]
@@ -75,7 +75,7 @@ def test_the_readme_is_short() -> None:
 # What a reader opens
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
         if target.startswith("http"):
@@ -87,14 +87,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != CHANGELOG], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != CHANGELOG], ids=name_of)
 def test_named_files_exist(page: Path) -> None:
     """All but the changelog's, which tells of files that are gone."""
     named = {code for code in inline_code(page) if re.fullmatch(rf"(?:{'|'.join(PACKAGES)}|tests|docs)/[\w./-]*", code)}
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_imported_names_exist(page: Path) -> None:
     for block in code_blocks(page, "python"):
         for node in ast.parse(block.text).body:

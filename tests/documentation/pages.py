@@ -6,7 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 README, CHANGELOG = ROOT / "README.md", ROOT / "CHANGELOG.md"
-PAGES = [README, CHANGELOG, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(README, CHANGELOG, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "examples" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FENCED = re.compile(r"^```(?P<language>\S*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
 
@@ -22,7 +25,7 @@ class Block:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{name_of(self.page)}:{self.line}"
 
 
 def code_blocks(page: Path, language: str | None = None) -> list[Block]:
@@ -38,6 +41,11 @@ def code_blocks(page: Path, language: str | None = None) -> list[Block]:
         for match in FENCED.finditer(whole)
     ]
     return [block for block in found if language is None or block.language == language]
+
+
+def name_of(page: Path) -> str:
+    """The path of a page in the project."""
+    return str(page.relative_to(ROOT))
 
 
 def all_blocks(language: str) -> list[Block]:

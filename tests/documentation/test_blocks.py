@@ -13,7 +13,7 @@ from cluster.jobs import profile
 from pipeline.config import presets
 from pipeline.errors import UserError
 from pipeline.tune.space_file import space_of_file
-from tests.documentation.pages import PAGES, Block, all_blocks, code_blocks
+from tests.documentation.pages import PAGES, Block, all_blocks, code_blocks, name_of
 
 LANGUAGES = {"bash", "json", "python", "text", "yaml"}
 """Languages of blocks. Text is what a program prints, and is not checked."""
@@ -23,7 +23,7 @@ NOT_RUN: dict[str, str] = {}
 """Python blocks that are not run, by what they contain: why. Nothing in them is tested."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_has_a_language(page: Path) -> None:
     assert {str(block): block.language for block in code_blocks(page) if block.language not in LANGUAGES} == {}
 

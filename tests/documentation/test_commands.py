@@ -8,12 +8,12 @@ from click import ClickException
 from cluster.errors import ClusterError
 from pipeline.errors import UserError
 from tests.documentation.commands import check, commands_in, commands_of_block, commands_of_text
-from tests.documentation.pages import CHANGELOG, PAGES, README, code_blocks
+from tests.documentation.pages import CHANGELOG, PAGES, README, code_blocks, name_of
 
 SHELL = ("bash", "console", "sh")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_are_accepted(page: Path) -> None:
     for language in SHELL:
         for block in code_blocks(page, language):
@@ -21,7 +21,7 @@ def test_commands_are_accepted(page: Path) -> None:
                 accept(words, str(block))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != CHANGELOG], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != CHANGELOG], ids=name_of)
 def test_commands_in_the_text_are_accepted(page: Path) -> None:
     """The changelog's may be those of older versions."""
     for words in commands_of_text(page):
