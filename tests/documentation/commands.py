@@ -76,13 +76,11 @@ def check_pipeline(words: Words) -> None:
     if words == ["--version"]:
         return
     given = build_parser().parse_args(words)
-    settings = getattr(given, "settings", [])
-    if given.action in (commands.evaluate, commands.compare, commands.report, commands.verify) or getattr(
-        given, "config", None
-    ):
-        with_settings(presets.preset(presets.DEFAULT), settings)
-    elif hasattr(given, "settings"):
+    from_options = given.action is not commands.compare and not getattr(given, "config", None)
+    if hasattr(given, "preset") and from_options:
         commands.configuration(given)
+    else:  # the rest of the configuration is in a file or a folder
+        with_settings(presets.preset(presets.DEFAULT), getattr(given, "settings", []))
 
 
 def check_cluster(words: Words) -> None:
@@ -106,7 +104,7 @@ def subcommands(parser: argparse.ArgumentParser) -> set[str]:
 
 def check_m3d(words: Words) -> None:
     """``m3d``: the pipeline, or ``m3d cluster``."""
-    if words[0] == "cluster":
+    if words[0] == "cluster" and words[1:]:
         check_cluster(words[1:])
     else:
         check_pipeline(words)

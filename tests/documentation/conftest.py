@@ -16,6 +16,7 @@ from pipeline.config import presets
 from pipeline.config.parsing import with_settings
 from pipeline.evaluate.results import row_of, write_rows
 from pipeline.evaluate.rows import Origins, request_of
+from pipeline.exports.export_set import ExportRequest, run_export
 from pipeline.formats.run_folder import RunFolder
 from pipeline.runtime.placement import Placement
 from tests.pipeline.support.pretraining import trained
@@ -30,7 +31,7 @@ SHORT = (
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the run of the preset digits_ipc1 is runs/demo, with evaluation and one trained network."""
+    """The folder in which the run of the preset digits_ipc1 is runs/demo, with evaluation and one trained network, and exports/digits-hub its export."""
     home = tmp_path_factory.mktemp("documentation")
     folder = RunFolder.at(home / "runs" / "demo")
     config = with_settings(presets.preset("digits_ipc1"), SHORT)
@@ -71,4 +72,5 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_rows(folder, rows)
     trained(config, folder, dataset)
+    run_export(str(home / "runs" / "demo"), ExportRequest(format="hub"), str(home / "exports" / "digits-hub"))
     return home

@@ -15,8 +15,8 @@ from pipeline.errors import UserError
 from pipeline.tune.space_file import space_of_file
 from tests.documentation.pages import PAGES, Block, all_blocks, code_blocks, name_of
 
-LANGUAGES = {"bash", "json", "python", "text", "yaml"}
-"""Languages of blocks. Text is what a program prints, and is not checked."""
+LANGUAGES = {"bash", "bibtex", "json", "python", "text", "yaml"}
+"""Languages of blocks. Text is what a program prints or a tree of folders, and is not checked."""
 SHORTER = {"iterations=60": "iterations=2", "epochs=100": "epochs=2", "range(100)": "range(2)"}
 """What the tests change in Python, for time."""
 NOT_RUN: dict[str, str] = {}
