@@ -96,8 +96,10 @@ def test_public_names() -> None:
         "UserError",
         "load_condensed",
         "load_config",
+        "load_test",
         "preset",
         "read_rows",
+        "save_condensed",
         "with_settings",
     ]
     for name in pipeline.__all__:
