@@ -99,7 +99,7 @@ $(VENV)/.created:
 	touch $@
 
 $(INSTALLED): $(VENV)/.created pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) --editable .
+	$(INSTALL) --editable ".[all]"
 	rm -f $(VENV)/.installed*
 	touch $@
 

@@ -1,7 +1,7 @@
 """Reads condensed sets: the manifest, its shards with their checksums, and a torch Dataset. No Ray here."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pipeline import storage
 from pipeline.errors import UserError, first_line, listed
 from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY, SHARD_VERSION
+from pipeline.formats.provenance import DataOrigin
 from pipeline.storage.documents import Document, read_document, require_format
 from pipeline.storage.fields import FileName, Format, Sha256
 from pipeline.storage.safe_json import parse_json
@@ -47,6 +48,8 @@ class CondensedManifest(Document):
     shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]
+    data: NotRequired[DataOrigin]
+    """Missing in manifests of older versions."""
     checksum: str
 
 
