@@ -103,7 +103,7 @@ $(VENV)/.created:
 	touch $@
 
 $(INSTALLED): $(VENV)/.created pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) --editable .
+	$(INSTALL) --editable ".[all]"
 	rm -f $(VENV)/.installed*
 	touch $@
 

@@ -44,6 +44,9 @@ __all__ = [
     "with_settings",
 ]
 
+DISTRIBUTION = "m3d-condense"
+"""The project that this package belongs to; there are others of its name."""
+
 _MODULES = {
     "CondensedDataset": "pipeline.formats.condensed_reader",
     "FailedError": "pipeline.errors",

@@ -22,7 +22,7 @@ class Profile:
     upload: bool = True
     """Whether this project's code is sent with the job. Set it to false if the image of the nodes contains the code."""
     pip: list[str] = field(default_factory=list)
-    """Packages that Ray installs for the job, such as m3d-condense==0.1.0, if the nodes have no image of their own."""
+    """Packages that Ray installs for the job, such as m3d-condense[all]==0.1.0, if the nodes have no image of their own."""
     env: dict[str, str] = field(default_factory=dict)
     """Variables of the job's processes; no secrets."""
     entrypoint_num_cpus: float = 0.0

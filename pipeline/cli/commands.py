@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
@@ -31,6 +32,7 @@ def _configuration(options: argparse.Namespace, settings: Sequence[str]) -> RunC
         require_repeated(f"--config {options.config}", base, settings)
     path = [f"data.path={json.dumps(options.data)}"] if options.data is not None else []
     config = with_absolute_paths(with_settings(base, [*path, *settings]))
+    config = _evaluated_on_its_encoder(config, base, settings, getattr(options, "out", None))
     if not options.preset and not options.config and config.data.source != "digits":
         raise UserError(
             f"data.source: given {config.data.source!r} without --preset or --config; start from a preset with a suitable "
@@ -42,6 +44,35 @@ def _configuration(options: argparse.Namespace, settings: Sequence[str]) -> RunC
             "--data: given, but data.source is digits, which has no path; add --set data.source=image_folder or parquet"
         )
     return activate(config)
+
+
+def _evaluated_on_its_encoder(
+    config: RunConfig, base: RunConfig, settings: Sequence[str], out: str | None
+) -> RunConfig:
+    """The configuration with the network of ``--set encoder.name`` evaluated as well, if the preset's was and no other is named.
+
+    A run that an older version began keeps the networks that it has.
+    """
+    named = {setting.partition("=")[0] for setting in settings}
+    follows = (
+        base.evaluate.architectures == (base.encoder.name,)
+        and config.evaluate.architectures == base.evaluate.architectures
+    )
+    if config.encoder.name == base.encoder.name or not follows or "evaluate.architectures" in named:
+        return config
+    if out is not None and _begun_with(out, base.evaluate.architectures):
+        return config
+    return replace(config, evaluate=replace(config.evaluate, architectures=(config.encoder.name,)))
+
+
+def _begun_with(out: str, architectures: tuple[str, ...]) -> bool:
+    """Whether a folder contains a run or a search that evaluates these networks."""
+    from pipeline import storage
+    from pipeline.storage.settings import load_config
+
+    files = [storage.join(storage.absolute(out), name) for name in ("config.json", "search.json")]
+    found = [name for name in files if storage.exists(name)]
+    return bool(found) and load_config(found[0]).evaluate.architectures == architectures
 
 
 def _activate_storage(settings: Sequence[str]) -> list[str]:

@@ -23,6 +23,9 @@ from pipeline.config.storage import Storage, scheme_of
 from pipeline.config.tune import TuneSettings
 from pipeline.errors import repeated
 
+LONGEST_NAME = 200
+"""Most characters of a name or a licence of data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -31,7 +34,9 @@ class Data:
     source: SourceKind = "digits"
     """Kind of the source; see docs/data.md."""
     name: str | None = None
-    """Data set of torchvision: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
+    """Name of the data, which the condensed set carries. torchvision needs MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
+    licence: str | None = None
+    """Licence of the data, such as CC-BY-4.0, which the condensed set carries."""
     path: Location | None = None
     """Folder of the data, local or s3://BUCKET/PREFIX. For torchvision, its root folder."""
     image_size: int = 32
@@ -78,6 +83,10 @@ class Data:
         for name in ("image_column", "label_column"):
             value = getattr(self, name)
             check(f"data.{name}", value, value is None or self.source == "parquet", "null unless data.source=parquet")
+        for name in ("name", "licence"):
+            value = getattr(self, name)
+            valid = value is None or (0 < len(value) <= LONGEST_NAME and value.isprintable() and not value.isspace())
+            check(f"data.{name}", value, valid, f"printable text of at most {LONGEST_NAME} characters, or null")
         if self.subset is not None and self.classes is not None:
             raise ConfigError("data.subset, data.classes: both given; set one of them to null")
         if self.classes is not None:

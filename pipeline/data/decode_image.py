@@ -32,6 +32,11 @@ def size_of(content: bytes | np.ndarray) -> tuple[int, int]:
     return _open(content).size
 
 
+def shorter_side(content: bytes | np.ndarray) -> int:
+    """Returns the shorter side of an image in pixels. Raises BadImageError like ``pixels``."""
+    return min(content.shape[:2]) if isinstance(content, np.ndarray) else min(_open(content).size)
+
+
 def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
     """Returns the image at ``size`` x ``size`` pixels: its shorter side is resized and the centre is cropped.
 

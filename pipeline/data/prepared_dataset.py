@@ -65,6 +65,14 @@ class PreparedDataset:
         """Mean and standard deviation per channel over all training images."""
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images by split, those held out for validation included."""
+        return {
+            "train": sum(each["train"]["rows"] for each in self.classes),
+            "test": sum(each["test"]["rows"] for each in self.classes),
+        }
+
     def train(self, label: int) -> Tensor:
         """Returns the training images of a class, uint8 [n, C, H, W], without those held out for validation."""
         images = self.images("train", label)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pipeline import storage
 from pipeline.errors import UserError, first_line, listed, printable
 from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY, SHARD_VERSION
+from pipeline.formats.provenance import DataOrigin
 from pipeline.storage.documents import Document, read_document, require_format
 from pipeline.storage.fields import FileName, Format, Sha256
 from pipeline.storage.safe_json import parse_json
@@ -54,6 +55,8 @@ class CondensedManifest(Document):
     shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]
+    data: NotRequired[DataOrigin]
+    """Missing in manifests of older versions."""
     checksum: str
 
 

@@ -21,6 +21,7 @@ from pipeline.evaluate.dd_ranking import scores
 from pipeline.evaluate.results import confusion_of, read_rows
 from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
+from pipeline.formats.provenance import without_places
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
 from pipeline.observability.pages import drawable, render, svg
@@ -128,9 +129,9 @@ def grid_image(condensed: Condensed, names: list[str]) -> Image.Image:
 
 def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, grid: bytes) -> Report:
     rows = read_rows(folder)
-    stored = dataset.stored.images_KSCHW
+    stored, record = dataset.stored.images_KSCHW, _complete(record, folder)
     return Report(
-        record=_complete(record, folder),
+        record=record,
         rows=[{"architecture": "", "protocol": "", "std": 0.0, "seeds": [], **row} for row in rows],  # of any version
         has_best=any("best_epoch_compatibility" in row for row in rows),
         scores=[score for score in scores(rows) if score["ior"] is not None],
@@ -147,8 +148,11 @@ def _contents(folder: RunFolder, record: RunRecord, dataset: CondensedDataset, g
 
 
 def _complete(record: RunRecord, folder: RunFolder) -> RunRecord:
-    """The record with the settings that older versions did not write. Raises UserError if one is not allowed."""
-    return {**record, "config": to_dict(from_dict(record["config"], origin=folder.config_json))}
+    """The record as a page shows it: with settings that older versions did not write, without paths, and with the name of
+    the data that were read. Raises UserError if a setting is not allowed."""
+    config = from_dict(record["config"], origin=folder.config_json)
+    data = folder.read_manifest().get("data")
+    return {**record, "config": to_dict(without_places(config, data["name"] if data else config.data.name))}
 
 
 def _pixels(image_CHW: np.ndarray) -> Image.Image:

@@ -22,9 +22,11 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import console, say
 from pipeline.pretrain.stage import pretrain
+from pipeline.runtime import session
 from pipeline.runtime.lease import Lease
 from pipeline.storage import s3
 from pipeline.storage.settings import activate, adopt
+from pipeline.workflow import expected
 from pipeline.workflow.report import report
 from pipeline.workflow.run_state import Run, require_same_classes, stored_run
 
@@ -39,7 +41,7 @@ def run_all(config: RunConfig, out: str) -> None:
         return
     run.require_teacher()  # before hours of condensing
     with _leased(run.folder):
-        _condense(run)
+        _condense(run, announce=True)
         if not run.is_evaluated():
             evaluate(config, run.folder, run.class_shards())
         report(run.folder)
@@ -161,10 +163,18 @@ def run_report(out: str, settings: Sequence[str] = ()) -> None:
         report(folder)
 
 
-def _condense(run: Run) -> None:
+def _condense(run: Run, *, announce: bool = False) -> None:
+    """Condenses what is missing; a new run says first how long it and its evaluation will take, if ``announce``."""
     # Checked again under the lease: another driver may have finished the set in between.
-    if not run.is_condensed():
-        condense(run.config, run.folder, run.class_shards(condensing=True))
+    if run.is_condensed():
+        return
+    is_new = run.folder.read_record() is None
+    dataset = run.class_shards(condensing=True)
+    if is_new and announce:
+        session.start(run.config.resources)
+        for line in expected.lines(run.config, dataset):
+            say(line)
+    condense(run.config, run.folder, dataset)
 
 
 def _tidy(folder: RunFolder) -> None:

@@ -62,7 +62,7 @@ def page(header: str, versions: dict[str, str]) -> str:
 
 def write() -> None:
     """Writes both files."""
-    for path, header, extras in ((ALL, ALL_HEADER, EXTRAS), (IMAGE, IMAGE_HEADER, ())):
+    for path, header, extras in ((ALL, ALL_HEADER, EXTRAS), (IMAGE, IMAGE_HEADER, ("all",))):
         path.write_text(page(header, installed(extras)))
         print(f"wrote {path}")
 
