@@ -16,6 +16,7 @@ import textwrap
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from cluster.cli.parser import build_parser as build_cluster_parser
 from m3d.training.protocols import training_of
 from pipeline.cli.parser import build_parser
 from pipeline.config import presets
@@ -117,10 +118,13 @@ def is_location(hint: Any) -> bool:
 
 
 def helps() -> dict[str, str]:
-    """The help of the program and of every command, as wide as the environment variable COLUMNS says."""
-    parser = build_parser()
-    named = {f"python -m pipeline {name}": each for name, each in subparsers(parser).items()}
-    return {command: each.format_help().strip() for command, each in {"python -m pipeline": parser, **named}.items()}
+    """The help of ``m3d`` and of every command, as wide as the environment variable COLUMNS says."""
+    parser, cluster = build_parser("m3d"), build_cluster_parser("m3d cluster")
+    found: dict[str, argparse.ArgumentParser] = {"m3d": parser}
+    found |= {f"m3d {name}": each for name, each in subparsers(parser).items()}
+    found |= {"m3d cluster": cluster}
+    found |= {f"m3d cluster {name}": each for name, each in subparsers(cluster).items()}
+    return {command: each.format_help().strip() for command, each in found.items()}
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

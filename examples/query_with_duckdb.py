@@ -26,7 +26,7 @@ def main() -> None:
     tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in files]
     # DuckDB sees an image as a list of its pixels, row by row of each channel. It finds the table by the name in the query.
     shards = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-    duckdb.sql(QUERY).show()
+    print(duckdb.sql(QUERY))
     print(f"{shards.num_rows} images in {len(files)} shards")
 
 
