@@ -77,7 +77,11 @@ def _shown(examples: tuple[str, ...], program: str) -> str:
 def _add_submit(added: "Commands[_Parser]") -> None:
     command = _command(added, "submit", "submit a command of the pipeline as a job and follow it", commands.submit)
     _add_address(command)
-    command.add_argument("--profile", metavar="FILE", help="YAML file with this cluster's needs; see docs/cluster.md")
+    command.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="YAML file with this cluster's needs, and the command if none follows --; see docs/cluster.md",
+    )
     command.add_argument(
         "--dry-run", action="store_true", help="print the equivalent `ray job submit` line, and submit nothing"
     )

@@ -1,4 +1,4 @@
-"""A profile: what a cluster needs besides the command, in a YAML file."""
+"""A profile: what a cluster needs besides the command, in a YAML file, which may contain the command as well."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -33,6 +33,8 @@ class Profile:
     """Bytes of memory that the driver reserves."""
     entrypoint_resources: dict[str, float] = field(default_factory=dict)
     """Other resources that the driver reserves."""
+    command: str = ""
+    """Command of the pipeline as one would type it after ``--``, so that the file describes a complete job."""
     metadata: dict[str, str] = field(default_factory=dict)
     """Texts that Ray's dashboard shows with the job; no secrets."""
 

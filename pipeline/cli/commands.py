@@ -251,6 +251,29 @@ def show_config(options: argparse.Namespace) -> None:
     print(json.dumps(to_dict(configuration(options)), indent=2))
 
 
+def check(options: argparse.Namespace) -> None:
+    """Checks the options of a command and the settings in them, without reading what may be elsewhere.
+
+    Raises:
+        UserError: the command would be refused.
+    """
+    from pathlib import Path
+
+    from pipeline.config.parsing import with_settings
+    from pipeline.config.validation import check as check_settings
+
+    if getattr(options, "time_budget", None) is not None:
+        seconds_of(options.time_budget)
+    if getattr(options, "sets", None) is not None and isinstance(options.sets, str):
+        _sets(options.sets)
+    if not hasattr(options, "preset") or options.action is compare:
+        with_settings(presets.preset(presets.DEFAULT), getattr(options, "settings", []))
+        return
+    if options.config is not None and not Path(options.config).is_file():
+        return  # a file of the cluster
+    check_settings(configuration(argparse.Namespace(**{**vars(options), "out": None})))
+
+
 def seconds_of(text: str) -> float:
     """Seconds of a duration such as ``2h``, ``1h30m``, ``90s`` or ``600``. Raises UserError."""
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -10,7 +10,7 @@ from types import FrameType
 
 from m3d.config import LONGEST, ConfigError
 from pipeline import installation
-from pipeline.cli import program
+from pipeline.cli import commands, program
 from pipeline.cli.parser import build_parser
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, Interrupted, UserError, first_line, one_line, shown
@@ -85,6 +85,21 @@ def _guarded(act: Callable[[], int], words: Sequence[str], *, debug: bool) -> in
         return _fail(
             f"failed: {type(error).__name__}: {first_line(error)} (unexpected; add --debug for the traceback)", 1
         )
+
+
+def check(words: Sequence[str]) -> int:
+    """Checks a command without running it, as far as this machine can know; returns 2 for a mistake, else 0.
+
+    ``python -m cluster submit`` calls this before it uploads anything.
+    """
+    options = build_parser().parse_args(list(words))
+
+    def act() -> int:
+        activate(RunConfig())
+        commands.check(options)
+        return 0
+
+    return _guarded(act, words, debug=False)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
