@@ -94,7 +94,11 @@ def check_cluster(words: Words) -> None:
         return
     before, after = split(words)
     options = build_cluster_parser().parse_args(before)
-    assert (after is not None) == (options.action is cluster_commands.submit), words
+    submits = options.action is cluster_commands.submit
+    assert after is None or submits, words
+    if submits and after is None:
+        assert options.profile, words
+        check_files([options.profile])
     if after is not None:
         command_line.check(after, {})
         check_pipeline(after)

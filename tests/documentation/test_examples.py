@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import ray
 import yaml
 
 import pipeline
+from cluster.jobs import command_line, profile
 from pipeline.config import presets
 from pipeline.tune.space_file import space_of_file
 from tests.cluster.deploy import kuberay
@@ -105,6 +107,13 @@ def test_tune_on_photos(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/run/report.html").exists()
+
+
+def test_the_job_file_is_a_profile_with_a_command() -> None:
+    job = profile.read(str(EXAMPLES / "job.yaml"), {})
+    words = shlex.split(job.command)
+    command_line.check(words, {})
+    check(["m3d", *words])
 
 
 def test_the_manifest_is_one_of_kuberay_and_runs_our_command() -> None:
