@@ -275,4 +275,5 @@ def _network_score(score: Score, precision: str, device: torch.device, *, compil
         precision=precision,
         compiled=compiled,
         device=device_name(device),
+        curve=score.measured,
     )
