@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: demo docs test quick-tests test-slow test-long test-newest faults fuzz bench reproduce lint types contracts format constraints audit image-digest clean
+.PHONY: demo docs test quick-tests test-slow test-long test-newest faults fuzz bench reproduce pages lint types contracts format constraints audit image-digest clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -59,6 +59,10 @@ bench: $(INSTALLED)-test
 # M3D_DATA names a folder with mnist and cifar10.
 reproduce: $(INSTALLED)-test
 	$(BIN)/python -m tests.reproduce --minutes 9
+
+# Makes the HTML pages and looks at them in Chromium: messages, requests, width, keyboard, axe. Needs chromium, node and npm.
+pages: $(INSTALLED)-test
+	$(BIN)/python -m tests.pages
 
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .

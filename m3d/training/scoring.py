@@ -63,6 +63,8 @@ class Score:
     """Number of test images by class (row) and predicted class (column)."""
     best_accuracy: float | None = None
     """Best test accuracy in percent over the measured epochs, as some papers report it. Nothing is selected by it."""
+    measured: tuple[float, ...] = ()
+    """Test accuracy in percent at every ``best_epoch``-th epoch; empty if it was measured after the last epoch only."""
 
     @property
     def accuracy(self) -> float:
@@ -178,7 +180,7 @@ def trials(
         best = max([*measured, percent_right(counts)]) if best_epoch else None
         if keeper:
             keeper.finished(seed)
-        yield seed, Score(confusion=counts, best_accuracy=best)
+        yield seed, Score(confusion=counts, best_accuracy=best, measured=tuple(measured))
 
 
 def trials_together(

@@ -183,7 +183,7 @@ def report(options: argparse.Namespace) -> None:
     """``report``: grid and page of a run."""
     from pipeline.workflow.run import run_report
 
-    run_report(options.run, _accepted("report", options.settings, ("storage.",)))
+    run_report(options.run, _accepted("report", options.settings, ("report.", "storage."), PLACES_OF_DATA))
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from m3d.config import (
 from m3d.training.settings import MOST_NETWORKS, WholeTrain
 from pipeline.config.evaluate import Evaluate
 from pipeline.config.location import Location
+from pipeline.config.report import ReportSettings
 from pipeline.config.sources import SourceKind
 from pipeline.config.storage import Storage, scheme_of
 from pipeline.config.tune import TuneSettings
@@ -224,6 +225,7 @@ class RunConfig:
     resources: Resources = field(default_factory=Resources)
     storage: Storage = field(default_factory=Storage)
     tune: TuneSettings = field(default_factory=TuneSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
     @property
     def method(self) -> Method:

@@ -277,4 +277,5 @@ def _network_score(score: Score, precision: str, device: torch.device, *, compil
         precision=precision,
         compiled=compiled,
         device=device_name(device),
+        curve=score.measured,
     )

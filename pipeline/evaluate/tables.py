@@ -9,6 +9,8 @@ from pipeline.evaluate.rows import EvaluationRow
 
 TEXT_COLUMNS = ("set", "architecture", "protocol")
 """Columns that are aligned left; numbers are aligned right."""
+NONE = "-"
+"""Text of a cell without a value."""
 KEY_COLUMNS = ("set", "architecture")
 """Columns that identify a row: they are never cut or folded, the others give way on a narrow terminal."""
 WORD = len("augmentation,")
@@ -35,7 +37,7 @@ def table(rows: Sequence[EvaluationRow], on: str) -> Table:
             row["architecture"],
             described_protocol(row),
             f"{row['mean']:.1f}",
-            f"{row['std']:.1f}",
+            deviation(row) or NONE,
             *([span(row.get("interval95"))] if has_interval else []),
             str(len(row["seeds"])),
             *([f"{best['mean']:.1f}" if best else ""] if has_best else []),
@@ -75,6 +77,11 @@ def described_protocol(row: EvaluationRow | RankingScore) -> str:
     augmentation = ", no augmentation" if row["augmentation"] == "none" else ""
     labels = ", soft labels" if row["labels"] == "soft" else ""
     return f"{row['protocol']}{augmentation}{labels}"
+
+
+def deviation(row: EvaluationRow) -> str:
+    """The standard deviation of a row as text; an empty text for one network, which shows no spread."""
+    return f"{row['std']:.1f}" if "std" in row and len(row.get("seeds") or row.get("accuracies") or ()) > 1 else ""
 
 
 def span(interval: Sequence[float] | None, digits: int = 1) -> str:

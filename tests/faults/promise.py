@@ -87,6 +87,7 @@ BY_VALUE: dict[str, Callable[[Path], Any]] = {
     "evaluation.json": _rows,
     "trials/*/record.json": _trial,
     "trials/*/checkpoints/*.safetensors": _tensors,
+    "snapshots/*.safetensors": _tensors,
     "report.html": _page,
 }
 """Files that have times in them, or no fixed order: what is read from each is promised."""

@@ -15,6 +15,7 @@ TARGETS: dict[str, Target] = {
         Target(name="class-shards", write=sets.write_class_shards, read=sets.read_class_shards, seals=True),
         Target(name="experts", write=sets.write_experts, read=sets.read_experts_of, seals=True),
         Target(name="checkpoint", write=sets.write_checkpoints, read=sets.read_checkpoint_of),
+        Target(name="snapshots", write=sets.write_snapshots, read=sets.read_snapshots_of),
         Target(name="run", write=sets.write_run, read=sets.read_run, seals=True),
         Target(name="search", write=sets.write_search, read=sets.read_search, seals=True),
         Target(
