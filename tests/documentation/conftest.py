@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.condense.events import Done, LossSample, Progress
 from pipeline.condense.group_store import GroupStore
@@ -31,7 +32,7 @@ SHORT = (
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the run of the preset digits_ipc1 is runs/demo, with evaluation and one trained network, and exports/digits-hub its export."""
+    """The folder in which the run of the preset digits_ipc1 is runs/demo, with evaluation and one trained network, exports/digits-hub its export, and new.jpg a photo."""
     home = tmp_path_factory.mktemp("documentation")
     folder = RunFolder.at(home / "runs" / "demo")
     config = with_settings(presets.preset("digits_ipc1"), SHORT)
@@ -73,4 +74,5 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder, rows)
     trained(config, folder, dataset)
     run_export(str(home / "runs" / "demo"), ExportRequest(format="hub"), str(home / "exports" / "digits-hub"))
+    Image.new("RGB", (40, 30)).save(home / "new.jpg")
     return home
