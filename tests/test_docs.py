@@ -102,13 +102,6 @@ def test_readme_condenses_without_ray() -> None:
     assert names["train_labels"].bincount().tolist() == [4] * 10
 
 
-def test_formats_reads_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = blocks(ROOT / "docs" / "formats.md", "python")
-    condensed_run(small_config(iterations=2), tmp_path / "runs" / "demo")
-    monkeypatch.chdir(tmp_path)
-    assert _run(block)["images"].shape == (2, 1, 8, 8)
-
-
 def _run(block: str) -> dict[str, Any]:
     for long, short in SHORTER.items():
         block = block.replace(long, short)
@@ -121,9 +114,11 @@ def _run(block: str) -> dict[str, Any]:
 def test_commands_parse(page: Path) -> None:
     for arguments in commands_of(page):
         given = build_parser().parse_args(arguments)
-        if given.action in (commands.evaluate, commands.compare, commands.report, commands.verify) or getattr(
-            given, "config", None
-        ):
+        of_a_set = (
+            *(commands.evaluate, commands.compare, commands.report, commands.verify),
+            *(commands.export, commands.import_),
+        )
+        if given.action in of_a_set or getattr(given, "config", None):
             with_settings(presets.preset(presets.DEFAULT), getattr(given, "settings", []))
         elif hasattr(given, "settings"):
             commands.configuration(given)
