@@ -6,10 +6,9 @@ from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from m3d.backend.precision import convolutions, encoding, resolve
-from m3d.encoders import Network
 from m3d.pulse import beat
 from m3d.shapes import Float, Int, UInt8
 from m3d.state import standardise
@@ -79,12 +78,12 @@ def percent_right(confusion: Int[Tensor, "classes classes"]) -> float:
 
 @torch.no_grad()
 def confusion(
-    network: Network, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
+    network: nn.Module, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
 ) -> Int[Tensor, "classes classes"]:
     """Number of test images by class and by the class of their largest logit, int64 on the CPU.
 
     Args:
-        network: in evaluation mode, on any device.
+        network: any that returns logits, in evaluation mode, on any device.
         test: at least one image.
         precision: auto, float32, tf32 or bfloat16.
         logits: the network's compiled forward pass, which is used for blocks of full size.
@@ -105,7 +104,7 @@ def confusion(
 
 
 def accuracy(
-    network: Network, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
+    network: nn.Module, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
 ) -> float:
     """Percentage of test images whose largest logit is their label, 0 to 100. Arguments as for ``confusion``."""
     return percent_right(confusion(network, test, precision=precision, logits=logits))

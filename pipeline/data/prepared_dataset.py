@@ -174,7 +174,7 @@ def load_test(path: str, *, cache: str | None = None) -> TestSet:
     config, record = folder.read_config(), folder.read_record()
     assert record is not None  # read_config refuses a folder without one
     # What the record says about places is not believed, as in a command.
-    config = replace(config, data=replace(config.data, **dict.fromkeys(PATHS, None), cache=cache))
+    config = replace(config, data=replace(config.data, **{**dict.fromkeys(PATHS), "cache": cache}))
     place = found_class_shards(record["resolved"]["class_shards"], folder, config)
     if place is None:
         where = record["resolved"]["class_shards"]

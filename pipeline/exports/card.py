@@ -14,8 +14,11 @@ import yaml
 from pipeline.errors import printable
 from pipeline.evaluate.rows import EvaluationRow
 from pipeline.exports.about import About
+from pipeline.formats.condensed_writer import IN_CODE
 
-PAPER = '[M3D](https://arxiv.org/abs/2312.15927) (Zhang et al., "M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy", AAAI 2024)'
+SHOWN = 10
+"""Most images of a class in the contact sheet."""
+PAPER = "[M3D](https://arxiv.org/abs/2312.15927) (Zhang et al., AAAI 2024)"
 LICENCES = {
     *(
         "mit",
@@ -39,6 +42,17 @@ COMPARED = {"condensed": "this set", "random": "random real images", "whole": "a
 """Sets whose accuracies the card lists, and what it calls them."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes texts with line ends on one line, so that no name looks like the end of the header."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text_node)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
     """What the card says besides ``m3d.json``."""
@@ -48,6 +62,8 @@ class CardFacts:
     """Command that makes the set again, if it is known."""
     stored: int
     """Stored images of every class, before decoding."""
+    source: str
+    """What made the set, if no command is known: a format that it was imported from, or ``m3d.condense``."""
     factor: int
     """Tiles along a side of a stored image."""
     rounding: str
@@ -82,7 +98,7 @@ def _header(facts: CardFacts) -> str:
     header: Mapping[str, Any] = {
         "license": licence if known else "other",
         **({} if known else {"license_name": about["licence"]}),
-        "pretty_name": f"{about['name']}, condensed to {facts.stored} images per class",
+        "pretty_name": _title(facts),
         "task_categories": ["image-classification"],
         "size_categories": [next((name for most, name in SIZES if count < most), "n>1M")],
         "tags": ["dataset-distillation", "dataset-condensation", "m3d", f"ipc-{facts.stored}", "synthetic"],
@@ -91,7 +107,7 @@ def _header(facts: CardFacts) -> str:
         ],
         "dataset_info": {"features": features},
     }
-    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n"
+    return f"---\n{yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)}---\n"
 
 
 def _summary(facts: CardFacts) -> str:
@@ -99,22 +115,32 @@ def _summary(facts: CardFacts) -> str:
     channels, height, width = about["shape"]
     classes, per_class = len(about["classes"]), about["images_per_class"]
     kind = "colour" if channels == 3 else "grey"
+    images, tiles = "image" if facts.stored == 1 else "images", f"{facts.factor} x {facts.factor}"
     if facts.factor == 1:
-        views = "They are full-size images."
+        views = ""
     elif about["factor"] == 1:
         views = (
-            f"They are the decoded views of {facts.stored} stored images per class: each is {facts.factor} x {facts.factor} tiles, "
-            "enlarged bilinearly."
+            f"\nThey are the tiles of {facts.stored} stored {images} per class, {tiles} in each, enlarged bilinearly."
         )
     else:
-        views = f"Each is {facts.factor} x {facts.factor} tiles, which are cut and enlarged bilinearly before training."
-    return f"""# {_text(about["name"])}, condensed to {facts.stored} images per class
+        views = f"\nEach holds {tiles} tiles, which are to be cut and enlarged bilinearly before training."
+    shown = _counted(min(per_class, SHOWN))
+    return f"""# {_text(_title(facts))}
 
-![{per_class if per_class < 10 else 10} synthetic images of each class, in label order](contact-sheet.png)
+![{shown} of each class, in label order](contact-sheet.png)
 
-{classes * per_class} synthetic {kind} images of {height} x {width} px, {per_class} of each of {classes} classes. {views} They were optimised so that networks
-trained on them come close to networks trained on the real images. They are no photographs of anything.
+{classes * per_class} synthetic {kind} images of {height} x {width} px, {per_class} of each of {classes} classes.{views}
+They were optimised so that networks trained on them come close to networks trained on the real images. They are no
+photographs of anything.
 """
+
+
+def _title(facts: CardFacts) -> str:
+    return f"{facts.about['name']}, condensed to {_counted(facts.stored)} per class"
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _use(facts: CardFacts) -> str:
@@ -141,18 +167,19 @@ def _accuracies(rows: Sequence[EvaluationRow]) -> str:
             groups.setdefault(tuple(str(row.get(name, "")) for name in key), {})[row["set"]] = row
     # ``whole`` has a schedule of its own, so its row stands beside every row of its network.
     whole = {key[0]: sets["whole"] for key, sets in groups.items() if "whole" in sets}
+    names = [name for name in COMPARED if name != "whole" or whole]
     lines = []
     for (architecture, protocol, on, _, labels), sets in groups.items():
         if "condensed" not in sets:
             continue
         shown = {**sets, **({"whole": whole[architecture]} if architecture in whole else {})}
-        cells = [_accuracy(shown.get(name)) for name in COMPARED]
+        cells = [_accuracy(shown.get(name)) for name in names]
         how = f"{protocol}, {labels} labels, {len(sets['condensed'].get('seeds', ()))} networks, {on} images"
         lines.append(f"| {_text(architecture)} | {_text(how)} | {' | '.join(cells)} |")
     if not lines:
         return "## Accuracy\n\nNot measured yet: `python -m pipeline evaluate`.\n"
-    titles = " | ".join(COMPARED.values())
-    table = "\n".join([f"| network | protocol | {titles} |", "| --- | --- | --- | --- | --- |", *lines])
+    titles = " | ".join(COMPARED[name] for name in names)
+    table = "\n".join([f"| network | protocol | {titles} |", "| --- " * (2 + len(names)) + "|", *lines])
     return f"## Accuracy\n\nIn percent, mean and standard deviation over networks with different seeds.\n\n{table}\n"
 
 
@@ -165,23 +192,21 @@ def _accuracy(row: EvaluationRow | None) -> str:
 
 def _making(facts: CardFacts) -> str:
     about = facts.about
-    licence = about["licence"] or "not stated; the licence of the real images applies"
-    versions = ", ".join(f"{_text(name)} {_text(version)}" for name, version in (about.get("versions") or {}).items())
-    commit = f" Commit: `{_code(str(about['commit']))}`." if about.get("commit") else ""
-    made = (
-        f"Condensed with {PAPER}."
-        if facts.command
-        else "Imported from a file of another program; how it was made is not recorded."
-    )
-    command = f"\n```bash\n{_code(facts.command)}\n```\n" if facts.command else ""
-    return f"""## How it was made
-
-{made}
-{command}
-`DATA` is the folder of the real images.{commit} Versions: {versions or "not recorded"}.
-
-Licence of the real images: {_text(licence)}.
-"""
+    parts = ["## How it was made", ""]
+    if facts.command is not None:
+        data = " `DATA` is the folder of the real images." if " --data DATA " in facts.command else ""
+        parts += [f"Condensed with {PAPER}.{data}", "", "```bash", _code(facts.command), "```"]
+    elif facts.source == IN_CODE:
+        parts += [f"Condensed with {PAPER}, in Python; the settings are not recorded."]
+    else:
+        parts += [f"Imported from a file of the format `{_code(facts.source)}`; how it was made is not recorded."]
+    if about.get("commit"):
+        parts += ["", f"Commit: `{_code(str(about['commit']))}`."]
+    if versions := about.get("versions"):
+        listed = ", ".join(f"{_text(name)} {_text(version)}" for name, version in versions.items())
+        parts += ["", f"Versions: {listed}."]
+    parts += ["", f"Licence of the real images: {_text(about['licence'] or 'not stated')}.", ""]
+    return "\n".join(parts)
 
 
 def _classes(about: About) -> str:

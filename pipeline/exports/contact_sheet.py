@@ -5,11 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from pipeline.exports.card import SHOWN
 from pipeline.exports.portable_set import PortableSet
 from pipeline.formats.png import eight_bit
 
-SHOWN = 10
-"""Most images of a class."""
 CLASSES = 100
 """Most classes; with more, those between are left out evenly."""
 SIDE = 64

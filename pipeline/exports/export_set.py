@@ -87,6 +87,7 @@ def run_export(path: str, request: ExportRequest, out: str) -> None:
         about=about,
         command=None if source.config is None else command_of(source.config),
         stored=source.manifest["images_per_class"],
+        source=_origin(source).get("source") or "unknown",
         factor=source.manifest["factor"],
         rounding=rounding.sentence(),
         rows=source.rows,
@@ -135,9 +136,14 @@ def _data(source: _SourceSet) -> Data:
     return Data() if source.config is None else from_dict(dict(source.config), origin=source.folder).data
 
 
-def _about(request: ExportRequest, images: PortableSet, source: _SourceSet, moments: Moments | None) -> About:
+def _origin(source: _SourceSet) -> Mapping[str, str]:
+    """Texts that the manifest has about the data."""
     data = source.manifest.get("data")
-    origin = data if isinstance(data, Mapping) else {}
+    return {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, Mapping) else {}
+
+
+def _about(request: ExportRequest, images: PortableSet, source: _SourceSet, moments: Moments | None) -> About:
+    origin = _origin(source)
     name = request.name or origin.get("name") or _name_of(_data(source), source)
     licence = request.licence or origin.get("licence")
     about: About = {

@@ -25,6 +25,8 @@ from pipeline.storage.local.new_folder import new_folder
 
 DECODE = "split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)"
 """How stored images become training images, in words, for the metadata of shards."""
+IN_CODE = "m3d.condense"
+"""What sets that ``save_condensed`` writes name as their source."""
 SHARD_BYTES = 2**28
 """Bytes of images in a shard of a set that no run made, unless a single class has more."""
 
@@ -55,7 +57,7 @@ def save_condensed(
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise UserError("images: have pixels outside of 0 to 1; a condensed set stores pixels that are not normalised")
     classes = [ClassEntry(label=label, name=text, wnid="") for label, text in enumerate(names)]
-    data = {"name": name or "unnamed", "licence": None, "source": "m3d.condense", "images": {}}
+    data = {"name": name or "unnamed", "licence": None, "source": IN_CODE, "images": {}}
     write_set(path, _with_images(condensed, images), classes, {"data": data})
 
 
