@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from m3d.backend.precision import convolutions, encoding, resolve
-from m3d.encoders import Network
 from m3d.pulse import beat
 from m3d.shapes import Float, Int, UInt8
 from m3d.state import standardise
