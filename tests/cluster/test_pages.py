@@ -12,7 +12,7 @@ from cluster.cli.parser import build_parser as build_cluster_parser
 from cluster.jobs import command_line, profile
 from pipeline.cli import commands
 from pipeline.cli.parser import build_parser
-from pipeline.observability.prometheus import NAMES, OF_A_GROUP
+from pipeline.observability.prometheus import NAMES, OF_A_GROUP, OF_A_STAGE
 from tests.test_docs import PAGES, ROOT, blocks, inline_code
 
 PAGE = ROOT / "docs" / "cluster.md"
@@ -59,7 +59,7 @@ def test_every_metric_is_described() -> None:
     expected = [
         (
             f"ray_{name}" + ("_total" if name == "m3d_retries" else ""),
-            "run, group" if name in OF_A_GROUP else "run",
+            "run, group" if name in OF_A_GROUP else "out, stage" if name in OF_A_STAGE else "run",
             text,
         )
         for name, text in NAMES.items()
