@@ -1,8 +1,9 @@
 """A live progress display. Without a terminal it prints plain lines."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,21 @@ from pipeline.errors import printable
 
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain lines while units get done. Without progress the interval is six times as long."""
+
+
+Observer = Callable[[str, float, float | None], None]
+"""Receives the title of a display, the fraction that is done, and the estimated seconds left, if they are known."""
+_observers: list[Observer] = []
+
+
+@contextlib.contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Calls the observer at every update of a display within a ``with`` block."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
 
 
 class _PrintableConsole(Console):
@@ -79,6 +95,8 @@ class Display:
         """Shows the units done so far and a status text."""
         patience = PLAIN_EVERY_S if done > self.done else 6 * PLAIN_EVERY_S
         self.done, self.status = done, status
+        for observer in _observers:
+            observer(self.title, done / max(self.total, 1e-9), self.seconds_left())
         if self._bar:
             self._bar.update(self._task, completed=done, status=status)
         elif time.monotonic() - self._printed >= patience:

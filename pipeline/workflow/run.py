@@ -21,7 +21,8 @@ from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.peers import is_peer
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
-from pipeline.observability.progress import console, say
+from pipeline.observability.progress import console, observed_by, say
+from pipeline.observability.prometheus import StageMetrics
 from pipeline.pretrain.stage import pretrain
 from pipeline.runtime import session
 from pipeline.runtime.lease import Lease
@@ -198,7 +199,8 @@ def _tidy(folder: RunFolder) -> None:
 @contextlib.contextmanager
 def _leased(folder: RunFolder) -> Iterator[None]:
     """Leases the folder to this driver alone. At the end, writes the folder's logs and reports repeated requests."""
-    with Lease(folder) as lease:
+    out = folder.path.rstrip("/").rsplit("/", 1)[-1]
+    with Lease(folder) as lease, observed_by(StageMetrics(out)):
         try:
             yield
         except BaseException:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cluster.cli.parser import build_parser
 from cluster.jobs import profile
-from pipeline.observability.prometheus import NAMES, OF_A_GROUP
+from pipeline.observability.prometheus import NAMES, OF_A_GROUP, OF_A_STAGE
 from tests.documentation.commands import commands_of_block, commands_of_text, subcommands
 from tests.documentation.pages import ROOT, code_blocks, inline_code
 
@@ -34,7 +34,7 @@ def test_every_metric_is_described() -> None:
     expected = [
         (
             f"ray_{name}" + ("_total" if name == "m3d_retries" else ""),
-            "run, group" if name in OF_A_GROUP else "run",
+            "run, group" if name in OF_A_GROUP else "out, stage" if name in OF_A_STAGE else "run",
             text,
         )
         for name, text in NAMES.items()
