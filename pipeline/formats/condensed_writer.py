@@ -74,6 +74,10 @@ def write_set(path: str, condensed: Condensed, classes: Sequence[ClassEntry], ab
         UserError: the folder is not empty or cannot be written.
     """
     images = condensed.images_KSCHW.numpy()
+    classes = [
+        ClassEntry(label=each["label"], name=storage.readable(each["name"]), wnid=storage.readable(each["wnid"]))
+        for each in classes  # names of files and documents need not be UTF-8, those in shards must be
+    ]
     installed = versions()
     metadata = {
         "format_version": FORMAT_VERSION if len(classes) <= LISTED_CLASSES else SHARD_VERSION,
@@ -105,7 +109,7 @@ def write_set(path: str, condensed: Condensed, classes: Sequence[ClassEntry], ab
             "shape": list(images.shape[2:]),
             "mean": list(condensed.mean),
             "std": list(condensed.std),
-            "classes": list(classes),
+            "classes": classes,
             "versions": installed,
         }
         write_document(storage.join(folder, MANIFEST), {**manifest, **about})

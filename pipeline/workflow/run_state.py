@@ -205,7 +205,10 @@ def _adopted(config: RunConfig, folder: RunFolder, changes: Sequence[str]) -> Ru
 def _config_of_set(folder: RunFolder) -> RunConfig:
     origin, stored = folder.file(MANIFEST), read_manifest(folder.path).get("config")
     if not isinstance(stored, dict):
-        raise UserError(f"{origin}: does not contain the settings of the condensed set, so the set cannot be evaluated")
+        raise UserError(
+            f"{origin}: does not contain the settings of the condensed set, so the set cannot be evaluated; if it was imported, "
+            "import it again with --like RUN, a run on the same data"
+        )
     return from_dict(stored, origin=origin)
 
 

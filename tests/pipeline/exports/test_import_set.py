@@ -231,3 +231,13 @@ def test_a_class_too_many(condensed: Path) -> None:
         (out / "dog" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match="has 4 classes, 3 were expected"):
         imported(out, "imagefolder")
+
+
+def test_class_names_that_are_no_text(condensed: Path) -> None:
+    from pipeline.storage.documents import sealed
+
+    out = exported(condensed, "idc")
+    about = json.loads((out / "m3d.json").read_text())
+    about["classes"][0]["name"] = "\ud800"
+    (out / "m3d.json").write_text(json.dumps(sealed(about)))
+    assert load_condensed(str(imported(out, "idc"))).classes == ["\\ud800", "bee", "cat"]
