@@ -10,7 +10,7 @@ from cluster.text import shown
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
-COLUMNS = ("job", "status", "began", "ran", "progress", "command", "out")
+COLUMNS = ("job", "status", "began", "ran", "command", "out", "progress")
 
 
 def described(job: "JobDetails", progress: str = "") -> str:
@@ -52,7 +52,7 @@ def _row(job: "JobDetails", progress: str) -> tuple[str, ...]:
     began = _clock(job.start_time) if job.start_time else ""
     ran = f"{_seconds(job)} s" if job.start_time else ""
     command, out = shown(metadata.get("command", "")), shown(metadata.get("out", ""))
-    return name_of(job), status_of(job), began, ran, progress, command, out
+    return name_of(job), status_of(job), began, ran, command, out, progress
 
 
 def _clock(milliseconds: int) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from m3d.backend.cost import forward_flops
 from m3d.config import ConfigError, Encoder
-from m3d.encoders import build
+from m3d.encoders import Network, build
 from pipeline.config.run_config import Resources
 from pipeline.errors import FailedError, UserError
 from pipeline.observability.progress import about
@@ -130,7 +130,7 @@ def measured_flops(encoder: Encoder, channels: int, size: int, threads: int, dev
         torch.set_num_threads(before)
 
 
-def _pass(network: torch.nn.Module, images: torch.Tensor) -> None:
+def _pass(network: Network, images: torch.Tensor) -> None:
     with torch.enable_grad():
         loss = network.features(images).square().mean()
         (gradient,) = torch.autograd.grad(loss, images)

@@ -39,9 +39,16 @@ def project() -> dict[str, Any]:
 
 
 def pinned_ray() -> str:
-    (document,) = [re.search(r"==([\d.]+)", each) for each in project()["dependencies"] if each.startswith("ray[")]
-    assert document
-    return document[1]
+    found = {match[1] for each in dependencies() if (match := re.fullmatch(r"ray\[.*\]==([\d.]+)", each))}
+    (version,) = found  # the same in every extra
+    return version
+
+
+def dependencies() -> list[str]:
+    """What the image installs: the core and every extra but test."""
+    extras = project()["optional-dependencies"]
+    every = [each for name in ("run", "s3", "tune") for each in extras[name] if not each.startswith("m3d-condense")]
+    return [*project()["dependencies"], *every]
 
 
 def image_tag() -> str:
@@ -329,7 +336,7 @@ def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
 
 def test_every_dependency_is_pinned() -> None:
     pinned = dict(line.split("==") for line in (FILES / "constraints.txt").read_text().splitlines() if "==" in line)
-    names = [re.split(r"[\[<>=]", each)[0].replace("_", "-").lower() for each in project()["dependencies"]]
+    names = [re.split(r"[\[<>=]", each)[0].replace("_", "-").lower() for each in dependencies()]
     assert [name for name in names if name not in pinned] == []
     assert pinned["ray"] == pinned_ray()
 
