@@ -18,7 +18,7 @@ from pipeline.evaluate.results import NetworkScore, row_of
 from pipeline.evaluate.resume import PartialEvaluation
 from pipeline.evaluate.rows import ComparisonRow, EvaluationRow, request_of
 from pipeline.evaluate.scoring import IncompleteRow, Scoring, complete_rows
-from pipeline.evaluate.tables import NONE, add_columns, described_protocol, deviation, span
+from pipeline.evaluate.tables import NONE, ONE_NETWORK, add_columns, described_protocol, deviation, explain, span
 from pipeline.evaluate.training_sets import TrainingSet
 from pipeline.formats import peers
 from pipeline.formats.condensed_reader import CondensedManifest, condensed_folder, load_condensed, read_manifest
@@ -244,8 +244,6 @@ def table(rows: Sequence[ComparisonRow], on: str) -> Table:
             NONE if row["difference"] is None else f"{row['difference']:+.1f}",
             span(row["difference_interval95"]) or NONE,
         )
-    shown.caption = "images: per class; vs set 1: difference to set 1, paired by seed"
-    if seeds == 1:
-        shown.caption += f"\n{NONE}: one network shows no spread, add --seeds 5"
-    shown.caption_justify = "left"
+    reasons = ["images: per class; vs set 1: difference to set 1, paired by seed"]
+    explain(shown, *reasons, *([ONE_NETWORK] if not all(deviation(row) for row in rows) else []))
     return shown

@@ -11,6 +11,9 @@ TEXT_COLUMNS = ("set", "architecture", "protocol")
 """Columns that are aligned left; numbers are aligned right."""
 NONE = "-"
 """Text of a cell without a value."""
+ONE_NETWORK = "-: one network shows no spread; add --seeds 5"
+NO_WHOLE_SET = "HLR and LRS need the accuracy of all images: python -m pipeline pretrain"
+"""Why cells have no value."""
 KEY_COLUMNS = ("set", "architecture")
 """Columns that identify a row: they are never cut or folded, the others give way on a narrow terminal."""
 WORD = len("augmentation,")
@@ -38,10 +41,12 @@ def table(rows: Sequence[EvaluationRow], on: str) -> Table:
             described_protocol(row),
             f"{row['mean']:.1f}",
             deviation(row) or NONE,
-            *([span(row.get("interval95"))] if has_interval else []),
+            *([span(row.get("interval95")) or NONE] if has_interval else []),
             str(len(row["seeds"])),
-            *([f"{best['mean']:.1f}" if best else ""] if has_best else []),
+            *([f"{best['mean']:.1f}" if best else NONE] if has_best else []),
         )
+    if not all(deviation(row) for row in rows):
+        explain(shown, ONE_NETWORK)
     return shown
 
 
@@ -57,11 +62,19 @@ def scores_table(scores: Iterable[RankingScore]) -> Table | None:
             score["architecture"],
             described_protocol(score),
             _fraction(score["ior"]),
-            span(score["ior_interval95"], 3),
+            span(score["ior_interval95"], 3) or NONE,
             _fraction(score["hlr"]),
             _fraction(score["lrs"]),
         )
+    reasons = [ONE_NETWORK] if any(score["ior_interval95"] is None for score in compared) else []
+    reasons += [NO_WHOLE_SET] if any(score["hlr"] is None for score in compared) else []
+    explain(shown, *reasons)
     return shown
+
+
+def explain(shown: Table, *reasons: str) -> None:
+    """Says below a table why cells have no value, a line per reason."""
+    shown.caption, shown.caption_justify = "\n".join(reasons) or None, "left"
 
 
 def add_columns(shown: Table, columns: Iterable[str]) -> None:
@@ -90,4 +103,4 @@ def span(interval: Sequence[float] | None, digits: int = 1) -> str:
 
 
 def _fraction(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return NONE if value is None else f"{value:.3f}"
