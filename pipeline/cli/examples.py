@@ -24,6 +24,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "report": ("report runs/demo",),
     "verify": ("verify runs/demo",),
+    "export": (
+        "export runs/demo --to hub --licence cc-by-4.0 --out exports/hub",
+        "export runs/demo --to imagefolder --views stored --out exports/images",
+    ),
+    "import": (
+        "import exports/hub --from hub --out sets/digits",
+        "import data.pt --from idc --like runs/demo --factor 2 --out sets/theirs",
+    ),
     "plan": (
         "plan --preset digits_ipc10",
         "plan --preset cifar10_ipc50 --data cifar --set data.source=parquet --gpus 4",
