@@ -82,8 +82,8 @@ def read_about(folder: str) -> About | None:
     moments = all(len(mean) == len(std) == channels and all(each > 0 for each in std) for mean, std in pairs)
     if not count or labels != list(range(count)) or not moments or about["factor"] > 16:
         raise UserError(f"{path}: is damaged: its classes, moments or factor cannot be right; export the set again")
-    if about.get("config") is not None:
-        from_dict(about["config"] or {}, origin=path)  # refuses settings that are not allowed
+    if (config := about.get("config")) is not None:
+        from_dict(config, origin=path)  # refuses settings that are not allowed
     return about
 
 

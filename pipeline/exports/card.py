@@ -200,8 +200,8 @@ def _making(facts: CardFacts) -> str:
         parts += [f"Condensed with {PAPER}, in Python; the settings are not recorded."]
     else:
         parts += [f"Imported from a file of the format `{_code(facts.source)}`; how it was made is not recorded."]
-    if about.get("commit"):
-        parts += ["", f"Commit: `{_code(str(about['commit']))}`."]
+    if commit := about.get("commit"):
+        parts += ["", f"Commit: `{_code(commit)}`."]
     if versions := about.get("versions"):
         listed = ", ".join(f"{_text(name)} {_text(version)}" for name, version in versions.items())
         parts += ["", f"Versions: {listed}."]

@@ -101,7 +101,7 @@ def run_import(path: str, request: ImportRequest, out: str) -> None:
     notes = list(incoming.notes)
     if incoming.moments is None and facts.moments is None and request.mean is None:
         notes.append("mean and std are those of its own images, since those of the real images are not known")
-    pixels = storage.sha256(memoryview(images.images.numpy()).cast("B"))
+    pixels = storage.sha256(images.images.numpy().tobytes())
     imported = {"format": request.format, "file": path.rsplit("/", 1)[-1], "pixels": pixels, "notes": notes}
     extra: dict[str, Any] = {"data": _data(facts, request), "imported": imported}
     if facts.config is not None:

@@ -1,7 +1,7 @@
 """The data card: its header is YAML that the hub reads, and names of others do no harm in it."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -20,7 +20,7 @@ def about(**changes: Any) -> About:
         **{"images_per_class": 8, "shape": (3, 32, 32), "factor": 1, "mean": [0.5] * 3, "std": [0.2] * 3},
         **{"versions": {"torch": "2.15.0"}, "commit": "abc", "condensed_set": "0" * 64},
     }
-    return {**content, **changes}
+    return cast(About, {**content, **changes})
 
 
 def made(*rows: EvaluationRow, command: str | None = "python -m pipeline run --out runs/again", **changes: Any) -> str:

@@ -96,13 +96,13 @@ def test_imagefolder_is_read_by_datasets_as_well(condensed: Path, tmp_path: Path
 
 
 def test_webdataset_is_read_by_webdataset(condensed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import webdataset
+    from webdataset.compat import WebDataset
 
     monkeypatch.setattr("pipeline.exports.formats.webdataset.SHARD_BYTES", 10 * 3 * 8 * 8)
     out = exported(condensed, "webdataset")
     shards = sorted(str(path) for path in out.glob("*.tar"))
     assert [os.path.basename(path) for path in shards] == [f"shard-{number:06d}.tar" for number in range(3)]
-    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("torchrgb8"))
+    samples = list(WebDataset(shards, shardshuffle=False).decode("torchrgb8"))
     assert [sample["cls"] for sample in samples] == LABELS
     assert [sample["json"]["class_name"] for sample in samples] == [NAMES[label] for label in LABELS]
     assert samples[0]["__key__"] == "class00000_id00000"
