@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: demo test quick-tests test-slow test-long test-newest faults fuzz bench reproduce lint types contracts format constraints audit image-digest clean
+.PHONY: demo docs test quick-tests test-slow test-long test-newest faults fuzz bench reproduce pages lint types contracts format constraints audit image-digest clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipeline run --preset digits_ipc1 --out runs/demo
@@ -62,6 +62,10 @@ bench: $(INSTALLED)-test
 reproduce: $(INSTALLED)-test
 	$(BIN)/python -m tests.reproduce --minutes 9
 
+# Makes the HTML pages and looks at them in Chromium: messages, requests, width, keyboard, axe. Needs chromium, node and npm.
+pages: $(INSTALLED)-test
+	$(BIN)/python -m tests.pages
+
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -75,6 +79,10 @@ types: $(INSTALLED)-test
 format: $(INSTALLED)-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site of the documentation in build/site; any warning is an error. Nothing is fetched.
+docs: $(INSTALLED)-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Pins the installed versions, with which the tests should have passed.
 constraints: $(INSTALLED)-test
@@ -101,12 +109,12 @@ $(VENV)/.created:
 	touch $@
 
 $(INSTALLED): $(VENV)/.created pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) --editable .
+	$(INSTALL) --editable ".[all]"
 	rm -f $(VENV)/.installed*
 	touch $@
 
 $(INSTALLED)-test: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) --editable ".[test]"
+	$(INSTALL) --editable ".[test,docs,examples]"
 	rm -f $(VENV)/.installed*
 	touch $@ $(INSTALLED)
 

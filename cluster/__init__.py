@@ -2,3 +2,6 @@
 
 ``python -m cluster`` passes your ``python -m pipeline`` command line through; it imports nothing of the pipeline.
 """
+
+DISTRIBUTION = "m3d-condense"
+"""The project that this package belongs to; there are others of its name."""

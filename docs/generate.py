@@ -1,8 +1,8 @@
-"""Writes what is generated: the help in cli.md, the table of settings in configuration.md, and the table of options that
-``python -m cluster submit`` needs to find paths in a command.
+"""Writes what is generated: the help in cli.md, the table of settings in configuration.md, the table of options that
+``python -m cluster submit`` needs to find paths in a command, and what ``presets`` prints about measurements.
 
 Run ``python -m docs.generate`` in the project's folder. tests/test_docs.py fails if the pages are out of date,
-and tests/cluster/jobs/test_paths.py if the table is.
+tests/cluster/jobs/test_paths.py if the table is, and tests/pipeline/cli/test_beginning.py if the measurements are.
 """
 
 import argparse
@@ -16,7 +16,10 @@ import textwrap
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from cluster.cli.parser import build_parser as build_cluster_parser
+from m3d.training.protocols import training_of
 from pipeline.cli.parser import build_parser
+from pipeline.config import presets
 from pipeline.config.keys import NAMES, Key, keys
 from pipeline.config.location import LOCATION
 from pipeline.config.run_config import RunConfig
@@ -24,11 +27,18 @@ from pipeline.config.run_config import RunConfig
 DOCS = Path(__file__).resolve().parent
 SETTINGS, CLI = DOCS / "configuration.md", DOCS / "cli.md"
 OPTIONS = DOCS.parent / "cluster" / "jobs" / "pipeline_options.json"
+MEASURED = DOCS.parent / "pipeline" / "config" / "preset_results.json"
+TIMES = {
+    "digits_ipc1": "70 s in all",
+    "cifar10_ipc1": "1.6 h to condense",
+    "cifar10_ipc10": "2.6 h or more to condense",
+}
+"""Measured on two CPU cores, by preset: README.md and performance.md."""
 COLUMNS = "100"
 """Width of the help in cli.md."""
 PATHS = ("PATH", "FILE", "RUN", "SET")
 """What the help calls a value that is a path."""
-VALUES = ("NAME", "N", "A,B", "TIME", "URL")
+VALUES = ("NAME", "N", "A,B", "A/B/C", "TEXT", "TIME", "URL", "SHELL")
 """What the help calls other values."""
 
 
@@ -49,6 +59,27 @@ def options_table() -> str:
     """The kind of every option by command, and the keys of the settings that contain a path, as JSON."""
     commands = {name: options_of(parser) for name, parser in subparsers(build_parser()).items()}
     return json.dumps({"commands": commands, "settings": locations()}, indent=1) + "\n"
+
+
+def measurements() -> str:
+    """The accuracies in results/ that were measured with a preset as it is, and ``TIMES``, as JSON."""
+    found: dict[str, dict[str, Any]] = {name: {"time": time} for name, time in TIMES.items()}
+    for path in sorted((DOCS / "results").glob("*.json")):
+        cell = json.loads(path.read_text())
+        config = presets.preset(cell["preset"])
+        wanted = (config.encoder.name, config.evaluate.protocol, "test", training_of(config.evaluate).epochs)
+        schedule = cell["schedule"]
+        if (schedule["iterations"], schedule["images_per_class"], schedule.get("encoder", config.encoder.name)) != (
+            config.condense.iterations,
+            config.condense.images_per_class,
+            config.encoder.name,
+        ):
+            continue
+        for row in cell["rows"]:
+            measured = (row["architecture"], row["protocol"], row["on"], row["epochs"])
+            if row["set"] == "condensed" and measured == wanted:
+                found.setdefault(cell["preset"], {})["accuracy"] = [round(row["mean"], 4), round(row["std"], 4)]
+    return json.dumps(found, indent=1) + "\n"
 
 
 def options_of(parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -87,10 +118,13 @@ def is_location(hint: Any) -> bool:
 
 
 def helps() -> dict[str, str]:
-    """The help of the program and of every command, as wide as the environment variable COLUMNS says."""
-    parser = build_parser()
-    named = {f"python -m pipeline {name}": each for name, each in subparsers(parser).items()}
-    return {command: each.format_help().strip() for command, each in {"python -m pipeline": parser, **named}.items()}
+    """The help of ``m3d`` and of every command, as wide as the environment variable COLUMNS says."""
+    parser, cluster = build_parser("m3d"), build_cluster_parser("m3d cluster")
+    found: dict[str, argparse.ArgumentParser] = {"m3d": parser}
+    found |= {f"m3d {name}": each for name, each in subparsers(parser).items()}
+    found |= {"m3d cluster": cluster}
+    found |= {f"m3d cluster {name}": each for name, each in subparsers(cluster).items()}
+    return {command: each.format_help().strip() for command, each in found.items()}
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -148,7 +182,12 @@ def type_name(key: Key) -> str:
 def write() -> None:
     """Writes both pages and the table."""
     os.environ["COLUMNS"] = COLUMNS
-    for path, text in ((CLI, cli_page()), (SETTINGS, settings_page()), (OPTIONS, options_table())):
+    for path, text in (
+        (CLI, cli_page()),
+        (SETTINGS, settings_page()),
+        (OPTIONS, options_table()),
+        (MEASURED, measurements()),
+    ):
         path.write_text(text)
         print(f"wrote {path}")
 

@@ -101,6 +101,9 @@ __all__ = [
     "NotFiniteError",
 ]
 
+DISTRIBUTION = "m3d-condense"
+"""The project that this package belongs to; there are others of its name."""
+
 _NAMES = {
     "condenser": ("Condenser",),
     "config": ("Augment", "CompilerError", "Condense", "ConfigError", "Encoder", "Kernel", "Method"),

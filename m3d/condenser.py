@@ -118,6 +118,23 @@ class Condenser:
             (gradient,) = torch.autograd.grad(tiles_KMChw, leaf, slope)
         return loss_K, gradient
 
+    def loss(self, pixels_KSCHW: Float[Tensor, "K S C H W"], iteration: int) -> Float[Tensor, " K"]:
+        """Loss per class of any pixels under one iteration's draws: its encoder, real images and augmentation.
+
+        Every few iterations another encoder is drawn, so the losses of different iterations do not compare. Those of
+        different pixels at one iteration do.
+
+        Args:
+            pixels_KSCHW: stored images in [0, 1], on the device.
+            iteration: number of the iteration, from 0.
+        """
+        self._passes.draw_weights(self.real.seed, iteration // self.condense.iterations_per_model)
+        numbers_KP = numbers_of(self.real.seed, self.real.ids_K, iteration)
+        with convolutions(self.execution.precision, self.real.device):
+            real_KND = self._real_features(iteration, numbers_KP)
+            tiles_KMChw = self._tiles(pixels_KSCHW.detach(), iteration)
+            return self._slope(tiles_KMChw, real_KND, numbers_KP, True)[0]
+
     def warm_up(self, state: CondenseState) -> None:
         """Computes one gradient and discards it, so that compilation happens before the first iteration."""
         self.gradient(state.pixels_KSCHW.clamp(0, 1), state.iteration)

@@ -3,6 +3,8 @@
 Commands run it: ``python -m pipeline --help``. Programs read what it stores; none of these names needs Ray::
 
     load_condensed, CondensedDataset    a condensed set as a torch Dataset
+    load_test                           the real test images of a run, for ``m3d.accuracy``
+    save_condensed                      stores a condensed set, such as the result of ``m3d.condense``
     RunFolder                           where each file of a run is, its record and its configuration
     read_rows                           the results of ``evaluate``: the rows of a run's evaluation.json
     load_config, RunConfig              a configuration file, such as a run's config.json
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from pipeline.config.parsing import with_settings
     from pipeline.config.presets import preset
     from pipeline.config.run_config import RunConfig
+    from pipeline.data.prepared_dataset import load_test
     from pipeline.errors import FailedError, UserError
     from pipeline.evaluate.results import read_rows
     from pipeline.formats.condensed_reader import CondensedDataset, load_condensed
+    from pipeline.formats.condensed_writer import save_condensed
     from pipeline.formats.run_folder import RunFolder
     from pipeline.storage.settings import load_config
 
@@ -33,10 +37,15 @@ __all__ = [
     "UserError",
     "load_condensed",
     "load_config",
+    "load_test",
     "preset",
     "read_rows",
+    "save_condensed",
     "with_settings",
 ]
+
+DISTRIBUTION = "m3d-condense"
+"""The project that this package belongs to; there are others of its name."""
 
 _MODULES = {
     "CondensedDataset": "pipeline.formats.condensed_reader",
@@ -46,8 +55,10 @@ _MODULES = {
     "UserError": "pipeline.errors",
     "load_condensed": "pipeline.formats.condensed_reader",
     "load_config": "pipeline.storage.settings",
+    "load_test": "pipeline.data.prepared_dataset",
     "preset": "pipeline.config.presets",
     "read_rows": "pipeline.evaluate.results",
+    "save_condensed": "pipeline.formats.condensed_writer",
     "with_settings": "pipeline.config.parsing",
 }
 """Where each public name is defined; the module is imported when the name is first used."""

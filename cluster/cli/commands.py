@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.errors import ClusterError
-from cluster.jobs import command_line, follow, job, profile, upload
+from cluster.jobs import command_line, follow, job, profile, upload, validate
 from cluster.jobs.client import JobServer, address_of, connect, errors_in_one_line
 from cluster.jobs.listing import described, table
 from cluster.jobs.outcome import ENDED, exit_code, status_of, summary
+from cluster.jobs.progress import progress_of
 from cluster.local import lifecycle, token
 from cluster.local.node import LOOPBACK_ONLY, NodeOptions
 
@@ -23,6 +24,7 @@ FOLDER = f"/tmp/m3d-local-{os.getuid()}" if hasattr(os, "getuid") else "m3d-loca
 def submit(options: argparse.Namespace) -> int:
     """``submit``: submits the command after ``--``, and follows the job. Returns the job's exit code."""
     chosen = profile.read(options.profile, os.environ) if options.profile else profile.Profile()
+    options.words = options.words or _words(chosen.command, options.profile)
     command_line.check(options.words, os.environ)
     address = address_of(options.address, chosen.address, os.environ)
     root = upload.project()
@@ -32,6 +34,7 @@ def submit(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_exactly(job.command_line(prepared, address, {**_overriding(address), **found}))
         return 0
+    validate.check(options.words, str(root))
     server = _connect(address, found)
     name, is_new = job.submit(server, prepared, options.words)
     if is_new:
@@ -45,9 +48,19 @@ def submit(options: argparse.Namespace) -> int:
     return _follow(server, name, options.stop_on_interrupt)
 
 
+def _words(command: str, profile_path: str | None) -> list[str]:
+    """The words of a profile's command. Raises ClusterError for a quotation without an end."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ClusterError(f"--profile {profile_path}: command: {str(error).lower()}; quote it as in a shell") from None
+
+
 def status(options: argparse.Namespace) -> int:
     """``status``: prints one line about a job."""
-    print(described(follow.details(_server(options), options.job)))
+    server = _server(options)
+    found = follow.details(server, options.job)
+    print(described(found, progress_of(server, found)))
     return 0
 
 
@@ -77,7 +90,7 @@ def list_jobs(options: argparse.Namespace) -> int:
     server = _server(options)
     with errors_in_one_line(server.address):
         jobs = server.client.list_jobs()
-    print(table(jobs))
+    print(table(jobs, lambda each: progress_of(server, each)))
     return 0
 
 

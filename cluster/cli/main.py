@@ -5,35 +5,42 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cluster import installation
 from cluster.cli import commands
-from cluster.cli.parser import build_parser
+from cluster.cli.parser import MODULE, build_parser
 from cluster.errors import ClusterError
 from cluster.text import LONGEST, one_line
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code."""
+def main(arguments: Sequence[str] | None = None, program: str = MODULE) -> int:
+    """Runs a command; returns its exit code.
+
+    Args:
+        arguments: words of the command line; None takes those of the process.
+        program: name under which the program was started, for its help.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else list(arguments)
     before, after = split(words)
-    parser = build_parser()
+    parser = build_parser(program)
     options, unknown = parser.parse_known_args(before)
     if unknown and options.action is commands.submit and after is None and not unknown[0].startswith("-"):
         word = unknown[0]
-        return _fail(
-            f"error: {word}: write the command after --, as in: python -m cluster submit [options] -- {word} ..."
-        )
+        return _fail(f"error: {word}: write the command after --, as in: {program} submit [options] -- {word} ...")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if after is not None and options.action is not commands.submit:
         return _fail("error: --: only submit takes a command after it")
     options.words = after or []
     try:
+        installation.check()
         return options.action(options)
     except ClusterError as error:
         return _fail(f"error: {_without_long_words(str(error), words)}")
+    except ModuleNotFoundError as error:
+        return _fail(f"error: {installation.advice(error)}")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:

@@ -9,13 +9,30 @@ from cluster.jobs import command_line
 from cluster.text import one_line
 
 Commands = argparse._SubParsersAction
-EPILOG = """\
-examples:
-  python -m cluster up-local --nodes 3 --cpus 1
-  python -m cluster submit --address http://HEAD:8265 -- run --preset digits_ipc1 --out /shared/runs/demo
-  python -m cluster logs --address http://HEAD:8265 --follow m3d-run-demo-1a2b3c4d
-  python -m cluster down-local
-
+MODULE = "python -m cluster"
+"""How the program is started; ``m3d cluster`` is another way."""
+FIRST_STEPS = (
+    "up-local --nodes 3 --cpus 1",
+    "submit --address http://HEAD:8265 -- run --preset digits_ipc1 --out /shared/runs/demo",
+    "logs --address http://HEAD:8265 --follow m3d-run-demo-1a2b3c4d",
+    "down-local",
+)
+"""Examples in the help of the program itself, as words after its name."""
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "submit": (
+        "submit --address http://HEAD:8265 -- run --preset digits_ipc1 --out /shared/runs/demo",
+        "submit --profile cluster.yaml --no-wait -- run --config /shared/photos.yaml --out /shared/runs/photos",
+        "submit --profile cluster.yaml --dry-run -- plan --preset cifar10_ipc10 --data /shared/cifar",
+    ),
+    "status": ("status --address http://HEAD:8265 m3d-run-demo-1a2b3c4d",),
+    "logs": ("logs --address http://HEAD:8265 --follow m3d-run-demo-1a2b3c4d",),
+    "stop": ("stop --address http://HEAD:8265 m3d-run-demo-1a2b3c4d",),
+    "list": ("list --address http://HEAD:8265",),
+    "up-local": ("up-local", "up-local --nodes 3 --cpus 2"),
+    "down-local": ("down-local",),
+}
+"""Examples in the help of every command."""
+ENDING = """\
 Exit codes: 0; that of the job for submit and logs --follow; 2 for a mistake or a cluster that does not answer;
 130 if interrupted or stopped.
 """
@@ -28,27 +45,43 @@ class _Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; parsed options have the command's function as ``action``."""
+def build_parser(program: str = MODULE) -> argparse.ArgumentParser:
+    """The parser of all commands; parsed options have the command's function as ``action``.
+
+    Args:
+        program: name under which the program was started, for its help.
+    """
     parser = _Parser(
-        prog="python -m cluster",
+        prog=program,
         description="Submit runs as Ray jobs and follow them; start a cluster of several nodes on this machine.",
-        epilog=EPILOG,
+        epilog=f"{_shown(FIRST_STEPS, program)}\n\n{ENDING}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     added = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_submit(added)
     _add_jobs(added)
     _add_local(added)
+    added.choices["submit"].usage = f"{program} submit [options] -- COMMAND ..."
+    jobs = f"The command after -- is one of {', '.join(command_line.COMMANDS)}, with its options.\n\n"
+    for name, lines in EXAMPLES.items():
+        added.choices[name].epilog = (jobs if name == "submit" else "") + _shown(lines, program)
+        added.choices[name].formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
+
+
+def _shown(examples: tuple[str, ...], program: str) -> str:
+    title = "example" if len(examples) == 1 else "examples"
+    return "\n".join([f"{title}:", *(f"  {program} {words}" for words in examples)])
 
 
 def _add_submit(added: "Commands[_Parser]") -> None:
     command = _command(added, "submit", "submit a command of the pipeline as a job and follow it", commands.submit)
-    command.usage = "python -m cluster submit [options] -- COMMAND ..."
-    command.epilog = f"The command after -- is one of {', '.join(command_line.COMMANDS)}, with its options."
     _add_address(command)
-    command.add_argument("--profile", metavar="FILE", help="YAML file with this cluster's needs; see docs/cluster.md")
+    command.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="YAML file with this cluster's needs, and the command if none follows --; see docs/cluster.md",
+    )
     command.add_argument(
         "--dry-run", action="store_true", help="print the equivalent `ray job submit` line, and submit nothing"
     )

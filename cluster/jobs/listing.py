@@ -1,7 +1,7 @@
 """Jobs as text: one line about one job, and a table of all of them."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cluster.jobs.outcome import exit_code, status_of
@@ -10,24 +10,30 @@ from cluster.text import shown
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
-COLUMNS = ("job", "status", "began", "ran", "command", "out")
+COLUMNS = ("job", "status", "began", "ran", "command", "out", "progress")
 
 
-def described(job: "JobDetails") -> str:
-    """One line about one job."""
+def described(job: "JobDetails", progress: str = "") -> str:
+    """One line about one job, and how far it is."""
     return ", ".join(
         [
             f"job {name_of(job)}: {status_of(job)}",
             *([f"exit code {exit_code(job)}"] if status_of(job) == "FAILED" else []),
             *([f"began {_clock(job.start_time)}"] if job.start_time else []),
             *([f"ran {_seconds(job)} s"] if job.start_time else []),
+            *([progress] if progress else []),
         ]
     )
 
 
-def table(jobs: Iterable["JobDetails"]) -> str:
-    """A table of all jobs, the newest last."""
-    rows = [COLUMNS, *(_row(job) for job in sorted(jobs, key=lambda job: job.start_time or 0))]
+def table(jobs: Iterable["JobDetails"], progress: Callable[["JobDetails"], str] = lambda _: "") -> str:
+    """A table of all jobs, the newest last.
+
+    Args:
+        jobs: to list.
+        progress: how far a job is, in words.
+    """
+    rows = [COLUMNS, *(_row(job, progress(job)) for job in sorted(jobs, key=lambda job: job.start_time or 0))]
     if len(rows) == 1:
         return "no jobs"
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
@@ -41,11 +47,12 @@ def name_of(job: "JobDetails") -> str:
     return shown(job.submission_id or job.job_id or "?")
 
 
-def _row(job: "JobDetails") -> tuple[str, ...]:
+def _row(job: "JobDetails", progress: str) -> tuple[str, ...]:
     metadata = job.metadata or {}
     began = _clock(job.start_time) if job.start_time else ""
     ran = f"{_seconds(job)} s" if job.start_time else ""
-    return name_of(job), status_of(job), began, ran, shown(metadata.get("command", "")), shown(metadata.get("out", ""))
+    command, out = shown(metadata.get("command", "")), shown(metadata.get("out", ""))
+    return name_of(job), status_of(job), began, ran, command, out, progress
 
 
 def _clock(milliseconds: int) -> str:

@@ -13,6 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from cluster.errors import ClusterError
+from cluster.jobs import settings_file
+
 ABSOLUTE = re.compile(r"/|(?!file:)[a-z0-9+.-]+://|file:///")
 CONFIG_BYTES = 2**20
 """Largest configuration file that is read here. The pipeline reads it on the node in any case."""
@@ -93,10 +96,11 @@ def _document(path: str) -> object:
     file = Path(path)
     try:
         if file.is_file() and file.stat().st_size <= CONFIG_BYTES:
-            document = json.loads(file.read_bytes())
+            is_yaml = path.lower().endswith((".yaml", ".yml"))
+            document = settings_file.read(path, path) if is_yaml else json.loads(file.read_bytes())
             # A run's config.json has the settings under one key.
             return document.get("config", document) if isinstance(document, dict) else None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, ClusterError):
         pass
     return None
 

@@ -1,4 +1,4 @@
-"""A profile: what a cluster needs besides the command, in a YAML file."""
+"""A profile: what a cluster needs besides the command, in a YAML file, which may contain the command as well."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class Profile:
     upload: bool = True
     """Whether this project's code is sent with the job. Set it to false if the image of the nodes contains the code."""
     pip: list[str] = field(default_factory=list)
-    """Packages that Ray installs for the job, such as m3d-condense==0.1.0, if the nodes have no image of their own."""
+    """Packages that Ray installs for the job, such as m3d-condense[all]==0.1.0, if the nodes have no image of their own."""
     env: dict[str, str] = field(default_factory=dict)
     """Variables of the job's processes; no secrets."""
     entrypoint_num_cpus: float = 0.0
@@ -33,6 +33,8 @@ class Profile:
     """Bytes of memory that the driver reserves."""
     entrypoint_resources: dict[str, float] = field(default_factory=dict)
     """Other resources that the driver reserves."""
+    command: str = ""
+    """Command of the pipeline as one would type it after ``--``, so that the file describes a complete job."""
     metadata: dict[str, str] = field(default_factory=dict)
     """Texts that Ray's dashboard shows with the job; no secrets."""
 

@@ -6,10 +6,9 @@ from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from m3d.backend.precision import convolutions, encoding, resolve
-from m3d.encoders import Network
 from m3d.pulse import beat
 from m3d.shapes import Float, Int, UInt8
 from m3d.state import standardise
@@ -63,6 +62,8 @@ class Score:
     """Number of test images by class (row) and predicted class (column)."""
     best_accuracy: float | None = None
     """Best test accuracy in percent over the measured epochs, as some papers report it. Nothing is selected by it."""
+    measured: tuple[float, ...] = ()
+    """Test accuracy in percent at every ``best_epoch``-th epoch; empty if it was measured after the last epoch only."""
 
     @property
     def accuracy(self) -> float:
@@ -77,12 +78,12 @@ def percent_right(confusion: Int[Tensor, "classes classes"]) -> float:
 
 @torch.no_grad()
 def confusion(
-    network: Network, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
+    network: nn.Module, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
 ) -> Int[Tensor, "classes classes"]:
     """Number of test images by class and by the class of their largest logit, int64 on the CPU.
 
     Args:
-        network: in evaluation mode, on any device.
+        network: any that returns logits, in evaluation mode, on any device.
         test: at least one image.
         precision: auto, float32, tf32 or bfloat16.
         logits: the network's compiled forward pass, which is used for blocks of full size.
@@ -103,7 +104,7 @@ def confusion(
 
 
 def accuracy(
-    network: Network, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
+    network: nn.Module, test: TestSet, *, precision: str = "float32", logits: Callable[[Tensor], Tensor] | None = None
 ) -> float:
     """Percentage of test images whose largest logit is their label, 0 to 100. Arguments as for ``confusion``."""
     return percent_right(confusion(network, test, precision=precision, logits=logits))
@@ -178,7 +179,7 @@ def trials(
         best = max([*measured, percent_right(counts)]) if best_epoch else None
         if keeper:
             keeper.finished(seed)
-        yield seed, Score(confusion=counts, best_accuracy=best)
+        yield seed, Score(confusion=counts, best_accuracy=best, measured=tuple(measured))
 
 
 def trials_together(

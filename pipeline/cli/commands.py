@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
@@ -31,6 +32,7 @@ def _configuration(options: argparse.Namespace, settings: Sequence[str]) -> RunC
         require_repeated(f"--config {options.config}", base, settings)
     path = [f"data.path={json.dumps(options.data)}"] if options.data is not None else []
     config = with_absolute_paths(with_settings(base, [*path, *settings]))
+    config = _evaluated_on_its_encoder(config, base, settings, getattr(options, "out", None))
     if not options.preset and not options.config and config.data.source != "digits":
         raise UserError(
             f"data.source: given {config.data.source!r} without --preset or --config; start from a preset with a suitable "
@@ -42,6 +44,35 @@ def _configuration(options: argparse.Namespace, settings: Sequence[str]) -> RunC
             "--data: given, but data.source is digits, which has no path; add --set data.source=image_folder or parquet"
         )
     return activate(config)
+
+
+def _evaluated_on_its_encoder(
+    config: RunConfig, base: RunConfig, settings: Sequence[str], out: str | None
+) -> RunConfig:
+    """The configuration with the network of ``--set encoder.name`` evaluated as well, if the preset's was and no other is named.
+
+    A run that an older version began keeps the networks that it has.
+    """
+    named = {setting.partition("=")[0] for setting in settings}
+    follows = (
+        base.evaluate.architectures == (base.encoder.name,)
+        and config.evaluate.architectures == base.evaluate.architectures
+    )
+    if config.encoder.name == base.encoder.name or not follows or "evaluate.architectures" in named:
+        return config
+    if out is not None and _begun_with(out, base.evaluate.architectures):
+        return config
+    return replace(config, evaluate=replace(config.evaluate, architectures=(config.encoder.name,)))
+
+
+def _begun_with(out: str, architectures: tuple[str, ...]) -> bool:
+    """Whether a folder contains a run or a search that evaluates these networks."""
+    from pipeline import storage
+    from pipeline.storage.settings import load_config
+
+    files = [storage.join(storage.absolute(out), name) for name in ("config.json", "search.json")]
+    found = [name for name in files if storage.exists(name)]
+    return bool(found) and load_config(found[0]).evaluate.architectures == architectures
 
 
 def _activate_storage(settings: Sequence[str]) -> list[str]:
@@ -152,7 +183,7 @@ def report(options: argparse.Namespace) -> None:
     """``report``: grid and page of a run."""
     from pipeline.workflow.run import run_report
 
-    run_report(options.run, _accepted("report", options.settings, ("storage.",)))
+    run_report(options.run, _accepted("report", options.settings, ("report.", "storage."), PLACES_OF_DATA))
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -168,6 +199,24 @@ def verify(options: argparse.Namespace) -> int:
     count = "1 thing is wrong" if len(wrong) == 1 else f"{len(wrong)} things are wrong"
     print(printable(f"{options.path}: {count if wrong else checked}"))
     return 1 if wrong else 0
+
+
+def export(options: argparse.Namespace) -> None:
+    """``export``: a condensed set in another format."""
+    from pipeline.exports.export_set import ExportRequest, run_export
+
+    _accepted("export", options.settings, ("storage.",))
+    request = ExportRequest(format=options.to, views=options.views, name=options.name, licence=options.licence)
+    run_export(options.set, request, options.out)
+
+
+def import_(options: argparse.Namespace) -> None:
+    """``import``: a file of another format as a condensed set."""
+    from pipeline.exports.import_set import ImportRequest, run_import
+
+    _accepted("import", options.settings, ("storage.",))
+    known = {name: getattr(options, name) for name in ("like", "factor", "mean", "std")}
+    run_import(options.file, ImportRequest(format=options.format, **known), options.out)
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -200,6 +249,29 @@ def show_config(options: argparse.Namespace) -> None:
     from pipeline.config.parsing import to_dict
 
     print(json.dumps(to_dict(configuration(options)), indent=2))
+
+
+def check(options: argparse.Namespace) -> None:
+    """Checks the options of a command and the settings in them, without reading what may be elsewhere.
+
+    Raises:
+        UserError: the command would be refused.
+    """
+    from pathlib import Path
+
+    from pipeline.config.parsing import with_settings
+    from pipeline.config.validation import check as check_settings
+
+    if getattr(options, "time_budget", None) is not None:
+        seconds_of(options.time_budget)
+    if getattr(options, "sets", None) is not None and isinstance(options.sets, str):
+        _sets(options.sets)
+    if not hasattr(options, "preset") or options.action is compare:
+        with_settings(presets.preset(presets.DEFAULT), getattr(options, "settings", []))
+        return
+    if options.config is not None and not Path(options.config).is_file():
+        return  # a file of the cluster
+    check_settings(configuration(argparse.Namespace(**{**vars(options), "out": None})))
 
 
 def seconds_of(text: str) -> float:

@@ -5,10 +5,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from m3d.config import LONGEST, ConfigError
+from pipeline import installation
+from pipeline.cli import commands, program
 from pipeline.cli.parser import build_parser
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, Interrupted, UserError, first_line, one_line, shown
@@ -33,14 +35,33 @@ def console() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 for a failure, 2 for a mistake in the call, 130 when interrupted."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = build_parser().parse_args(words)
+    started_as = program.started_as()
+    if started_as == program.SCRIPT and words[:1] and words[0] in program.OTHERS:
+        return _guarded(lambda: program.run_other(words), words, debug=False)
+    options = build_parser(started_as).parse_args(words)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
     interruption.forget()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _as_interrupt)
-    try:
+
+    def act() -> int:
         activate(RunConfig())  # until the command's own configuration is read
         return options.action(options) or 0
+
+    return _guarded(act, words, debug=options.debug)
+
+
+def _guarded(act: Callable[[], int], words: Sequence[str], *, debug: bool) -> int:
+    """Runs a command; returns its exit code. Prints one line for every error.
+
+    Args:
+        act: the command.
+        words: of the command line.
+        debug: raise errors instead.
+    """
+    try:
+        installation.check()
+        return act()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -49,19 +70,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(interruption.LINE, 130)
     except (UserError, ConfigError) as error:
-        if options.debug:
+        if debug:
             raise
         return _fail(f"error: {_without_long_words(str(error), words)}", 2)
     except FailedError as error:
-        if options.debug:
+        if debug:
             raise
         return _fail(f"failed: {error}", 1)
     except Exception as error:
-        if options.debug:
+        if debug:
             raise
+        if isinstance(error, ModuleNotFoundError) and (advice := installation.advice(error)):
+            return _fail(f"error: {advice}", 2)
         return _fail(
             f"failed: {type(error).__name__}: {first_line(error)} (unexpected; add --debug for the traceback)", 1
         )
+
+
+def check(words: Sequence[str]) -> int:
+    """Checks a command without running it, as far as this machine can know; returns 2 for a mistake, else 0.
+
+    ``python -m cluster submit`` calls this before it uploads anything.
+    """
+    options = build_parser().parse_args(list(words))
+
+    def act() -> int:
+        activate(RunConfig())
+        commands.check(options)
+        return 0
+
+    return _guarded(act, words, debug=False)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

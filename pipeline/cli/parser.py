@@ -4,21 +4,14 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
-from pipeline.cli import commands
+from pipeline.cli import beginning, commands, completion, examples, program
 from pipeline.config import presets
 from pipeline.config.evaluate import SETS
 from pipeline.errors import one_line
+from pipeline.exports.registry import FORMATS
 
 Commands = argparse._SubParsersAction
-EPILOG = """\
-examples:
-  python -m pipeline run --preset digits_ipc1 --out runs/demo
-  python -m pipeline run --preset cifar10_ipc1 --data DIR --set data.source=parquet --out runs/cifar
-  python -m pipeline evaluate runs/demo --architectures convnet3,mlp --seeds 5
-  python -m pipeline compare runs/demo other.pt:idc:factor=2
-  python -m pipeline tune --preset cifar10_ipc1 --data DIR --trials 30 --time-budget 2h --out runs/search
-  python -m pipeline show-config --preset cifar10_ipc10
-
+ENDING = """\
 To resume an interrupted command, repeat it (tune: with --resume). Finished work is kept.
 Exit codes: 0; 1 if something failed; 2 for a mistake in the call; 130 if interrupted.
 """
@@ -31,23 +24,57 @@ class _Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; parsed options have the command's function as ``action``."""
+def build_parser(started_as: str = program.MODULE) -> argparse.ArgumentParser:
+    """The parser of all commands; parsed options have the command's function as ``action``.
+
+    Args:
+        started_as: name of the program in its help. The help of ``m3d`` lists the commands of other packages, too.
+    """
     parser = _Parser(
-        prog="python -m pipeline",
+        prog=started_as,
         description="Condense a labelled image data set into a few synthetic images per class (M3D), on Ray.",
-        epilog=EPILOG,
+        epilog=f"{examples.shown(examples.FIRST_STEPS, started_as)}\n\n{ENDING}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=program.ShowVersion)
     added = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_beginning(added)
     _add_stages(added)
     _add_evaluate(added)
     _add_compare(added)
     _add_checks(added)
+    _add_exchange(added)
     _add_plan(added)
     _add_tune(added)
     _add_configuration(_command(added, "show-config", "print the complete configuration as JSON", commands.show_config))
+    _add_completion(added)
+    for name, lines in examples.EXAMPLES.items():
+        added.choices[name].epilog = examples.shown(lines, started_as)
+        added.choices[name].formatter_class = argparse.RawDescriptionHelpFormatter
+    if started_as == program.SCRIPT:
+        for name, text in program.OTHERS.items():
+            added.add_parser(name, help=text, add_help=False)  # main passes it on before it parses
     return parser
+
+
+def _add_beginning(added: "Commands[_Parser]") -> None:
+    text = "look at a folder of images, propose settings for it and write them to a file"
+    command = _command(added, "init", text, beginning.init)
+    command.add_argument("folder", metavar="PATH", help="folder of the images, local or s3://")
+    command.add_argument(
+        "--out", metavar="FILE", help="file to write (.yaml or .json; default: NAME.yaml, by the name of PATH)"
+    )
+    command.add_argument(
+        "--images-per-class", type=int, metavar="N", help="condensed images per class (default: what suits the data)"
+    )
+    command.add_argument("--force", action="store_true", help="overwrite the file")
+    _command(added, "presets", "list the presets: data, size, cost and measured accuracy", beginning.presets)
+
+
+def _add_completion(added: "Commands[_Parser]") -> None:
+    text = "print a script that completes commands, options and presets in a shell"
+    command = _command(added, "completion", text, beginning.completion)
+    command.add_argument("shell", metavar="SHELL", choices=completion.SHELLS, help=" or ".join(completion.SHELLS))
 
 
 def _add_stages(added: "Commands[_Parser]") -> None:
@@ -85,7 +112,7 @@ def _add_compare(added: "Commands[_Parser]") -> None:
     )
     _add_training(command)
     command.add_argument("--preset", metavar="NAME", help="preset that describes the data, if no SET is a run")
-    command.add_argument("--config", metavar="FILE", help="JSON file that describes the data instead")
+    command.add_argument("--config", metavar="FILE", help="JSON or YAML file that describes the data instead")
     command.add_argument("--data", metavar="PATH", help="folder of the data, with --preset or --config")
     command.add_argument(
         "--out", metavar="PATH", help="folder for comparison.json; repeat the command with it to resume"
@@ -99,6 +126,34 @@ def _add_checks(added: "Commands[_Parser]") -> None:
     text = "check a run, a condensed set or stored networks; exit code 1 if anything is wrong"
     command = _command(added, "verify", text, commands.verify)
     command.add_argument("path", metavar="PATH", help="folder of a run, of a condensed set or of pretrained networks")
+    _add_set(command)
+
+
+def _add_exchange(added: "Commands[_Parser]") -> None:
+    text = "write a condensed set in the format of another tool or project"
+    command = _command(added, "export", text, commands.export)
+    command.add_argument("set", metavar="SET", help="folder of a run or of a condensed set")
+    command.add_argument("--to", required=True, metavar="NAME", help=f"format: {', '.join(FORMATS)}")
+    command.add_argument("--out", required=True, metavar="PATH", help="new folder for the files, local or s3://")
+    text = "decoded writes every tile as a full-size image, stored writes the images as they are (default: what the format's readers expect)"
+    command.add_argument("--views", metavar="NAME", help=text)
+    command.add_argument("--name", metavar="TEXT", help="name of the data (default: that of the set)")
+    command.add_argument(
+        "--licence", metavar="TEXT", help="licence of the data, such as cc-by-4.0 (default: that of the set)"
+    )
+    _add_set(command)
+    text = "store a file of another tool or project as a condensed set"
+    command = _command(added, "import", text, commands.import_)
+    command.add_argument("file", metavar="FILE", help="file, or folder of an export")
+    command.add_argument("--from", dest="format", required=True, metavar="NAME", help=f"format: {', '.join(FORMATS)}")
+    command.add_argument("--out", required=True, metavar="PATH", help="new folder for the set, local or s3://")
+    text = "run or condensed set of the same data, for class names, moments and settings (default: m3d.json beside the file)"
+    command.add_argument("--like", metavar="SET", help=text)
+    command.add_argument("--factor", type=int, metavar="N", help="tiles along a side of a stored image (default: 1)")
+    for name, text in (("mean", "mean"), ("std", "standard deviation")):
+        command.add_argument(
+            f"--{name}", metavar="A/B/C", help=f"{text} by channel that the images are normalised with"
+        )
     _add_set(command)
 
 
@@ -148,7 +203,7 @@ def _add_configuration(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"start from a preset: {', '.join(presets.families())} (default: {presets.DEFAULT})",
     )
-    command.add_argument("--config", metavar="FILE", help="start from a JSON file, such as a run's config.json")
+    command.add_argument("--config", metavar="FILE", help="start from a JSON or YAML file, such as a run's config.json")
     command.add_argument("--data", metavar="PATH", help="folder of the data; short for --set data.path=PATH")
     _add_set(command)
 

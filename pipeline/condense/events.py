@@ -24,6 +24,8 @@ class LossSample:
     """Loss of every class, in the order of the group."""
     images_per_s: float
     """Real and synthetic images per second since the sample before."""
+    start_losses: tuple[float, ...] = ()
+    """Loss of every class's starting images under the same draws; empty if it was not measured."""
 
     @property
     def mean(self) -> float:

@@ -2,6 +2,7 @@
 
     OUT/checkpoints/group-00000.safetensors        pixels, momentum and iteration of an unfinished group
     OUT/checkpoints/group-00000.shard.arrow, .json a finished group, the JSON (rows, checksum) written last
+    OUT/snapshots/group-00000-000000117.safetensors its images at an iteration, for the report
     OUT/condensed/shard-00000.arrow, manifest.json the committed set, the manifest written last
 
 Every file is complete or absent, and repeating a write is harmless. So a late write of an actor that counts as dead
@@ -12,14 +13,17 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from torch import Tensor
+
 from m3d import CondenseState
 from pipeline import storage
-from pipeline.config.run_config import Resources
+from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, UserError, listed
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST
 from pipeline.formats.condense_checkpoint import read_checkpoint, snapshot, write_checkpoint
 from pipeline.formats.condensed_reader import ShardEntry, parse_shard
 from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.snapshots import reduced, snapshot_iterations, write_snapshot
 from pipeline.storage.documents import Document, read_document, write_document
 from pipeline.storage.fields import Sha256
 
@@ -46,6 +50,10 @@ class GroupStore:
     def load_checkpoint(self, group: int) -> CondenseState | None:
         """Returns the group's state, or None if it is missing, damaged or of another configuration."""
         return read_checkpoint(self._path(group, "safetensors"), self.identity)
+
+    def save_snapshot(self, group: int, iteration: int, images_KSCHW: Tensor) -> None:
+        """Writes a group's images at an iteration, as ``reduced`` returns them."""
+        write_snapshot(self.folder.snapshots, group, iteration, images_KSCHW, self.identity)
 
     def finish_group(self, group: int, shard: memoryview, rows: int) -> None:
         """Stores a group's shard, then its record, and removes the checkpoint."""
@@ -97,7 +105,7 @@ class GroupStore:
 
     def sweep(self) -> None:
         """Removes unfinished files that killed writers left."""
-        for folder in (self.folder.path, self.folder.checkpoints, self.folder.condensed):
+        for folder in (self.folder.path, self.folder.checkpoints, self.folder.snapshots, self.folder.condensed):
             storage.sweep(folder)
 
     def _record(self, group: int) -> GroupRecord | None:
@@ -118,17 +126,23 @@ def remove_committed_groups(folder: RunFolder) -> None:
 
 
 class Checkpoints:
-    """Saves a group's state at intervals: copied at once, written in the background, one write at a time."""
+    """Saves a group's state at intervals: copied at once, written in the background, one write at a time.
 
-    def __init__(self, store: GroupStore, group: int, settings: Resources, iteration: int) -> None:
+    Snapshots for the report are written in the same order. So whoever resumes from a checkpoint finds those before it.
+    """
+
+    def __init__(self, store: GroupStore, group: int, config: RunConfig, iteration: int) -> None:
         """Args: where to save, which group, how often, and the iteration that the group starts from."""
-        self.store, self.group, self.settings = store, group, settings
+        self.store, self.group, self.settings = store, group, config.resources
         self.saved_at, self.saved_s = iteration, time.monotonic()
+        count = config.report.snapshots
+        self._shown = frozenset(snapshot_iterations(config.condense.iterations, count) if count else ())
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def after(self, state: CondenseState) -> None:
-        """Saves the state if a checkpoint is due. Call it after every iteration."""
+        """Saves the state if a checkpoint is due, before it the images if a snapshot is. Call it after every iteration."""
+        self.show(state)
         every = self.settings.checkpoint_every
         if every is None:
             due = time.monotonic() - self.saved_s >= self.settings.checkpoint_every_s
@@ -143,6 +157,13 @@ class Checkpoints:
         self.settle()
         self._writing = self._pool.submit(self.store.save_checkpoint, self.group, snapshot(state))
         self.saved_at, self.saved_s = state.iteration, time.monotonic()
+
+    def show(self, state: CondenseState) -> None:
+        """Starts to write a snapshot of the images if one is due at this iteration. Raises the error of the write before."""
+        if state.iteration in self._shown:
+            self.settle()
+            images = reduced(state.pixels_KSCHW)
+            self._writing = self._pool.submit(self.store.save_snapshot, self.group, state.iteration, images)
 
     def settle(self) -> None:
         """Waits for the current write and raises its error."""

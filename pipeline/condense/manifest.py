@@ -11,7 +11,8 @@ from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset, key_of
 from pipeline.formats.arrow_schema import LISTED_CLASSES, SHARD_VERSION
 from pipeline.formats.condensed_reader import ClassEntry
-from pipeline.formats.provenance import commit, versions
+from pipeline.formats.condensed_writer import DECODE
+from pipeline.formats.provenance import DataOrigin, commit, named, origin_of, versions, without_places
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import Resolved, RunRecord
 from pipeline.runtime.placement import Placement
@@ -48,7 +49,9 @@ class ManifestContent(TypedDict):
     mean: list[float]
     std: list[float]
     classes: list[ClassEntry]
+    data: DataOrigin
     config: dict[str, object]
+    """Every setting but those that say where something is."""
     versions: dict[str, str]
 
 
@@ -95,7 +98,7 @@ def shard_metadata(config: RunConfig, dataset: PreparedDataset, record: RunRecor
         mean=list(mean),
         std=list(std),
         factor=config.condense.factor,
-        decode="split into factor x factor tiles, pad right and bottom with 0.5, up-sample bilinearly (align_corners=False)",
+        decode=DECODE,
         subset=config.data.subset or (config.data.name if config.data.source == "torchvision" else config.data.source),
         config={key: record["config"].get(key) for key in CONDENSING_SECTIONS},
         versions=record["versions"],
@@ -106,6 +109,7 @@ def shard_metadata(config: RunConfig, dataset: PreparedDataset, record: RunRecor
 def condensed_manifest(config: RunConfig, dataset: PreparedDataset, record: RunRecord) -> ManifestContent:
     """The manifest's content besides its shards: classes in label order, how to decode and how to normalise."""
     mean, std = dataset.moments
+    classes = len(dataset.classes)
     return ManifestContent(
         images_per_class=config.condense.images_per_class,
         factor=config.condense.factor,
@@ -113,6 +117,7 @@ def condensed_manifest(config: RunConfig, dataset: PreparedDataset, record: RunR
         mean=list(mean),
         std=list(std),
         classes=[ClassEntry(label=entry["label"], name=entry["name"], wnid=entry["wnid"]) for entry in dataset.classes],
-        config=to_dict(config),
+        data=origin_of(config.data, classes, dataset.counts),
+        config=to_dict(without_places(config, named(config.data, classes, dataset.counts))),
         versions=record["versions"],
     )

@@ -116,6 +116,7 @@ class MetricsLog:
                 iteration=sample.iteration,
                 loss=dict(zip(labels, sample.losses, strict=True)),
                 images_per_s=sample.images_per_s,
+                **({"start_loss": dict(zip(labels, sample.start_losses, strict=True))} if sample.start_losses else {}),
             )
             jsonl_log.append(self._path, line)
 

@@ -21,11 +21,11 @@ from m3d import (
 from m3d.backend import compiler
 from m3d.backend.execution import Execution, choose
 from m3d.config import ConfigError
-from m3d.loop import Step
 from m3d.passes import forget_passes
 from pipeline import storage
-from pipeline.condense.events import Compiled, Done, ExecutionChanged, GroupEvent, LossSample, Progress, Stopped
+from pipeline.condense.events import Compiled, Done, ExecutionChanged, GroupEvent, Progress, Stopped
 from pipeline.condense.group_store import Checkpoints, GroupStore
+from pipeline.condense.losses import Meter, StartLoss
 from pipeline.condense.memory_tier import GIB, MemoryTier, choose_tier, host_memory
 from pipeline.condense.task import GroupTask
 from pipeline.data.disk_cache import folder_of, room_for_copies
@@ -171,20 +171,23 @@ class GroupWorker:
 
     def _condense(self, group: int, execution: Execution) -> Iterator[GroupEvent]:
         condenser, names = self._condenser(group, execution)
-        state = self._resumed(group, condenser)
+        start = condenser.init()
+        reference = StartLoss(condenser, start)
+        state = self._resumed(group, condenser, start)
         yield Progress(iteration=state.iteration)
         if execution.compiled and state.iteration < condenser.condense.iterations:
             began = time.monotonic()
             with compiler.alone():
                 condenser.warm_up(state)
             yield Compiled(seconds=round(time.monotonic() - began, 1))
-        checkpoints = Checkpoints(self.store, group, self.task.config.resources, state.iteration)
-        meter = _Meter(condenser, state.iteration)
+        checkpoints = Checkpoints(self.store, group, self.task.config, state.iteration)
+        checkpoints.show(start)
+        meter = Meter(condenser, state.iteration)
         reported = time.monotonic()
         try:
             for step in iterate(condenser, state):
                 state = step.state
-                meter.record(step)
+                meter.record(step, reference)
                 if self._stop.is_set():
                     break
                 checkpoints.after(state)
@@ -204,9 +207,9 @@ class GroupWorker:
         self._finish(group, condenser, state)
         yield Done(iteration=state.iteration, retries=self._new_retries())
 
-    def _resumed(self, group: int, condenser: Condenser) -> CondenseState:
+    def _resumed(self, group: int, condenser: Condenser, start: CondenseState) -> CondenseState:
         """The state of the group's checkpoint, or the initial state if no checkpoint fits."""
-        saved, start = self.store.load_checkpoint(group), condenser.init()
+        saved = self.store.load_checkpoint(group)
         if (
             saved is None
             or saved.pixels_KSCHW.shape != start.pixels_KSCHW.shape
@@ -253,31 +256,6 @@ class GroupWorker:
         images = condenser.result(state).images_KSCHW.numpy()
         shard = condensed_shard(images, classes, self.task.metadata)
         self.store.finish_group(group, shard, images.shape[0] * images.shape[1])
-
-
-class _Meter:
-    """Collects losses and measures the images per second between two log iterations."""
-
-    def __init__(self, condenser: Condenser, iteration: int) -> None:
-        """Args: the condenser of a group, and the iteration that it starts from."""
-        settings = condenser.condense
-        self._images = len(condenser.real.ids) * (settings.batch_real + settings.views)
-        self._iteration, self._logged = iteration, time.monotonic()
-        self._samples: list[LossSample] = []
-
-    def record(self, step: Step) -> None:
-        """Adds a sample if the step has losses."""
-        if step.losses is None:
-            return
-        now, iteration = time.monotonic(), step.state.iteration
-        rate = (iteration - self._iteration) * self._images / max(1e-9, now - self._logged)
-        self._samples.append(LossSample(iteration=iteration, losses=step.losses, images_per_s=round(rate, 1)))
-        self._iteration, self._logged = iteration, now
-
-    def take(self) -> tuple[LossSample, ...]:
-        """The samples since the last call."""
-        samples, self._samples = tuple(self._samples), []
-        return samples
 
 
 def _is_of_the_device(error: Exception) -> bool:

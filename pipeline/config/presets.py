@@ -3,7 +3,7 @@
 The presets of MNIST and CIFAR follow the published schedule (M3D: 10,000 iterations, 5 per model, 128 real images,
 factor 2, learning rate = images per class). Those of ImageNet have the same schedule. At 224 px their image size,
 encoder and factor are IDC's; at 128 px they are those of MTT's subsets, for which M3D has published no settings. digits
-is this project's own example, small enough for a CPU.
+is this project's own example, small enough for a CPU, and photos a short schedule for folders of one's own.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,14 @@ def digits(images_per_class: int) -> RunConfig:
         evaluate=Evaluate(epochs=100, flip=False),
         pretrain=Pretrain(epochs=20, augment="crop", report_every=5),
     )
+
+
+def photos(images_per_class: int) -> RunConfig:
+    """A folder of photos at 64 px: ConvNet-4 and a schedule of minutes on a laptop for a few classes."""
+    base = _folder(
+        64, "convnet4", Condense(images_per_class=images_per_class, iterations=100, batch_real=32, log_every=10)
+    )
+    return replace(base, evaluate=replace(base.evaluate, epochs=100 if images_per_class < 10 else 30))
 
 
 def mnist(images_per_class: int) -> RunConfig:
@@ -81,6 +89,7 @@ def _folder(size: int, network: str, condense: Condense) -> RunConfig:
 
 _FAMILIES: dict[str, tuple[Callable[[int], RunConfig], tuple[int, ...]]] = {
     "digits": (digits, (1, 10)),
+    "photos": (photos, (1, 10)),
     "mnist": (mnist, (1, 10, 50)),
     "cifar10": (cifar10, (1, 10, 50)),
     "cifar100": (cifar100, (1, 10, 50)),

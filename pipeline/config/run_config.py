@@ -18,10 +18,14 @@ from m3d.config import (
 from m3d.training.settings import MOST_NETWORKS, WholeTrain
 from pipeline.config.evaluate import Evaluate
 from pipeline.config.location import Location
+from pipeline.config.report import ReportSettings
 from pipeline.config.sources import SourceKind
 from pipeline.config.storage import Storage, scheme_of
 from pipeline.config.tune import TuneSettings
 from pipeline.errors import repeated
+
+LONGEST_NAME = 200
+"""Most characters of a name or a licence of data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +33,11 @@ class Data:
     """Where the images come from and how they are prepared."""
 
     source: SourceKind = "digits"
-    """Kind of the source; see README, Your own data."""
+    """Kind of the source; see docs/data.md."""
     name: str | None = None
-    """Data set of torchvision: MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
+    """Name of the data, which the condensed set carries. torchvision needs MNIST, FashionMNIST, SVHN, CIFAR10 or CIFAR100."""
+    licence: str | None = None
+    """Licence of the data, such as CC-BY-4.0, which the condensed set carries."""
     path: Location | None = None
     """Folder of the data, local or s3://BUCKET/PREFIX. For torchvision, its root folder."""
     image_size: int = 32
@@ -78,6 +84,10 @@ class Data:
         for name in ("image_column", "label_column"):
             value = getattr(self, name)
             check(f"data.{name}", value, value is None or self.source == "parquet", "null unless data.source=parquet")
+        for name in ("name", "licence"):
+            value = getattr(self, name)
+            valid = value is None or (0 < len(value) <= LONGEST_NAME and value.isprintable() and not value.isspace())
+            check(f"data.{name}", value, valid, f"printable text of at most {LONGEST_NAME} characters, or null")
         if self.subset is not None and self.classes is not None:
             raise ConfigError("data.subset, data.classes: both given; set one of them to null")
         if self.classes is not None:
@@ -215,6 +225,7 @@ class RunConfig:
     resources: Resources = field(default_factory=Resources)
     storage: Storage = field(default_factory=Storage)
     tune: TuneSettings = field(default_factory=TuneSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
     @property
     def method(self) -> Method:

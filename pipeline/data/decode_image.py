@@ -27,6 +27,16 @@ def channels_of(content: bytes | np.ndarray) -> int:
     return 1 if mode in GREY_MODES or mode.startswith("I;16") else 3
 
 
+def size_of(content: bytes | np.ndarray) -> tuple[int, int]:
+    """Returns width and height of an image, as its file says. Raises BadImageError like ``pixels``."""
+    return _open(content).size
+
+
+def shorter_side(content: bytes | np.ndarray) -> int:
+    """Returns the shorter side of an image in pixels. Raises BadImageError like ``pixels``."""
+    return min(content.shape[:2]) if isinstance(content, np.ndarray) else min(_open(content).size)
+
+
 def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
     """Returns the image at ``size`` x ``size`` pixels: its shorter side is resized and the centre is cropped.
 

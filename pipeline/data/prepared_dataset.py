@@ -6,6 +6,7 @@ Shards in a bucket are copied to the local disk first, but only those of the cla
 import shlex
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import MANIFEST, class_schema
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import read_document
+from pipeline.storage.settings import PATHS
 
 
 class PreparedDataset:
@@ -62,6 +64,14 @@ class PreparedDataset:
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel over all training images."""
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images by split, those held out for validation included."""
+        return {
+            "train": sum(each["train"]["rows"] for each in self.classes),
+            "test": sum(each["test"]["rows"] for each in self.classes),
+        }
 
     def train(self, label: int) -> Tensor:
         """Returns the training images of a class, uint8 [n, C, H, W], without those held out for validation."""
@@ -148,6 +158,30 @@ class PreparedDataset:
             if not forget(path, entry["sha256"], self.data):  # a copy may be damaged although the shard is not
                 break
         raise UserError(f"{path}: its checksum is not the manifest's, the file is damaged; {advice}")
+
+
+def load_test(path: str, *, cache: str | None = None) -> TestSet:
+    """Returns the real test images of a run, for ``m3d.accuracy``; needs no Ray.
+
+    Args:
+        path: folder of a run, local or a URL.
+        cache: the run's ``data.cache``, if its class shards are outside of its folder.
+
+    Raises:
+        UserError: the folder holds no run, or its class shards are elsewhere or damaged.
+    """
+    folder = RunFolder.at(path)
+    config, record = folder.read_config(), folder.read_record()
+    assert record is not None  # read_config refuses a folder without one
+    # What the record says about places is not believed, as in a command.
+    config = replace(config, data=replace(config.data, **{**dict.fromkeys(PATHS), "cache": cache}))
+    place = found_class_shards(record["resolved"]["class_shards"], folder, config)
+    if place is None:
+        where = record["resolved"]["class_shards"]
+        raise UserError(
+            f"{folder}: contains no class shards of the real images; they were in {where}: give that folder's parent as cache"
+        )
+    return PreparedDataset(place, config.data).test_set()
 
 
 def found_class_shards(recorded: str, folder: RunFolder, config: RunConfig, *, trusted: bool = False) -> str | None:

@@ -68,7 +68,7 @@ class ShardPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Selection:
+class Selection:
     """The classes of a run in its source, before an image is read."""
 
     source: Source
@@ -105,7 +105,7 @@ def look(data: Data) -> SourceReport:
     Raises:
         UserError: like ``plan_shards``, except for images that cannot be decoded.
     """
-    return _select(data).report(data)
+    return select(data).report(data)
 
 
 def plan_shards(data: Data, cache: str) -> ShardPlan:
@@ -119,7 +119,7 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
         UserError: the source cannot be read, a class is missing, ambiguous or empty, no image can be decoded, or a folder
             to write to is a link.
     """
-    selection = _select(data)
+    selection = select(data)
     index, names, titles = selection.index, selection.names, selection.titles
     channels = channels_of_source(data, selection.source, index, selection.labels)
     plan = ShardPlan(
@@ -146,7 +146,8 @@ def plan_shards(data: Data, cache: str) -> ShardPlan:
     return plan
 
 
-def _select(data: Data) -> _Selection:
+def select(data: Data) -> Selection:
+    """Returns the classes of a run in its source, without decoding an image. Raises UserError like ``plan_shards``."""
     source = open_source(data)
     index = source.index()
     where = data.path or data.source
@@ -162,7 +163,7 @@ def _select(data: Data) -> _Selection:
         counts = {"train": tuple(n - t for n, t in zip(counts["train"], tests, strict=True)), "test": tests}
     _require_images(names, counts, cut)
     chosen_classes = tuple(classes[label] for label in labels)
-    return _Selection(source=source, index=index, classes=chosen_classes, labels=labels, counts=counts, cut=cut)
+    return Selection(source=source, index=index, classes=chosen_classes, labels=labels, counts=counts, cut=cut)
 
 
 def unfinished(plan: ShardPlan) -> list[int]:

@@ -16,9 +16,9 @@ from pipeline.errors import UserError
 from pipeline.evaluate.intervals import paired
 from pipeline.evaluate.results import NetworkScore, row_of
 from pipeline.evaluate.resume import PartialEvaluation
-from pipeline.evaluate.rows import EvaluationRow, request_of
+from pipeline.evaluate.rows import ComparisonRow, EvaluationRow, request_of
 from pipeline.evaluate.scoring import IncompleteRow, Scoring, complete_rows
-from pipeline.evaluate.tables import add_columns, described_protocol, span
+from pipeline.evaluate.tables import NONE, ONE_NETWORK, add_columns, described_protocol, deviation, explain, span
 from pipeline.evaluate.training_sets import TrainingSet
 from pipeline.formats import peers
 from pipeline.formats.condensed_reader import CondensedManifest, condensed_folder, load_condensed, read_manifest
@@ -30,15 +30,6 @@ from pipeline.runtime import session
 FILE = "comparison.json"
 MATRICES = "comparison"
 """Folder of the confusion matrices that are too large for the document."""
-
-
-class ComparisonRow(EvaluationRow):
-    """A row of comparison.json."""
-
-    difference: float | None
-    """Mean difference to the first set over the seeds, in percent; None in the row of the first set."""
-    difference_interval95: tuple[float, float] | None
-    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,17 +230,20 @@ def table(rows: Sequence[ComparisonRow], on: str) -> Table:
     title = f"{on} accuracy, %, same protocol ({protocols}) and {'seed' if seeds == 1 else f'{seeds} seeds'}"
     shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     numbers = {name: str(number) for number, name in enumerate(_numbers(rows), start=1)}
-    columns = ("set", "architecture", "images per class", "mean", "std", "95 % interval")
-    add_columns(shown, (*columns, "difference to the first", "its 95 % interval"))
+    add_columns(shown, ("set", "architecture", "images", "mean", "std"))
+    for column in ("95 % interval", "vs set 1", "95 % interval"):
+        shown.add_column(column, justify="right", no_wrap=True, overflow="fold")
     for row in rows:
         shown.add_row(
             numbers[row["set"]],
             row["architecture"],
             f"{row['images_per_class']:g}",
             f"{row['mean']:.1f}",
-            f"{row['std']:.1f}",
-            span(row.get("interval95")),
-            "" if row["difference"] is None else f"{row['difference']:+.1f}",
-            span(row["difference_interval95"]),
+            deviation(row) or NONE,
+            span(row.get("interval95")) or NONE,
+            NONE if row["difference"] is None else f"{row['difference']:+.1f}",
+            span(row["difference_interval95"]) or NONE,
         )
+    reasons = ["images: per class; vs set 1: difference to set 1, paired by seed"]
+    explain(shown, *reasons, *([ONE_NETWORK] if not all(deviation(row) for row in rows) else []))
     return shown

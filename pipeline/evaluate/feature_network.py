@@ -41,7 +41,7 @@ def trained(
         dataset: the real images.
         device: device that trains the network and that it is returned on.
     """
-    network = _stored(config, folder, dataset)
+    network = stored_network(config, folder, dataset)
     if network is None:
         network = _train(config, dataset, torch.device(device))
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -100,8 +100,8 @@ def _train(config: RunConfig, dataset: PreparedDataset, device: torch.device) ->
     return with_compiler(train, config.evaluate.compile, flops, device, key="evaluate.compile")
 
 
-def _stored(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> Network | None:
-    """The stored network, or None if there is none, it is damaged, or it was trained otherwise."""
+def stored_network(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> Network | None:
+    """The stored network on the CPU, or None if there is none, it is damaged, or it was trained otherwise."""
     file = read_tensors(folder.feature_network)
     if file is None or file.metadata.get("fingerprint") != fingerprint(config, dataset):
         return None

@@ -51,6 +51,8 @@ class NetworkScore:
     """Device that trained the network, in words."""
     commit: str = ""
     """Commit of the program that trained the network, if it is known."""
+    curve: tuple[float, ...] = ()
+    """Accuracy in percent at every measured epoch, if more than the last one was measured."""
 
 
 Number = Annotated[float, Field(strict=True)]
@@ -62,6 +64,8 @@ class StoredSummary(Document):
     """Accuracies of several networks in a row, as far as programs read them."""
 
     mean: Number
+    every: NotRequired[Whole]
+    curves: NotRequired[list[list[Number]]]
 
 
 class StoredRow(Document):
@@ -136,6 +140,9 @@ def row_of(
     best = [accuracy for seed in seeds if (accuracy := scores[seed].best) is not None]
     if best:
         row["best_epoch_compatibility"] = {"every": request.best_epoch, **summary(best)}
+        curves = [scores[seed].curve for seed in seeds]
+        if curves[0] and len({len(curve) for curve in curves}) == 1:  # scores of older versions have none
+            row["best_epoch_compatibility"]["curves"] = [list(curve) for curve in curves]
     return row
 
 

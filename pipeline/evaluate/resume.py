@@ -45,6 +45,7 @@ class StoredScore(Document):
     compiled: bool
     device: NotRequired[str]
     commit: NotRequired[str]
+    curve: NotRequired[list[float]]
 
 
 class PartialDocument(Document):
@@ -102,7 +103,9 @@ class PartialEvaluation:
             return
         if matrix is None:
             return
-        self._scores.setdefault(key, {})[seed] = NetworkScore(**{**about, "confusion": matrix})
+        self._scores.setdefault(key, {})[seed] = NetworkScore(
+            **{**about, "curve": tuple(document.get("curve", ())), "confusion": matrix}
+        )
         if is_listed(matrix.classes) or "confusion_file" in document:  # others are of an older version
             self._documents[key, seed] = document
 
@@ -122,8 +125,10 @@ class PartialEvaluation:
         for field in fields(score):
             if field.name == "confusion":
                 document |= stored_matrix(score.confusion, self.folder.networks, f"{key}-{seed}")
-            else:
+            elif field.name != "curve":
                 document[field.name] = getattr(score, field.name)
+            elif score.curve:
+                document["curve"] = list(score.curve)
         return cast(StoredScore, document)
 
 

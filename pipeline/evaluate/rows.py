@@ -36,6 +36,8 @@ class BestEpoch(Summary):
     """Best accuracies on the test images, at every ``every``-th epoch."""
 
     every: int
+    curves: NotRequired[list[list[float]]]
+    """Accuracies at those epochs, of every network in the order of the seeds."""
 
 
 class Origins(TypedDict, total=False):
@@ -85,6 +87,15 @@ class EvaluationRow(TypedDict):
     """Settings of that schedule."""
     experts: NotRequired[str]
     """Checksum of the manifest of those networks."""
+
+
+class ComparisonRow(EvaluationRow):
+    """A row of comparison.json."""
+
+    difference: float | None
+    """Mean difference to the first set over the seeds, in percent; None in the row of the first set."""
+    difference_interval95: tuple[float, float] | None
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,8 @@ class IncompleteRow:
     key: str
     """Key of its stored scores and checkpoints: ``RowRequest.score_key``."""
     load: Loader
+    cost: float = 1.0
+    """Work of one of its networks; progress and the time left count it, since networks differ by factors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +118,14 @@ def complete_rows(
         blocks = seed_blocks(missing, row.request.key.architecture, scoring.config, gpu=gpu)
         pending += [NetworkBlock(row=row, seeds=block, folder=folder) for block in blocks]
     before, total = sum(map(len, scored.values())), len(rows) * len(seeds)
-    with Display(scoring.title, total) as display:
+    with Display(scoring.title, sum(row.cost for row in rows) * len(seeds)) as display:
         if before:
-            display.start_at(before)
+            display.start_at(sum(row.cost * len(scored[row.key]) for row in rows))
             display.note(f"{scoring.title}: resumes with {before} of {total} networks scored before")
         for row in rows:
             if len(scored[row.key]) == len(seeds):
                 yield row, scored[row.key]
-        for block, scores in score_blocks(pending, scoring, display):
+        for block, scores in score_blocks(pending, scoring, display, (before, total)):
             row = block.row
             scored[row.key].update(scores)
             if len(scored[row.key]) == len(seeds):
@@ -146,14 +148,15 @@ def seed_blocks(seeds: Sequence[int], architecture: str, config: RunConfig, *, g
 
 
 def score_blocks(
-    pending: Sequence[NetworkBlock], scoring: Scoring, display: Display
+    pending: Sequence[NetworkBlock], scoring: Scoring, display: Display, scored: tuple[int, int]
 ) -> Iterator[tuple[NetworkBlock, dict[int, NetworkScore]]]:
     """Trains and scores networks, a task per block; yields each block with its scores by seed as it ends.
 
     Args:
         pending: blocks, in the order in which they start.
         scoring: what all networks have in common.
-        display: counts networks.
+        display: counts the work of networks.
+        scored: number of networks that were scored before, and of all.
     """
     if not pending:
         return
@@ -164,15 +167,14 @@ def score_blocks(
     common = _Task(config=config, shards=scoring.shards, threads=shares.threads, networks=per_process)
     slots = Slots(count=shares.slots, cpus=shares.threads, gpus=shares.gpus)
     calls = [partial(score_block, block, common) for block in pending]
-    done, total, made_by = display.done, display.total, commit() or ""
+    (done, total), spent, made_by = scored, display.done, commit() or ""
 
     def show() -> None:
-        display.update(done, f"{done}/{total} networks")
+        display.update(spent, f"{done}/{total} networks")
 
     show()
-    scored = results(scoring.title, calls, slots, config.resources, on_tick=show, note=display.note)
-    for index, scores in scored:
-        done += len(scores)
+    for index, scores in results(scoring.title, calls, slots, config.resources, on_tick=show, note=display.note):
+        done, spent = done + len(scores), spent + pending[index].row.cost * len(scores)
         yield pending[index], {seed: replace(score, commit=made_by) for seed, score in scores.items()}
         show()
 
@@ -275,4 +277,5 @@ def _network_score(score: Score, precision: str, device: torch.device, *, compil
         precision=precision,
         compiled=compiled,
         device=device_name(device),
+        curve=score.measured,
     )

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from m3d.backend.execution import training_flops
 from m3d.config import ConfigError
 from pipeline.config.run_config import RunConfig
 from pipeline.data.prepared_dataset import PreparedDataset
@@ -23,6 +24,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
 from pipeline.runtime import session
 from pipeline.runtime.devices import assigned_device
+from pipeline.runtime.speed import time_of
 from pipeline.runtime.task_pool import Slots, result
 from pipeline.storage.documents import SEAL
 
@@ -56,10 +58,11 @@ def evaluate(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> 
     _require_whole_set(folder, missing)
     if missing:
         session.start(config.resources)
+        _announce(missing, config, dataset)
         _select(config, folder, dataset, missing)
         networks = len(requests) * config.evaluate.seeds
         scoring = Scoring(title="evaluate", config=config, shards=dataset.folder, networks=networks)
-        rows |= {RowKey.of(row): row for row in _evaluated(missing, scoring, folder, len(dataset.classes))}
+        rows |= {RowKey.of(row): row for row in _evaluated(missing, scoring, folder, dataset)}
     in_order = [rows[request.key] for request in requests]
     write_rows(folder, in_order)
     _print(in_order, folder, config)
@@ -83,15 +86,16 @@ def _require_whole_set(folder: RunFolder, missing: Sequence[RowRequest]) -> None
 
 
 def _evaluated(
-    missing: Sequence[RowRequest], scoring: Scoring, folder: RunFolder, classes: int
+    missing: Sequence[RowRequest], scoring: Scoring, folder: RunFolder, dataset: PreparedDataset
 ) -> Iterator[EvaluationRow]:
     """Trains the networks of missing rows; writes every row as soon as it is complete, and yields it."""
-    config, store = scoring.config, PartialEvaluation(folder)
+    config, store, classes = scoring.config, PartialEvaluation(folder), len(dataset.classes)
     incomplete = [
         IncompleteRow(
             request=request,
             key=request.score_key({**request.origins}),
             load=partial(set_of_run, request.key.set, config, folder, scoring.shards),
+            cost=_network_work(request, config, dataset),
         )
         for request in missing
     ]
@@ -103,6 +107,30 @@ def _evaluated(
         write_rows(folder, [row])
         store.remove(entry.key)
         yield row
+
+
+def _announce(missing: Sequence[RowRequest], config: RunConfig, dataset: PreparedDataset) -> None:
+    """Prints how many networks are trained and roughly how long it takes."""
+    seeds = config.evaluate.seeds
+    architectures = len({request.key.architecture for request in missing})
+    sets = len({request.key.set for request in missing})
+    work = seeds * sum(_network_work(request, config, dataset) for request in missing)
+    channels, side, _ = dataset.manifest["shape"]
+    _, words = time_of(work, config.encoder, (channels, side), config.resources)
+    counts = f"{_count(architectures, 'architecture')} x {_count(sets, 'set')} x {_count(seeds, 'seed')}"
+    say(f"evaluate: {_count(len(missing) * seeds, 'network')} to train ({counts}), {words}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _network_work(request: RowRequest, config: RunConfig, dataset: PreparedDataset) -> float:
+    """Operations of training one network of a row and of scoring it."""
+    shape = dataset.manifest["shape"]
+    images = len(dataset.classes) * config.condense.images_per_class * _views(request.key.set, config)
+    training = training_flops(request.training.epochs, request.key.architecture, images, shape)
+    return training + dataset.counts["test"] * training_flops(1, request.key.architecture, 1, shape) / 3
 
 
 def _views(name: str, config: RunConfig) -> int:

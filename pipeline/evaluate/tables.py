@@ -9,6 +9,11 @@ from pipeline.evaluate.rows import EvaluationRow
 
 TEXT_COLUMNS = ("set", "architecture", "protocol")
 """Columns that are aligned left; numbers are aligned right."""
+NONE = "-"
+"""Text of a cell without a value."""
+ONE_NETWORK = "-: one network shows no spread; add --seeds 5"
+NO_WHOLE_SET = "HLR and LRS need the accuracy of all images: python -m pipeline pretrain"
+"""Why cells have no value."""
 KEY_COLUMNS = ("set", "architecture")
 """Columns that identify a row: they are never cut or folded, the others give way on a narrow terminal."""
 WORD = len("augmentation,")
@@ -35,11 +40,13 @@ def table(rows: Sequence[EvaluationRow], on: str) -> Table:
             row["architecture"],
             described_protocol(row),
             f"{row['mean']:.1f}",
-            f"{row['std']:.1f}",
-            *([span(row.get("interval95"))] if has_interval else []),
+            deviation(row) or NONE,
+            *([span(row.get("interval95")) or NONE] if has_interval else []),
             str(len(row["seeds"])),
-            *([f"{best['mean']:.1f}" if best else ""] if has_best else []),
+            *([f"{best['mean']:.1f}" if best else NONE] if has_best else []),
         )
+    if not all(deviation(row) for row in rows):
+        explain(shown, ONE_NETWORK)
     return shown
 
 
@@ -55,11 +62,19 @@ def scores_table(scores: Iterable[RankingScore]) -> Table | None:
             score["architecture"],
             described_protocol(score),
             _fraction(score["ior"]),
-            span(score["ior_interval95"], 3),
+            span(score["ior_interval95"], 3) or NONE,
             _fraction(score["hlr"]),
             _fraction(score["lrs"]),
         )
+    reasons = [ONE_NETWORK] if any(score["ior_interval95"] is None for score in compared) else []
+    reasons += [NO_WHOLE_SET] if any(score["hlr"] is None for score in compared) else []
+    explain(shown, *reasons)
     return shown
+
+
+def explain(shown: Table, *reasons: str) -> None:
+    """Says below a table why cells have no value, a line per reason."""
+    shown.caption, shown.caption_justify = "\n".join(reasons) or None, "left"
 
 
 def add_columns(shown: Table, columns: Iterable[str]) -> None:
@@ -77,10 +92,15 @@ def described_protocol(row: EvaluationRow | RankingScore) -> str:
     return f"{row['protocol']}{augmentation}{labels}"
 
 
+def deviation(row: EvaluationRow) -> str:
+    """The standard deviation of a row as text; an empty text for one network, which shows no spread."""
+    return f"{row['std']:.1f}" if "std" in row and len(row.get("seeds") or row.get("accuracies") or ()) > 1 else ""
+
+
 def span(interval: Sequence[float] | None, digits: int = 1) -> str:
     """An interval as text; an empty text for None."""
     return "" if not interval else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
 def _fraction(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return NONE if value is None else f"{value:.3f}"

@@ -1,7 +1,8 @@
 """Reads condensed sets: the manifest, its shards with their checksums, and a torch Dataset. No Ray here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,19 @@ from torch.utils.data import Dataset
 
 from m3d import Condensed
 from pipeline import storage
-from pipeline.errors import UserError, first_line, listed
+from pipeline.errors import UserError, first_line, listed, printable
 from pipeline.formats.arrow_batches import read_batches
 from pipeline.formats.arrow_schema import FORMAT_VERSION, MANIFEST, METADATA_KEY, SHARD_VERSION
+from pipeline.formats.provenance import DataOrigin
 from pipeline.storage.documents import Document, read_document, require_format
 from pipeline.storage.fields import FileName, Format, Sha256
 from pipeline.storage.safe_json import parse_json
+
+if TYPE_CHECKING:
+    import datasets
+
+Transform = Callable[[Tensor], Any]
+"""What is applied to an image [C, H, W] whenever it is read."""
 
 
 class ClassEntry(Document):
@@ -47,6 +55,8 @@ class CondensedManifest(Document):
     shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]
+    data: NotRequired[DataOrigin]
+    """Missing in manifests of older versions."""
     checksum: str
 
 
@@ -69,29 +79,78 @@ class CondensedShard:
 class CondensedDataset(Dataset[tuple[Tensor, int]]):
     """A condensed set as training images: map-style, in memory, in class order.
 
-    ``images`` float32 [n, C, H, W] and ``labels`` int64 [n] hold the complete set; ``class_names``, ``mean`` and ``std``
-    describe it; ``stored`` is the set before decoding.
+    ``images`` float32 [n, C, H, W] and ``labels`` int64 [n] hold the complete set; ``classes`` (or ``class_names``),
+    ``class_to_idx``, ``mean`` and ``std`` describe it; ``stored`` is the set before decoding.
     """
 
-    def __init__(self, stored: Condensed, class_names: list[str], *, decode: bool, normalise: bool) -> None:
+    def __init__(
+        self,
+        stored: Condensed,
+        class_names: list[str],
+        *,
+        decode: bool,
+        normalise: bool,
+        transform: Transform | None = None,
+    ) -> None:
         self.stored, self.class_names, self.mean, self.std = stored, class_names, stored.mean, stored.std
-        self.images, self.labels = (stored if decode else replace(stored, factor=1)).views(normalise=normalise)
+        self.transform = transform
+        self._decode, self._normalise = decode, normalise
+        self.images, self.labels = self._views(normalise=normalise)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in label order, as torchvision's data sets call them."""
+        return self.class_names
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Label of every class by name."""
+        return {name: label for label, name in enumerate(self.class_names)}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Returns the image [C, H, W] and its label."""
-        return self.images[index], int(self.labels[index])
+        """Returns the image [C, H, W], transformed if there is a transform, and its label."""
+        image = self.images[index]
+        return (self.transform(image) if self.transform else image), int(self.labels[index])
+
+    def __repr__(self) -> str:
+        side = "x".join(map(str, self.images.shape[1:]))
+        factor = self.stored.factor
+        kind = "views" if self._decode and factor > 1 else "stored images"
+        tiles = f", {factor} x {factor} tiles in each of {self.stored.images_KSCHW.shape[1]} stored images per class"
+        scale = "normalised" if self._normalise else "in 0 to 1"
+        return (
+            f"CondensedDataset({len(self)} {kind} of {side} {scale}, {len(self.class_names)} classes: "
+            f"{printable(listed(self.class_names, 5))}{tiles if factor > 1 else ''})"
+        )
+
+    def to_hf(self) -> "datasets.Dataset":
+        """Returns the images as a data set of Hugging Face, with the columns ``image`` (8-bit PNG) and ``label``.
+
+        Raises:
+            UserError: the package ``datasets`` is not installed.
+        """
+        from pipeline.formats.hub_dataset import hub_dataset
+
+        return hub_dataset(self._views(normalise=False)[0], self.labels, self.class_names)
+
+    def _views(self, *, normalise: bool) -> tuple[Tensor, Tensor]:
+        stored = self.stored if self._decode else replace(self.stored, factor=1)
+        return stored.views(normalise=normalise)
 
 
-def load_condensed(path: str, *, decode: bool = True, normalise: bool = True) -> CondensedDataset:
+def load_condensed(
+    path: str, *, decode: bool = True, normalise: bool = True, transform: Transform | None = None
+) -> CondensedDataset:
     """Returns a condensed set as a torch Dataset; needs no Ray.
 
     Args:
         path: a run's folder, or the folder with manifest.json and the shards; local or a URL.
         decode: return every tile of a stored image as a full-size image (factor**2 each), rather than the stored images.
         normalise: return (image - mean) / std, on which networks were matched and evaluated, rather than pixels in [0, 1].
+        transform: what to apply to an image [C, H, W] whenever it is read by its index, such as a random flip.
 
     Raises:
         UserError: there is no manifest, or a shard is missing or has another checksum.
@@ -119,7 +178,7 @@ def load_condensed(path: str, *, decode: bool = True, normalise: bool = True) ->
         std=tuple(manifest["std"]),
     )
     names = [entry["name"] for entry in manifest["classes"]]
-    return CondensedDataset(condensed, names, decode=decode, normalise=normalise)
+    return CondensedDataset(condensed, names, decode=decode, normalise=normalise, transform=transform)
 
 
 def condensed_folder(path: str) -> str:

@@ -3,6 +3,7 @@
 OUT/config.json               the configuration and everything resolved from it
 OUT/class-shards/             the prepared images, unless data.cache names another place
 OUT/checkpoints/              one checkpoint per group of classes, then its finished shard
+OUT/snapshots/                the images at some iterations, for the report
 OUT/condensed/                the committed condensed set, its manifest written last
 OUT/metrics.jsonl             losses and throughput
 OUT/events.jsonl              what happened to actors, groups and workers
@@ -14,7 +15,7 @@ OUT/networks/                 networks that the evaluation is training, and larg
 OUT/baselines/                images that herding and k-center selected
 OUT/feature-network.safetensors   the network in whose features the baselines select
 OUT/experts/ARCHITECTURE/     networks that ``pretrain`` trained
-OUT/report.html, grid.png     the report
+OUT/report.html, grid.png     the report, with evolution.webp if there are snapshots
 OUT/lease.json                the driver that may write to the folder
 """
 
@@ -64,6 +65,11 @@ class RunFolder:
     def checkpoints(self) -> str:
         """Folder of the checkpoints and finished shards of the groups."""
         return self.file("checkpoints")
+
+    @property
+    def snapshots(self) -> str:
+        """Folder of the images at some iterations."""
+        return self.file("snapshots")
 
     @property
     def condensed(self) -> str:
@@ -119,6 +125,11 @@ class RunFolder:
     def grid(self) -> str:
         """Picture of the condensed images."""
         return self.file("grid.png")
+
+    @property
+    def evolution(self) -> str:
+        """Animation of the images from the first snapshot to the condensed set."""
+        return self.file("evolution.webp")
 
     @property
     def report(self) -> str:

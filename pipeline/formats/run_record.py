@@ -60,9 +60,18 @@ def refuse_another(out: str, differing: list[str]) -> None:
         )
 
 
-MAY_CHANGE_ON_RESUME = ("resources.", "storage", "tune", "pretrain.", "data.cache", "data.disk_cache", "data.download")
-"""Beginnings of keys that may change when a run is resumed: they change where work runs or which other networks are
-trained, not the condensed set."""
+MAY_CHANGE_ON_RESUME = (
+    "resources.",
+    "storage",
+    "tune",
+    "report.",
+    "pretrain.",
+    "data.cache",
+    "data.disk_cache",
+    "data.download",
+)
+"""Beginnings of keys that may change when a run is resumed: they change where work runs, which other networks are
+trained or what the page shows, not the condensed set."""
 
 
 def add_commit(record: RunRecord) -> bool:

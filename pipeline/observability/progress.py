@@ -1,8 +1,9 @@
 """A live progress display. Without a terminal it prints plain lines."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,21 @@ from pipeline.errors import printable
 
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain lines while units get done. Without progress the interval is six times as long."""
+
+
+Observer = Callable[[str, float, float | None], None]
+"""Receives the title of a display, the fraction that is done, and the estimated seconds left, if they are known."""
+_observers: list[Observer] = []
+
+
+@contextlib.contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Calls the observer at every update of a display within a ``with`` block."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
 
 
 class _PrintableConsole(Console):
@@ -37,12 +53,13 @@ def say(text: str) -> None:
 class Display:
     """A progress bar with a status text. Without a terminal it prints a line every five seconds."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: float) -> None:
         """Args: the title of the bar, and the number of units that it counts."""
-        self.title, self.total, self.done, self.status = title, total, 0, ""
+        self.title, self.total, self.status = title, total, ""
+        self.done: float = 0
         self._began = self._printed = time.monotonic()
-        self._begun_at = 0
-        self._shown: tuple[int, str] | None = None
+        self._begun_at: float = 0
+        self._shown: tuple[float, str] | None = None
         self._bar: Progress | None = None
         if sys.stdout.isatty():
             columns = [
@@ -69,15 +86,17 @@ class Display:
         elif error is None and (self.done, self.status) != self._shown:
             self._line()
 
-    def start_at(self, done: int) -> None:
+    def start_at(self, done: float) -> None:
         """Sets the units that were done before. They do not count towards the estimate of the time left."""
         self.done = self._begun_at = done
         self._began = time.monotonic()
 
-    def update(self, done: int, status: str) -> None:
+    def update(self, done: float, status: str) -> None:
         """Shows the units done so far and a status text."""
         patience = PLAIN_EVERY_S if done > self.done else 6 * PLAIN_EVERY_S
         self.done, self.status = done, status
+        for observer in _observers:
+            observer(self.title, done / max(self.total, 1e-9), self.seconds_left())
         if self._bar:
             self._bar.update(self._task, completed=done, status=status)
         elif time.monotonic() - self._printed >= patience:
@@ -101,6 +120,16 @@ class Display:
             f"{self.title}: {share:.0f}%, {self.status}{tail}" if self.status else f"{self.title}: {share:.0f}%{tail}",
             markup=False,
         )
+
+
+def about(seconds: float) -> str:
+    """Seconds in words, for estimates: ``40 s``, ``12 min``, ``2.5 h`` or ``6 days``."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 72)):
+        amount = seconds / length
+        if amount < most:
+            precise = unit == "h" and amount < 10
+            return f"{amount:.1f} {unit}" if precise else f"{max(1, round(amount))} {unit}"
+    return f"{round(seconds / 86400)} days"
 
 
 def clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ Ray adds ``ray_`` before the names below, and ``_total`` after the name of a cou
 
 import time
 
+import ray
 from ray.util.metrics import Counter, Gauge
 
 NAMES = {
@@ -15,10 +16,34 @@ NAMES = {
     "m3d_images_per_second": "real and synthetic images that a group computes with",
     "m3d_checkpoint_age_seconds": "since the last checkpoint of a group; 0 when it is finished",
     "m3d_retries": "groups that were begun again after a lost actor",
+    "m3d_stage_done": "fraction of a stage that is done, from 0 to 1: prepare, pretrain, condense, evaluate and others",
+    "m3d_stage_seconds_left": "estimated seconds that the stage still takes",
 }
 """Description of every metric."""
 OF_A_GROUP = ("m3d_loss", "m3d_images_per_second", "m3d_checkpoint_age_seconds")
 """Metrics that are tagged with the number of a group."""
+OF_A_STAGE = ("m3d_stage_done", "m3d_stage_seconds_left")
+"""Metrics of every stage that shows its progress, tagged with the name of OUT and that of the stage."""
+
+
+class StageMetrics:
+    """Progress of the stages of one command; observes the displays."""
+
+    def __init__(self, out: str) -> None:
+        """Creates no metric yet, since Ray may not have been started. Args: the name of the folder of the run."""
+        self._out = out
+        self._gauges: dict[str, Gauge] = {}
+
+    def __call__(self, stage: str, done: float, seconds_left: float | None) -> None:
+        """Sets the progress of a stage, if Ray has been started."""
+        if not ray.is_initialized():
+            return
+        if not self._gauges:
+            self._gauges = {name: Gauge(name, NAMES[name], ("out", "stage")) for name in OF_A_STAGE}
+        tags = {"out": self._out, "stage": stage}
+        self._gauges["m3d_stage_done"].set(min(1.0, done), tags)
+        if seconds_left is not None:
+            self._gauges["m3d_stage_seconds_left"].set(seconds_left, tags)
 
 
 class RunMetrics:
@@ -36,7 +61,7 @@ class RunMetrics:
         self._gauges = {
             name: Gauge(name, text, ("run", "group") if name in OF_A_GROUP else ("run",))
             for name, text in NAMES.items()
-            if name != "m3d_retries"
+            if name not in ("m3d_retries", *OF_A_STAGE)
         }
         self._retries = Counter("m3d_retries", NAMES["m3d_retries"], ("run",))
         self._values: dict[tuple[str, int | None], float] = {}

@@ -40,6 +40,7 @@ BEAT_S = 5.0
 WRITTEN = (
     "class-shards",
     "checkpoints",
+    "snapshots",
     "condensed",
     "evaluation",
     "networks",

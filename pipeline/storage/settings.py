@@ -13,14 +13,16 @@ from typing import Any
 from pipeline.config.parsing import from_dict, to_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.storage import Storage
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line, shown
 from pipeline.storage import s3
-from pipeline.storage.local.regular_files import LIST_BYTES
-from pipeline.storage.objects import read_json
+from pipeline.storage.local.regular_files import LIST_BYTES, SETTINGS_BYTES
+from pipeline.storage.objects import read_bytes, read_json
 from pipeline.storage.paths import absolute
 
 PATHS = ("path", "cache", "synsets", "disk_cache")
 """Settings of ``data`` that are paths."""
+YAML = (".yaml", ".yml")
+"""Endings of files that are read as YAML."""
 RECIPIENTS = ("storage.endpoint", "storage.profile", "resources.address")
 """Settings that say to whom credentials or code are sent."""
 PLACES = (*(f"data.{name}" for name in PATHS), *RECIPIENTS, "storage.region", "storage.anonymous")
@@ -47,15 +49,39 @@ def repeat(left_out: Iterable[str]) -> str:
 
 
 def load_config(path: str) -> RunConfig:
-    """The configuration of a JSON file, such as a run's config.json. Missing keys have their defaults.
+    """The configuration of a JSON or YAML file, such as a run's config.json. Missing keys have their defaults.
 
     Raises:
-        UserError: no such file, too large a one, no JSON, an unknown key, or a value that is not allowed.
+        UserError: no such file, too large a one, neither JSON nor YAML, an unknown key, or a value that is not allowed.
     """
     try:
-        return from_dict(read_json(absolute(path), LIST_BYTES), origin=path)
+        is_yaml = path.lower().endswith(YAML)
+        return from_dict(_read_yaml(path) if is_yaml else read_json(absolute(path), LIST_BYTES), origin=path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: is not a file; give a JSON file, such as a run's config.json") from None
+        raise UserError(f"{path}: is not a file; give a JSON or YAML file, such as a run's config.json") from None
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    """Raises UserError if the file is no YAML, or no mapping of names."""
+    from pipeline.storage.safe_yaml import parse_yaml  # not at the top: most commands read no YAML
+
+    try:
+        values = parse_yaml(read_bytes(absolute(path), SETTINGS_BYTES))
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid YAML ({shown(first_line(error))})") from None
+    if not isinstance(values, dict) or not _has_names(values):
+        raise UserError(
+            f"{path}: given {type(values).__name__}, needed settings such as 'data: {{source: image_folder}}'; "
+            "quote a key such as 'on'"
+        )
+    return values
+
+
+def _has_names(values: Mapping[Any, Any]) -> bool:
+    """Whether all keys are text, in sections too; YAML reads ``on`` and ``1`` as other things."""
+    return all(
+        isinstance(key, str) and (not isinstance(value, Mapping) or _has_names(value)) for key, value in values.items()
+    )
 
 
 def activate(config: RunConfig, changes: Iterable[str] = ()) -> RunConfig:

@@ -197,8 +197,10 @@ def seeds_text(accuracies: Sequence[float]) -> str:
 
 
 def accuracy_text(rung: Rung | None) -> str:
-    """Returns a text such as ``94.3 ± 0.4``, empty without a rung."""
-    return f"{rung.mean:.1f} ± {rung.error:.1f}" if rung else ""
+    """Returns a text such as ``94.3 ± 0.4``, without an error for one network, empty without a rung."""
+    if rung is None:
+        return ""
+    return f"{rung.mean:.1f} ± {rung.error:.1f}" if len(rung.accuracies) > 1 else f"{rung.mean:.1f}"
 
 
 def values_text(values: Values) -> str:

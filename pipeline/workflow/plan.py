@@ -2,8 +2,10 @@
 
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from rich.table import Table
 
@@ -13,10 +15,10 @@ from pipeline.data.prepare import absolute_path
 from pipeline.data.shard_plan import ShardPlan, plan_shards
 from pipeline.evaluate.rows import set_names
 from pipeline.evaluate.scoring import share
-from pipeline.observability.progress import clock, say
+from pipeline.observability.progress import Display, clock, say
 from pipeline.runtime import nodes, session, task_processes
 from pipeline.runtime.placement import Placement, capacity
-from pipeline.runtime.task_pool import Slots, TaskPool
+from pipeline.runtime.task_pool import Call, Slots, TaskPool
 from pipeline.workflow.calibration import (
     CALIBRATION_S,
     CondenseSpeed,
@@ -102,8 +104,9 @@ def estimate(config: RunConfig) -> Estimate:
         shards = plan_shards(absolute_path(config.data), folder)
     placement = nodes.placement(config, len(shards.names))
     say("plan: calibrating (about a minute; longer the first time the encoder is compiled)")
-    process_s, condensing = _estimate_condense(config, shards, placement)
-    evaluating = _estimate_evaluate(config, shards)
+    with Display("plan", _measurements(config)) as display:
+        process_s, condensing = _estimate_condense(config, shards, placement, display)
+        evaluating = _estimate_evaluate(config, shards, display)
     cores = int(sum(node.cpus for node in nodes.nodes())) or 1
     return Estimate(
         start_s=ray_s + 3 * process_s,
@@ -146,7 +149,15 @@ def described(expected: Estimate, devices: int | None) -> Table:
     return table
 
 
-def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placement) -> tuple[float, CondenseEstimate]:
+def _measurements(config: RunConfig) -> int:
+    """Number of measurements: two of condensing, and two of every architecture and number of training images."""
+    per_class = {_training_images(name, config) for name in set_names(config)}
+    return 2 + 2 * len(config.evaluate.architectures) * len(per_class)
+
+
+def _estimate_condense(
+    config: RunConfig, shards: ShardPlan, placement: Placement, display: Display
+) -> tuple[float, CondenseEstimate]:
     """Returns the seconds in which a process starts, and the prediction for the stage.
 
     Two rounds are as wide as the run will be: the first starts processes and compiles, the second is timed.
@@ -165,7 +176,8 @@ def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placemen
 
         def measured(seconds: float) -> list[CondenseSpeed]:
             calls = [partial(measure_condense, task, seconds, time.time())] * at_once
-            return [speed for _, speed in pool.results(calls)]
+            what = f"condensing: {'timing iterations' if seconds else 'starting processes and compiling'}"
+            return [speed for _, speed in _shown(display, what, pool, calls)]
 
         first, timed = measured(0), measured(CALIBRATION_S)
     slowest = max(timed, key=lambda speed: speed.iteration_s)
@@ -185,7 +197,17 @@ def _estimate_condense(config: RunConfig, shards: ShardPlan, placement: Placemen
     )
 
 
-def _estimate_evaluate(config: RunConfig, shards: ShardPlan) -> EvaluateEstimate:
+def _shown(display: Display, what: str, pool: TaskPool, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+    """Yields the results of one measurement, and shows it."""
+
+    def show() -> None:
+        display.update(display.done, what)
+
+    yield from pool.results(calls, on_tick=show)
+    display.update(display.done + 1, what)
+
+
+def _estimate_evaluate(config: RunConfig, shards: ShardPlan, display: Display) -> EvaluateEstimate:
     """Measures every architecture with every number of training images twice: compiling, then timed."""
     architectures, names = config.evaluate.architectures, set_names(config)
     networks = len(architectures) * len(names) * config.evaluate.seeds
@@ -196,7 +218,8 @@ def _estimate_evaluate(config: RunConfig, shards: ShardPlan) -> EvaluateEstimate
     with TaskPool("plan", slots, config.resources) as pool:
 
         def measured(task: EvaluateTask) -> list[EvaluateSpeed]:
-            return [speed for _, speed in pool.results([partial(measure_evaluate, task)] * at_once)]
+            calls = [partial(measure_evaluate, task)] * at_once
+            return [speed for _, speed in _shown(display, f"training {task.architecture}", pool, calls)]
 
         for architecture in architectures:
             for per_class in sorted({_training_images(name, config) for name in names}):

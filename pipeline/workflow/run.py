@@ -12,6 +12,7 @@ from pipeline.config.parsing import with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture
 from pipeline.data.prepare import look_at_source, prepare
+from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate.compare import compare
 from pipeline.evaluate.stage import evaluate
@@ -20,12 +21,15 @@ from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.peers import is_peer
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
-from pipeline.observability.progress import console, say
+from pipeline.observability.progress import console, observed_by, say
+from pipeline.observability.prometheus import StageMetrics
 from pipeline.pretrain.stage import pretrain
+from pipeline.runtime import session
 from pipeline.runtime.lease import Lease
 from pipeline.storage import s3
 from pipeline.storage.settings import activate, adopt
-from pipeline.workflow.report import report
+from pipeline.workflow import expected
+from pipeline.workflow.report import report, write_comparison
 from pipeline.workflow.run_state import Run, require_same_classes, stored_run
 
 
@@ -39,10 +43,10 @@ def run_all(config: RunConfig, out: str) -> None:
         return
     run.require_teacher()  # before hours of condensing
     with _leased(run.folder):
-        _condense(run)
+        _condense(run, announce=True)
         if not run.is_evaluated():
             evaluate(config, run.folder, run.class_shards())
-        report(run.folder)
+        report(run.folder, run.found_class_shards())
 
 
 def run_prepare(config: RunConfig, out: str) -> None:
@@ -137,7 +141,8 @@ def run_compare(paths: Sequence[str], config: RunConfig | None, settings: Sequen
     config = with_settings(config, settings)
     _use(config)
     with _leased(home):
-        compare(paths, config, prepare(config, home), home)
+        dataset = prepare(config, home)
+        _compare(paths, config, dataset, home)
 
 
 def _compare_on_run(paths: Sequence[str], settings: Sequence[str], home: RunFolder | None) -> None:
@@ -150,21 +155,37 @@ def _compare_on_run(paths: Sequence[str], settings: Sequence[str], home: RunFold
     base.require_harmless()
     dataset = base.class_shards()
     with _leased(home) if home else contextlib.nullcontext():
-        compare(paths, base.config, dataset, home)
+        _compare(paths, base.config, dataset, home)
+
+
+def _compare(paths: Sequence[str], config: RunConfig, dataset: PreparedDataset, home: RunFolder | None) -> None:
+    rows = compare(paths, config, dataset, home)
+    if home is not None:
+        write_comparison(home, rows, classes=len(dataset.classes), on=config.evaluate.on)
 
 
 def run_report(out: str, settings: Sequence[str] = ()) -> None:
-    """Writes grid.png and report.html of a run. ``settings`` are changes of storage.*, as ``--set`` accepts them."""
+    """Writes grid.png and report.html of a run. ``settings`` are changes of report.*, storage.* and the paths of data."""
     folder = RunFolder.at(out)
-    adopt(folder.read_config(), settings)
+    adopted = adopt(folder.read_config(), settings)
+    run = Run(config=adopted.config, folder=folder, is_adopted=True, left_out=adopted.left_out)
     with _leased(folder):
-        report(folder)
+        dataset = run.found_class_shards()
+        report(folder, dataset, config=adopted.config, missing=run.why_no_class_shards() if dataset is None else "")
 
 
-def _condense(run: Run) -> None:
+def _condense(run: Run, *, announce: bool = False) -> None:
+    """Condenses what is missing; a new run says first how long it and its evaluation will take, if ``announce``."""
     # Checked again under the lease: another driver may have finished the set in between.
-    if not run.is_condensed():
-        condense(run.config, run.folder, run.class_shards(condensing=True))
+    if run.is_condensed():
+        return
+    is_new = run.folder.read_record() is None
+    dataset = run.class_shards(condensing=True)
+    if is_new and announce:
+        session.start(run.config.resources)
+        for line in expected.lines(run.config, dataset):
+            say(line)
+    condense(run.config, run.folder, dataset)
 
 
 def _tidy(folder: RunFolder) -> None:
@@ -178,7 +199,8 @@ def _tidy(folder: RunFolder) -> None:
 @contextlib.contextmanager
 def _leased(folder: RunFolder) -> Iterator[None]:
     """Leases the folder to this driver alone. At the end, writes the folder's logs and reports repeated requests."""
-    with Lease(folder) as lease:
+    out = folder.path.rstrip("/").rsplit("/", 1)[-1]
+    with Lease(folder) as lease, observed_by(StageMetrics(out)):
         try:
             yield
         except BaseException:

@@ -16,6 +16,7 @@ from pipeline.evaluate.soft_labels import without_teacher
 from pipeline.formats.arrow_schema import MANIFEST
 from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
+from pipeline.observability.progress import say
 from pipeline.pretrain.reader import read_experts, teacher_checksum
 from pipeline.storage.documents import SEAL
 from pipeline.storage.local.local_files import require_no_link
@@ -134,6 +135,30 @@ class Run:
         shards = self._recorded_shards()
         return shards is not None and found_class_shards(shards, self.folder, self.config) is not None
 
+    def found_class_shards(self) -> PreparedDataset | None:
+        """The class shards that the run began with, if they are there and can be opened. Prepares and fetches nothing."""
+        recorded = self._recorded_shards()
+        if recorded is None:
+            return None
+        place = found_class_shards(recorded, self.folder, self.config, trusted=not self.is_adopted)
+        if place is None:
+            return None
+        try:
+            if self.is_adopted:
+                require_no_link(self.folder.class_shards)
+            return PreparedDataset(place, self.config.data)
+        except UserError as error:
+            say(f"class shards: {error}")
+            return None
+
+    def why_no_class_shards(self) -> str:
+        """Why ``found_class_shards`` returned nothing, for a page."""
+        recorded = self._recorded_shards()
+        left_out = left_out_shards(recorded, self.folder, self.left_out) if recorded is not None else ()
+        caches = [setting for setting in left_out if setting.startswith("data.cache=")]
+        text = "Real images are not shown: the class shards of the run were not found in its folder."
+        return f"{text} To use those elsewhere, add --set data.cache=FOLDER to `report`." if caches else text
+
     def _recorded_shards(self) -> str | None:
         record = self.folder.read_record()
         return None if record is None else record["resolved"]["class_shards"]
@@ -180,7 +205,10 @@ def _adopted(config: RunConfig, folder: RunFolder, changes: Sequence[str]) -> Ru
 def _config_of_set(folder: RunFolder) -> RunConfig:
     origin, stored = folder.file(MANIFEST), read_manifest(folder.path).get("config")
     if not isinstance(stored, dict):
-        raise UserError(f"{origin}: does not contain the settings of the condensed set, so the set cannot be evaluated")
+        raise UserError(
+            f"{origin}: does not contain the settings of the condensed set, so the set cannot be evaluated; if it was imported, "
+            "import it again with --like RUN, a run on the same data"
+        )
     return from_dict(stored, origin=origin)
 
 

@@ -14,7 +14,8 @@ import torch
 
 from m3d import ClassImages, Condense, Condenser, CondenseState, Method
 from pipeline.condense.group_store import Checkpoints, GroupStore
-from pipeline.config.run_config import Resources
+from pipeline.config.report import ReportSettings
+from pipeline.config.run_config import Resources, RunConfig
 from pipeline.formats.run_folder import RunFolder
 
 SLICE_S = 10.0
@@ -47,9 +48,8 @@ def measure(folder: str, slices: int) -> dict[str, float]:
     for i, condenser in enumerate(condensers):  # the first iterations allocate memory
         for _ in range(3):
             states[i], _ = condenser.step(states[i])
-    checkpoints = Checkpoints(
-        GroupStore(RunFolder.at(folder), "benchmark"), 0, Resources(checkpoint_every_s=SLICE_S), 0
-    )
+    config = RunConfig(resources=Resources(checkpoint_every_s=SLICE_S), report=ReportSettings(snapshots=0))
+    checkpoints = Checkpoints(GroupStore(RunFolder.at(folder), "benchmark"), 0, config, 0)
     costs, stalled = [], 0.0
     for _ in range(slices):
         states[0], without, _ = _turn(condensers[0], states[0], None)

@@ -1,55 +1,30 @@
-"""What README and docs/cluster.md say about ``python -m cluster``."""
+"""What docs/cluster.md says about ``m3d cluster``."""
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-
-from cluster.cli import commands as cluster_commands
-from cluster.cli.main import split
-from cluster.cli.parser import build_parser as build_cluster_parser
-from cluster.jobs import command_line, profile
-from pipeline.cli import commands
-from pipeline.cli.parser import build_parser
-from pipeline.observability.prometheus import NAMES, OF_A_GROUP
-from tests.test_docs import PAGES, ROOT, blocks, inline_code
+from cluster.cli.parser import build_parser
+from cluster.jobs import profile
+from pipeline.observability.prometheus import NAMES, OF_A_GROUP, OF_A_STAGE
+from tests.documentation.commands import commands_of_block, commands_of_text, subcommands
+from tests.documentation.pages import ROOT, code_blocks, inline_code
 
 PAGE = ROOT / "docs" / "cluster.md"
 
 
-def commands_of(page: Path) -> list[list[str]]:
-    """Arguments of every ``python -m cluster`` command."""
-    lines = [line for block in blocks(page, "[a-z]*") for line in block.replace("\\\n", " ").splitlines()]
-    matches = [re.match(r"\s*(?:\w+=\S+ )*python -m cluster (.+)", line) for line in [*lines, *inline_code(page)]]
-    return [shlex.split(match[1], comments=True) for match in matches if match]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_parse(page: Path) -> None:
-    for arguments in commands_of(page):
-        before, after = split(arguments)
-        options = build_cluster_parser().parse_args(before)
-        assert (after is not None) == (options.action is cluster_commands.submit), arguments
-        if after is not None:
-            command_line.check(after, {})
-            commands.configuration(build_parser().parse_args(after))
-
-
-def test_there_are_commands_to_parse() -> None:
-    assert len(commands_of(PAGE)) >= 8
-    assert len(commands_of(ROOT / "README.md")) >= 3
-
-
 def test_every_command_is_described() -> None:
-    described = {arguments[0] for arguments in commands_of(PAGE)}
-    assert described == {"submit", "status", "logs", "stop", "list", "up-local", "down-local"}
+    texts = [
+        *(words for block in code_blocks(PAGE, "bash") for words in commands_of_block(block)),
+        *commands_of_text(PAGE),
+    ]
+    described = {words[2] for words in texts if words[:2] == ["m3d", "cluster"] and words[2:]}
+    assert described == subcommands(build_parser())
 
 
 def test_the_profile_is_valid(tmp_path: Path) -> None:
-    (block,) = blocks(PAGE, "yaml")
+    (block,) = code_blocks(PAGE, "yaml")
     path = tmp_path / "profile.yaml"
-    path.write_text(block)
+    path.write_text(block.text)
     shown = profile.read(str(path), {})
     assert shown == profile.Profile(address="http://HEAD:8265")
 
@@ -59,7 +34,7 @@ def test_every_metric_is_described() -> None:
     expected = [
         (
             f"ray_{name}" + ("_total" if name == "m3d_retries" else ""),
-            "run, group" if name in OF_A_GROUP else "run",
+            "run, group" if name in OF_A_GROUP else "out, stage" if name in OF_A_STAGE else "run",
             text,
         )
         for name, text in NAMES.items()

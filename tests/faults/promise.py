@@ -79,14 +79,16 @@ def _tensors(path: Path) -> Any:
 
 
 def _page(path: Path) -> Any:
-    """A page without the random names and the date that Matplotlib gives a figure."""
-    return re.sub(r"<dc:date>.*?</dc:date>|(?<=[\"#])[a-z]+[0-9a-f]{10}(?=[\")])", "", path.read_text())
+    """A page without what the run took, its throughput, and the commands, which name the folder."""
+    own = r'<section aria-labelledby="(?:run|again)-title">.*?</section>|<figure><h3>Throughput</h3>.*?</figure>'
+    return re.sub(own, "", path.read_text(), flags=re.DOTALL)
 
 
 BY_VALUE: dict[str, Callable[[Path], Any]] = {
     "evaluation.json": _rows,
     "trials/*/record.json": _trial,
     "trials/*/checkpoints/*.safetensors": _tensors,
+    "snapshots/*.safetensors": _tensors,
     "report.html": _page,
 }
 """Files that have times in them, or no fixed order: what is read from each is promised."""

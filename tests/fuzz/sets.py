@@ -27,6 +27,7 @@ from pipeline.formats.condensed_reader import load_condensed
 from pipeline.formats.peers import FORMATS, parse
 from pipeline.formats.peers import read as read_peer
 from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.snapshots import read_snapshots, write_snapshot
 from pipeline.pretrain.reader import read_experts, trained_network
 from pipeline.pretrain.store import Checkpoint, ExpertStore, describe, identity_of, settings_of
 from pipeline.storage.tensors import read_tensors
@@ -206,6 +207,18 @@ def write_checkpoints(folder: Path) -> None:
         pixels_KSCHW=pixels, momentum_KSCHW=pixels / 2, iteration=7, broken_K=torch.zeros(2, dtype=torch.bool)
     )
     write_checkpoint(str(folder / "group" / "a.safetensors"), state, "identity")
+
+
+def write_snapshots(folder: Path) -> None:
+    """A snapshot of a run of two groups."""
+    for group in (0, 1):
+        images = torch.full((1, 2, 3, 8, 8), 100 * group, dtype=torch.uint8)
+        write_snapshot(str(folder / "run"), group, 5, images, "identity")
+
+
+def read_snapshots_of(folder: Path) -> None:
+    """Reads a snapshot."""
+    read_snapshots(str(folder), ((1,), (0,)), "identity", classes=2)
 
 
 def read_checkpoint_of(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """All kinds of files that are read."""
 
-from tests.fuzz import images, sets, settings
+from tests.fuzz import exports, images, sets, settings
 from tests.fuzz.target import MIB, Target
 
 TARGETS: dict[str, Target] = {
@@ -12,9 +12,17 @@ TARGETS: dict[str, Target] = {
         Target(name="mnist", write=images.write_mnist, read=images.read_mnist),
         Target(name="peers", write=sets.write_peers, read=sets.read_peers, invented=sets.invented_peer),
         Target(name="condensed", write=sets.write_condensed, read=sets.read_condensed, seals=True),
+        Target(
+            name="exports",
+            write=exports.write_exports,
+            read=exports.read_exports,
+            seals=True,
+            room_bytes=1024 * MIB,
+        ),
         Target(name="class-shards", write=sets.write_class_shards, read=sets.read_class_shards, seals=True),
         Target(name="experts", write=sets.write_experts, read=sets.read_experts_of, seals=True),
         Target(name="checkpoint", write=sets.write_checkpoints, read=sets.read_checkpoint_of),
+        Target(name="snapshots", write=sets.write_snapshots, read=sets.read_snapshots_of),
         Target(name="run", write=sets.write_run, read=sets.read_run, seals=True),
         Target(name="search", write=sets.write_search, read=sets.read_search, seals=True),
         Target(

@@ -26,8 +26,11 @@ def test_files_of_every_kind_are_read_or_refused_in_one_line(tmp_path: Path) -> 
     lines = re.findall(r"^([\w-]+): (\d+) inputs, (\d+) refused, 0 faults", done.stdout, re.MULTILINE)
     assert [name for name, _, _ in lines] == list(TARGETS)
     assert all(int(count) == EXAMPLES for _, count, _ in lines)
-    # All but checkpoints, of which a damaged one is ignored, and records of trials, likewise.
-    assert [name for name, _, refused in lines if refused == "0"] in (["checkpoint", "search"], ["checkpoint"])
+    # All but checkpoints and snapshots, of which a damaged one is ignored, and records of trials, likewise.
+    assert [name for name, _, refused in lines if refused == "0"] in (
+        ["checkpoint", "snapshots", "search"],
+        ["checkpoint", "snapshots"],
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -88,6 +88,22 @@ def test_with_loss_does_not_change_the_trajectory():
     assert torch.equal(a.pixels_KSCHW, b.pixels_KSCHW)
 
 
+def test_the_loss_of_other_pixels_is_that_of_a_step_from_them_and_changes_nothing():
+    settings: dict[str, Any] = {"images_per_class": 3, "iterations_per_model": 2, "batch_synthetic_max": 8}
+    condenser, twin = condenser_of(**settings), condenser_of(**settings)
+    start, state, other = condenser.init().pixels_KSCHW.clone(), condenser.init(), twin.init()
+    for iteration in range(5):
+        of_start = condenser.loss(start, iteration)
+        assert torch.equal(of_start, twin.gradient(start, iteration, real_term=True)[0])
+        state, losses = condenser.step(state, with_loss=True)
+        other, expected = twin.step(other, with_loss=True)
+        assert losses is not None
+        assert expected is not None
+        assert torch.equal(losses, expected)
+    assert torch.equal(state.pixels_KSCHW, other.pixels_KSCHW)
+    assert not of_start.requires_grad
+
+
 def test_the_encoder_is_redrawn_every_few_iterations():
     condenser = condenser_of(iterations_per_model=3)
     network, pixels = condenser._passes.network, condenser.init().pixels_KSCHW

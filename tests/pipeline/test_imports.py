@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
+from tests.pipeline.support.condensed_sets import write_set
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -84,6 +85,19 @@ def test_as_a_module(arguments: list[str]) -> None:
     assert "usage: python -m pipeline" in done.stdout
 
 
+READING = {"ray", "scipy", "sklearn", "matplotlib", "s3fs", "aiobotocore", "botocore", "fsspec", "datasets", "optuna"}
+"""What reading a condensed set on this machine does not need."""
+
+
+def test_reading_a_set_imports_what_it_needs_alone(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set")
+    imported = imported_by(
+        f"import pipeline\ndataset = pipeline.load_condensed({str(folder)!r})\ndataset[0], dataset.classes, repr(dataset)"
+    )
+    assert imported & READING == set()
+    assert {"torch", "pyarrow"} <= imported  # the set was read
+
+
 # The public names
 
 
@@ -96,8 +110,10 @@ def test_public_names() -> None:
         "UserError",
         "load_condensed",
         "load_config",
+        "load_test",
         "preset",
         "read_rows",
+        "save_condensed",
         "with_settings",
     ]
     for name in pipeline.__all__:
@@ -134,8 +150,11 @@ def canonical(name: str) -> str:
 
 
 def test_dependencies_are_what_is_imported() -> None:
-    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    declared = [canonical(re.split(r"[\[<>=!~ ]", requirement)[0]) for requirement in requirements]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for extra in ("run", "s3", "tune", "hub") for line in project["optional-dependencies"][extra]]
+    names = [canonical(re.split(r"[\[<>=!~ ]", line)[0]) for line in [*project["dependencies"], *extras]]
+    declared = [name for name in names if name != "m3d-condense"]
+    declared.remove("ray")  # named twice: tune brings another part of it than run
     providers = importlib.metadata.packages_distributions()
     imported = {canonical(providers[name][0]) for name in third_party_imports()}
     assert sorted(declared) == sorted(imported)  # each once

@@ -16,7 +16,7 @@ PAGE = RESULTS.parent / "results.md"
 HEAD = """\
 # Results
 
-Everything measured so far. `python -m tests.reproduce --page` generates this page from the files in [docs/results](results), and a
+Everything measured so far. `python -m tests.reproduce --page` generates this page from the files in `docs/results`, and a
 test compares them. `make reproduce` measures missing cells, nine minutes per call; a cell that has a file is not measured
 again without `--fresh`.
 
@@ -33,7 +33,8 @@ The [glossary](glossary.md#evaluation) explains cell, baseline and protocol.
 
 The table shows the network that condensed, trained on each set; *published* refers to the condensed set. A section for each cell
 below has the other networks, intervals, seeds, commits, hardware and commands. The whole set has a schedule of its own. Cells whose
-names begin with *early* were measured by hand, before `make reproduce` existed.
+names begin with *early* were measured by hand, before `make reproduce` existed. Pictures show stored images, before decoding;
+`python -m docs.pictures CELL RUN` draws them.
 """
 SETS = (*BASELINES, "whole")
 
@@ -73,6 +74,8 @@ def _summary(cell: dict[str, Any]) -> str:
 
 def _cell(cell: dict[str, Any]) -> str:
     lines = [f"## {cell['cell']}", ""]
+    if (PAGE.parent / "images" / f"{cell['cell']}.png").exists():
+        lines += [f"![The condensed images of {cell['cell']}, a column per class](images/{cell['cell']}.png)", ""]
     if cell.get("note"):
         lines += [cell["note"], ""]
     lines += [

@@ -1,6 +1,6 @@
 """Writes the constraints from the installed packages: ``python -m tests.supply.constraints``, or ``make constraints``.
 
-``constraints.txt`` pins everything that the project and its tests need, ``cluster/deploy/constraints.txt`` what the image
+``constraints.txt`` pins everything that the project, its tests, site and examples need, ``cluster/deploy/constraints.txt`` what the image
 needs. Run the tests first: the files say with which versions they passed.
 """
 
@@ -14,6 +14,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "m3d-condense"
+EXTRAS = ("test", "docs", "examples")
+"""Extras that ``make`` installs for the tests, the site and the examples."""
 PYTHONS = ("3.11", "3.12", "3.13")
 """Versions of Python whose dependencies are pinned, as far as they are installed."""
 ALL = ROOT / "constraints.txt"
@@ -60,7 +62,7 @@ def page(header: str, versions: dict[str, str]) -> str:
 
 def write() -> None:
     """Writes both files."""
-    for path, header, extras in ((ALL, ALL_HEADER, ("test",)), (IMAGE, IMAGE_HEADER, ())):
+    for path, header, extras in ((ALL, ALL_HEADER, EXTRAS), (IMAGE, IMAGE_HEADER, ("all",))):
         path.write_text(page(header, installed(extras)))
         print(f"wrote {path}")
 

@@ -17,6 +17,8 @@ from pipeline.formats.peers.tensor_claims import checked
 from pipeline.storage.local.regular_files import read_part
 
 NAMES = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")
+LOOKED_AT = 1000
+"""Most files and folders that are looked at for another source."""
 Split = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 """Pixels uint8 [n, H, W] or [n, H, W, C], labels [n], and names of the classes."""
 
@@ -91,6 +93,10 @@ def _load(name: str, root: str, download: bool, split: str) -> Split:
     except (
         Exception
     ) as error:  # torchvision raises almost anything for a damaged file; it compares checksums of some only
+        if not download and (source := _other_source(root)):
+            raise UserError(
+                f"{root}: has no {name} of torchvision, but files that data.source={source} reads; add --set data.source={source}"
+            ) from None
         advice = "see the message" if download else "data.download=true fetches it"
         raise UserError(f"{root}: {name} was not found or is damaged there ({first_line(error)}); {advice}") from None
     names = tuple(map(str, getattr(dataset, "classes", range(10))))
@@ -104,6 +110,23 @@ def _load(name: str, root: str, download: bool, split: str) -> Split:
             f"{root}: the {split} split of {name} has labels beyond its {len(names)} classes; fetch it again"
         )
     return pixels, targets, names
+
+
+def _other_source(root: str) -> str | None:
+    """The source that reads what is in a folder, if the first files in it look like one."""
+    kinds = {
+        ".parquet": "parquet",
+        ".tar": "webdataset",
+        ".png": "image_folder",
+        ".jpg": "image_folder",
+        ".jpeg": "image_folder",
+    }
+    for number, path in enumerate(Path(root).rglob("*")):
+        if path.suffix.lower() in kinds:
+            return kinds[path.suffix.lower()]
+        if number >= LOOKED_AT:
+            break
+    return None
 
 
 def _check_old_files(folder: Path) -> None:

@@ -5,7 +5,18 @@ parses the name, and ``reader`` checks, decodes and normalises what a format rea
 """
 
 from pipeline.formats.peers.argument import PeerFile, is_peer, parse
-from pipeline.formats.peers.reader import PeerSet, read
+from pipeline.formats.peers.reader import PeerSet, StoredSet, read, read_stored
 from pipeline.formats.peers.registry import FORMATS, NORMALISED, published_moments
 
-__all__ = ["FORMATS", "NORMALISED", "PeerFile", "PeerSet", "is_peer", "parse", "published_moments", "read"]
+__all__ = [
+    "FORMATS",
+    "NORMALISED",
+    "PeerFile",
+    "PeerSet",
+    "StoredSet",
+    "is_peer",
+    "parse",
+    "published_moments",
+    "read",
+    "read_stored",
+]

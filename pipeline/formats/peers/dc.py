@@ -1,5 +1,7 @@
 """``dc``: files of DC, DSA and DM, ``{"data": [[images, labels], ...]}``; the last pair counts, its images are normalised."""
 
+from collections.abc import Mapping, Sequence
+
 from torch import Tensor
 
 from pipeline.config.run_config import Data
@@ -15,9 +17,17 @@ def read(path: str) -> Stored:
     return pair(content, sets[-1] if isinstance(sets, list) and sets else None)
 
 
-def write(path: str, images: Tensor, labels: Tensor) -> None:
-    """Writes normalised images [n, C, H, W] and labels [n] as the only pair."""
-    save(path, {"data": [[images, labels]]})
+def write(path: str, images: Tensor, labels: Tensor, accuracies: Mapping[str, Sequence[float]] | None = None) -> None:
+    """Writes normalised images [n, C, H, W] and labels [n] as the only pair.
+
+    Args:
+        path: local path or URL.
+        images: of all classes.
+        labels: int64.
+        accuracies: fractions by the network that was trained, which the published readers expect. Defaults to none.
+    """
+    by_network = {} if accuracies is None else {"accs_all_exps": {k: list(v) for k, v in accuracies.items()}}
+    save(path, {"data": [[images, labels]], **by_network})
 
 
 def published_moments(data: Data) -> Moments | None:

@@ -1,4 +1,4 @@
-"""Reads the file of a peer as training images: checked, decoded and normalised."""
+"""Reads the file of a peer, checked: as training images, decoded and normalised, or as it is stored, in [0, 1]."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,10 @@ from pipeline.formats.peers.registry import FORMATS, NORMALISED
 
 FARTHEST = 0.5
 """How far pixels may lie outside 0 to 1: the published loops of IDC and M3D store the result of their last step unclamped."""
+ROUNDING = 1e-5
+"""How far pixels lie outside 0 to 1 by rounding alone, once they are no longer normalised."""
+MOST_CLASSES = 2**20
+"""Most classes of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,18 @@ class PeerSet:
     """Number of images in the file, before decoding."""
     note: str = ""
     """What the user should know about the file; often empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSet:
+    """The content of a file as it is stored."""
+
+    images: Tensor
+    """float32 [n, C, H, W] in [0, 1]."""
+    labels: Tensor
+    """int64 [n]."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the file."""
 
 
 def read(
@@ -76,6 +92,61 @@ def read(
         stored=len(labels),
         note="; ".join(notes),
     )
+
+
+def read_stored(file: PeerFile, *, classes: int | None) -> StoredSet:
+    """Returns the content of a file as it is stored, not decoded, with pixels in [0, 1].
+
+    Args:
+        file: path, layout and options. The images of a normalised file need its mean and std.
+        classes: number of classes, if it is known. Defaults to the largest label and one.
+
+    Raises:
+        UserError: the file cannot be read, has another layout or other classes, or its moments are not known.
+    """
+    stored = _stored(file)
+    count = _class_count(stored.labels) if classes is None else classes
+    images, labels, notes = _tensors(file, stored, count)
+    channels, height, width = tuple(images.shape[1:]) if images.ndim == 4 else (0, 0, 0)
+    _check(file, images, labels, (channels, height, width), count)
+    if file.layout not in NORMALISED:
+        images, clamped = _within_bounds(file, images)
+        return StoredSet(images=images, labels=labels, notes=(*notes, *clamped))
+    mean, std = _moments(file, None)
+    if len(mean) != channels or len(std) != channels:
+        raise UserError(f"{file.path}: mean and std need a number for each of {channels} channels")
+    images, clamped = unnormalised(images, (mean, std))
+    return StoredSet(images=images, labels=labels, notes=(*notes, *clamped))
+
+
+def unnormalised(images: Tensor, moments: Moments) -> tuple[Tensor, list[str]]:
+    """Returns normalised images as pixels in [0, 1], and a note if any were outside by more than rounding."""
+    images = _denormalised(images.detach().float(), *moments)
+    outside = float(((images < -ROUNDING) | (images > 1 + ROUNDING)).float().mean())
+    if not outside:
+        return images.clamp(0, 1), []
+    lowest, highest = float(images.min()), float(images.max())
+    return images.clamp(0, 1), [
+        f"{outside:.2%} of the pixels were outside 0 to 1 ({lowest:.3g} to {highest:.3g}), clamped"
+    ]
+
+
+def _class_count(labels: Any) -> int:
+    """Number of classes by the labels themselves: columns of soft labels, else the largest label and one."""
+    if isinstance(labels, list | tuple):
+        first = labels[0] if labels else 0
+        if isinstance(first, list | tuple | Tensor):
+            return min(MOST_CLASSES, max(1, len(first) if not isinstance(first, Tensor) else first.numel()))
+        labels = torch.tensor([float(each) for each in labels if isinstance(each, float) or _is_small(each)])
+    if not isinstance(labels, Tensor) or labels.is_complex() or labels.is_quantized or not labels.numel():
+        return 1  # no labels, which is reported when they are read
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return min(MOST_CLASSES, labels.shape[1])
+    return int(labels.double().max().nan_to_num(0, 0, 0).clamp(0, MOST_CLASSES - 1)) + 1
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) < 2**53
 
 
 def _stored(file: PeerFile) -> Stored:

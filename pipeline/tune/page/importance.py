@@ -3,7 +3,9 @@
 import warnings
 from collections.abc import Mapping
 
-from pipeline.tune.page.scale import new_axes, svg_of
+from pipeline.observability.pages import new_axes
+from pipeline.observability.pages.figures import ACCENT
+from pipeline.tune.page.scale import svg_of
 from pipeline.tune.results import SearchResult
 from pipeline.tune.space import Space
 
@@ -38,8 +40,8 @@ def importance_bars(importances: Mapping[str, float]) -> str:
     if not importances:
         return ""
     keys = sorted(importances, key=lambda key: importances[key])
-    axes = new_axes(6.4, 0.6 + 0.32 * len(keys))
-    axes.barh(keys, [importances[key] for key in keys], color="#3b6fb6")
+    axes = new_axes(5.6, 0.6 + 0.32 * len(keys))
+    axes.barh(keys, [importances[key] for key in keys], color=ACCENT)
     axes.set_xlabel("share of the variance explained")
-    axes.spines[["top", "right"]].set_visible(False)
-    return svg_of(axes)
+    alt = "Importance: " + ", ".join(f"{key} {importances[key]:.2f}" for key in reversed(keys))
+    return svg_of(axes, alt, grid="x")

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from pipeline.tune.page.scale import lowest_shown, new_axes, svg_of
+from pipeline.observability.pages import new_axes
+from pipeline.observability.pages.figures import ACCENT, BAD, INK, MUTED, WARM
+from pipeline.tune.page.scale import lowest_shown, svg_of
 from pipeline.tune.results import SearchResult
 from pipeline.tune.trial_store import FAILED, TrialRecord
 
@@ -33,7 +35,7 @@ def learning_curves(result: SearchResult) -> str:
     measured = [trial for trial in result.trials if trial.rungs]
     if not measured:
         return ""
-    axes = new_axes(7.4, 4.2)
+    axes = new_axes(5.6, 4.2)
     winner = result.winner.key if result.finished else None
     labels: set[str] = set()
     for trial in sorted(measured, key=lambda trial: trial.key in (winner, result.start_key)):
@@ -44,10 +46,10 @@ def learning_curves(result: SearchResult) -> str:
     axes.set_xticks(result.rungs, [str(rung) for rung in result.rungs])
     axes.minorticks_off()
     axes.set(xlabel="iterations", ylabel="validation accuracy, %")
-    _limit(axes, measured)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return svg_of(axes)
+    named = [trial for trial in measured if trial.key in (winner, result.start_key)]
+    _limit(axes, measured, [rung.mean - rung.error for trial in named for rung in trial.rungs])
+    alt = f"Accuracy of {len(measured)} trials at {', '.join(map(str, result.rungs))} iterations"
+    return svg_of(axes, alt, grid="y")
 
 
 def _draw(axes: Axes, trial: TrialRecord, style: LineStyle, *, with_label: bool) -> None:
@@ -66,28 +68,28 @@ def _draw(axes: Axes, trial: TrialRecord, style: LineStyle, *, with_label: bool)
         zorder=style.order,
     )
     if trial.outcome in ("stopped", *FAILED):
-        colour = "crimson" if trial.outcome in FAILED else style.colour
+        colour = BAD if trial.outcome in FAILED else style.colour
         axes.plot(iterations[-1], means[-1], marker="x", color=colour, markersize=7, markeredgewidth=1.6)
 
 
-def _limit(axes: Axes, measured: list[TrialRecord]) -> None:
-    """Cuts the scale where only very poor trials lie, and says how many ended there."""
+def _limit(axes: Axes, measured: list[TrialRecord], kept: list[float]) -> None:
+    """Cuts the scale where only very poor trials lie, and says how many ended there; ``kept`` stays on it."""
     means = [rung.mean for trial in measured for rung in trial.rungs]
-    lowest = lowest_shown(means)
+    lowest = min([lowest_shown(means), *kept])
     if lowest > min(means):
         axes.set_ylim(lowest, max(means) + MARGIN * (max(means) - lowest))
         below = sum(trial.rungs[-1].mean < lowest for trial in measured)
-        axes.set_title(f"{below} of {len(measured)} trials ended below this scale", fontsize=9, color="#5b6577")
+        axes.set_title(f"{below} of {len(measured)} trials ended below this scale", fontsize=9, color=MUTED)
 
 
 def _style(trial: TrialRecord, winner: str | None, start: str) -> LineStyle:
     if trial.key == winner:
         same = " (as given)" if trial.key == start else ""
-        return LineStyle(label=f"winner{same}", colour="#c0392b", width=2.4, order=5)
+        return LineStyle(label=f"winner{same}", colour=WARM, width=2.4, order=5)
     if trial.key == start:
-        return LineStyle(label="given", colour="black", width=1.6, dashes="--", order=4)
+        return LineStyle(label="given", colour=INK, width=1.6, dashes="--", order=4)
     if trial.outcome == "finished":
-        return LineStyle(label="finished", colour="#3b6fb6", width=1.1, order=3)
+        return LineStyle(label="finished", colour=ACCENT, width=1.1, order=3)
     if trial.outcome in FAILED:
-        return LineStyle(label="failed", colour="#d9a0a0", width=1.0, order=2)
-    return LineStyle(label="stopped early", colour="#a9b1bf", width=1.0, order=2)
+        return LineStyle(label="failed", colour=BAD, width=1.0, order=2)
+    return LineStyle(label="stopped early", colour=MUTED, width=1.0, order=2)

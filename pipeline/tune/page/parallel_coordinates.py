@@ -4,7 +4,9 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from pipeline.tune.page.scale import COLOUR_MAP, colour_bar, lowest_shown, new_axes, position, svg_of, ticks
+from pipeline.observability.pages import new_axes
+from pipeline.observability.pages.figures import INK, LINE
+from pipeline.tune.page.scale import COLOUR_MAP, colour_bar, lowest_shown, position, svg_of, ticks
 from pipeline.tune.results import SearchResult
 from pipeline.tune.space import Space
 
@@ -35,12 +37,13 @@ def parallel_coordinates(result: SearchResult, space: Space) -> str:
             zorder=3 if bold else 2,
         )
     for at, key in enumerate(keys):
-        axes.axvline(at, color="#8a94a6", linewidth=0.8, zorder=1)
+        axes.axvline(at, color=LINE, linewidth=0.8, zorder=1)
         for height, label in zip(*ticks(space.domains[key]), strict=True):
-            axes.text(at + 0.03, height, label, fontsize=7, va="center", zorder=4)
-    axes.set_xticks(range(len(keys)), [key.replace(".", ".\n", 1) for key in keys], fontsize=7)
+            axes.text(at + 0.03, height, label, fontsize=8, va="center", zorder=4, color=INK)
+    axes.set_xticks(range(len(keys)), [key.replace(".", ".\n", 1) for key in keys], fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(keys) - 0.5)
     axes.spines[:].set_visible(False)
     colour_bar(axes, colours, result)
-    return svg_of(axes)
+    alt = f"{len(measured)} trials as lines through the values of {', '.join(keys)}"
+    return svg_of(axes, alt)

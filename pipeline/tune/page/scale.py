@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from pipeline.observability.pages import svg
+from pipeline.observability.pages.figures import finish
 from pipeline.tune.results import SearchResult
 from pipeline.tune.space import Domain
 
-COLOUR_MAP = "viridis"
+COLOUR_MAP = LinearSegmentedColormap.from_list("accuracy", ("#7b8794", "#4f7fb5", "#c2600c"))
+"""From poor to good, visible on light and on dark pages."""
 FAR = 3.0
 """The scale starts at best - FAR * (best - median), or at the worst trial if that is higher. Worse trials are drawn at its start."""
 
@@ -64,14 +67,17 @@ def colour_bar(axes: Axes, colours: ScalarMappable, result: SearchResult) -> Non
     bar.set_label(f"accuracy after {result.rungs[0]} iterations, %")
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """Returns axes in a figure of their own, in inches."""
-    return Figure(figsize=(width, height), layout="constrained").subplots()
+def svg_of(axes: Axes, alt: str, *, grid: str = "") -> str:
+    """Returns the figure as an SVG element.
 
-
-def svg_of(axes: Axes) -> str:
-    """Returns the figure as an SVG element."""
-    return svg(_figure(axes))
+    Args:
+        axes: of the figure.
+        alt: what it shows, for those who do not see it.
+        grid: axis with a grid, ``x`` or ``y``; the legend is drawn with it. Empty for none.
+    """
+    if grid:
+        finish(axes, grid=grid)
+    return svg(_figure(axes), alt)
 
 
 def _figure(axes: Axes) -> Figure:

@@ -39,9 +39,16 @@ def project() -> dict[str, Any]:
 
 
 def pinned_ray() -> str:
-    (document,) = [re.search(r"==([\d.]+)", each) for each in project()["dependencies"] if each.startswith("ray[")]
-    assert document
-    return document[1]
+    found = {match[1] for each in dependencies() if (match := re.fullmatch(r"ray\[.*\]==([\d.]+)", each))}
+    (version,) = found  # the same in every extra
+    return version
+
+
+def dependencies() -> list[str]:
+    """What the image installs: the core and every extra but test."""
+    extras = project()["optional-dependencies"]
+    every = [each for name in ("run", "s3", "tune") for each in extras[name] if not each.startswith("m3d-condense")]
+    return [*project()["dependencies"], *every]
 
 
 def image_tag() -> str:
@@ -224,6 +231,32 @@ def test_the_head_of_a_cluster_that_stays_is_fault_tolerant() -> None:
     assert "valueFrom" in options["redisPassword"]
 
 
+def test_what_the_manifests_presume_is_listed() -> None:
+    text = (FILES / "kuberay" / "prerequisites.yaml").read_text()
+    documents = list(yaml.safe_load_all(text))
+    named = {(document["kind"], document["metadata"]["name"]): document for document in documents}
+    for name in MANIFESTS:
+        document = manifest(name)
+        for pod in [*pods(cluster_spec(document)), *submitters(document)]:
+            if "serviceAccountName" in pod:
+                assert ("ServiceAccount", pod["serviceAccountName"]) in named
+            claims = [each["persistentVolumeClaim"] for each in pod["volumes"] if "persistentVolumeClaim" in each]
+            for claim in claims:
+                assert ("PersistentVolumeClaim", claim["claimName"]) in named
+    options = manifest("raycluster.yaml")["spec"]["gcsFaultToleranceOptions"]
+    host, _, port = options["redisAddress"].partition(":")
+    service = named["Service", host.partition(".")[0]]
+    assert service["spec"]["ports"][0]["port"] == int(port)
+    redis = named["StatefulSet", "m3d-redis"]["spec"]["template"]
+    policy = named["NetworkPolicy", "m3d-redis"]["spec"]["podSelector"]["matchLabels"]
+    assert redis["metadata"]["labels"] == service["spec"]["selector"] == policy
+    (container,) = redis["spec"]["containers"]
+    assert container["env"][0]["valueFrom"] == options["redisPassword"]["valueFrom"]
+    assert f"kubectl create secret generic {options['redisPassword']['valueFrom']['secretKeyRef']['name']}" in text
+    assert redis["spec"]["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
 def test_the_entrypoint_parses() -> None:
     spec = manifest("rayjob.yaml")["spec"]
     words = spec["entrypoint"].split()
@@ -303,7 +336,7 @@ def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
 
 def test_every_dependency_is_pinned() -> None:
     pinned = dict(line.split("==") for line in (FILES / "constraints.txt").read_text().splitlines() if "==" in line)
-    names = [re.split(r"[\[<>=]", each)[0].replace("_", "-").lower() for each in project()["dependencies"]]
+    names = [re.split(r"[\[<>=]", each)[0].replace("_", "-").lower() for each in dependencies()]
     assert [name for name in names if name not in pinned] == []
     assert pinned["ray"] == pinned_ray()
 

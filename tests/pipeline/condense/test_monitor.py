@@ -151,6 +151,15 @@ def monitor(
 
 
 @pytest.mark.usefixtures("stopped_clock")
+def test_the_losses_of_the_start_are_logged_beside_those_of_the_images(tmp_path: Path, gauges: Values) -> None:
+    sample = LossSample(iteration=10, losses=(4.0, 6.0), start_losses=(8.0, 6.0), images_per_s=1.0)
+    with monitor(tmp_path) as watch:
+        watch(0, Progress(iteration=10, losses=(sample,)))
+    line = json.loads((tmp_path / "out" / "metrics.jsonl").read_text())
+    assert line["start_loss"] == {"0": 8.0, "1": 6.0}
+
+
+@pytest.mark.usefixtures("stopped_clock")
 def test_logs_have_the_same_lines_as_ever(tmp_path: Path, gauges: Values) -> None:
     with monitor(tmp_path) as watch:
         for group, event in EVENTS:

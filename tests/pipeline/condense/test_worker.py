@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from m3d.backend.execution import Execution
 from pipeline.condense import worker as condense_worker
@@ -225,3 +226,55 @@ def test_blocks_suit_the_smallest_gpu_of_the_cluster(tmp_path: Path, monkeypatch
         assert GroupWorker(shared, torch.device("cuda")).execution() == EXECUTION
         GroupWorker(shared, CPU).execution()
     assert memories == [80e9, None, 24e9, None, 80e9, None, 12e9, None]
+
+
+def snapshots(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "snapshots").iterdir()}
+
+
+def test_snapshots_are_those_of_an_uninterrupted_run_and_change_no_result(tmp_path: Path) -> None:
+    config = small_config("report.snapshots=4", "resources.checkpoint_every_s=0.001")
+    cache = prepared(config, tmp_path)
+    list(GroupWorker(task_of(config, tmp_path / "uninterrupted", cache), CPU).condense(0, EXECUTION))
+    without = small_config("report.snapshots=0")
+    list(GroupWorker(task_of(without, tmp_path / "without", cache), CPU).condense(0, EXECUTION))
+    task = task_of(config, tmp_path / "parts", cache)
+    worker = GroupWorker(task, CPU)
+    stream = worker.condense(0, EXECUTION)
+    next(stream)
+    worker.stop()
+    assert list(stream)[-1] == Stopped(iteration=1)
+    list(GroupWorker(task, CPU).condense(0, EXECUTION))
+    names = [f"group-00000-{iteration:09d}.safetensors" for iteration in (0, 2, 10, 22)]
+    assert sorted(snapshots(tmp_path / "parts")) == names
+    for name in names:
+        parts, uninterrupted = (load_file(tmp_path / run / "snapshots" / name) for run in ("parts", "uninterrupted"))
+        assert torch.equal(parts["images"], uninterrupted["images"])
+    assert not (tmp_path / "without" / "snapshots").exists()
+    assert shard(tmp_path / "without") == shard(tmp_path / "uninterrupted") == shard(tmp_path / "parts")
+
+
+def test_a_run_that_began_without_snapshots_gets_that_of_its_start(tmp_path: Path) -> None:
+    cache = prepared(small_config(), tmp_path)
+    task = task_of(small_config("report.snapshots=0"), tmp_path / "out", cache)
+    worker = GroupWorker(task, CPU)
+    stream = worker.condense(0, EXECUTION)
+    next(stream)
+    worker.stop()
+    list(stream)
+    list(GroupWorker(task_of(small_config(), tmp_path / "out", cache), CPU).condense(0, EXECUTION))
+    uninterrupted = task_of(small_config(), tmp_path / "other", cache)
+    list(GroupWorker(uninterrupted, CPU).condense(0, EXECUTION))
+    start = "group-00000-000000000.safetensors"
+    later, first = (load_file(tmp_path / run / "snapshots" / start) for run in ("out", "other"))
+    assert torch.equal(later["images"], first["images"])
+
+
+def test_the_start_is_measured_under_the_same_encoder(tmp_path: Path) -> None:
+    config = small_config()
+    worker = GroupWorker(task_of(config, tmp_path, prepared(config, tmp_path)), CPU)
+    events = list(worker.condense(0, EXECUTION))
+    samples = [sample for event in events if isinstance(event, Progress) for sample in event.losses]
+    assert samples[0].start_losses == pytest.approx(samples[0].losses, rel=1e-5)  # nothing has moved yet
+    assert all(len(sample.start_losses) == 2 for sample in samples)
+    assert samples[-1].losses != samples[-1].start_losses

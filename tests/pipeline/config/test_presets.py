@@ -14,8 +14,8 @@ AT_128 = [
     for images in (1, 10)
 ]
 AT_224 = [f"{name}_ipc{images}" for name in ("imagenet10", "imagenet100") for images in (10, 20)]
-NAMES = ["digits_ipc1", "digits_ipc10", *SMALL, *TINY, *AT_128, *AT_224]
-PUBLISHED = [name for name in NAMES if not name.startswith("digits")]
+NAMES = ["digits_ipc1", "digits_ipc10", "photos_ipc1", "photos_ipc10", *SMALL, *TINY, *AT_128, *AT_224]
+PUBLISHED = [name for name in NAMES if not name.startswith(("digits", "photos"))]
 
 
 def test_names() -> None:

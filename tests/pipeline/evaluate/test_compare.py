@@ -196,6 +196,26 @@ def test_every_row_of_the_table_can_be_told(width: int) -> None:
     assert all(part in " ".join(lines) for part in ("45.7", "-12.3", "idc, no augmentation, soft labels", "3 seeds"))
 
 
+def test_off_a_terminal_a_row_is_one_line_of_80_columns_and_one_seed_has_no_deviation() -> None:
+    rows = [
+        cast(
+            ComparisonRow,
+            {
+                **stored_row(name, 100.0, architecture="resnetap10", interval95=[-10.25, 100.0], std=12.5, seeds=seeds),
+                **{"augmentation": "protocol", "labels": "hard", "images_per_class": 1000.0},
+                **{"difference": -12.3, "difference_interval95": [-12.3, -10.1]},
+            },
+        )
+        for name, seeds in (("a", [0, 1]), ("b", [0]))
+    ]
+    console = Console(width=80, file=io.StringIO(), soft_wrap=True)
+    console.print(table(rows, "test"))
+    lines = [line.split() for line in cast(io.StringIO, console.file).getvalue().splitlines()]
+    ends = ["-10.2", "to", "100.0", "-12.3", "-12.3", "to", "-10.1"]
+    assert ["1", "resnetap10", "1000", "100.0", "12.5", *ends] in lines
+    assert ["2", "resnetap10", "1000", "100.0", "-", *ends] in lines
+
+
 def test_the_table_of_an_evaluation_keeps_its_keys(tmp_path: Path) -> None:
     rows = [stored_row("class_mean", 4.5, architecture="resnetap10", std=1.0, augmentation="none", labels="soft")]
     console = Console(width=60, file=io.StringIO(), soft_wrap=True)

@@ -17,7 +17,8 @@ from pipeline.formats.confusion_matrix import Confusion
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import write_compact_document
 from tests.m3d.training.easy_problem import QUIET, easy_training, held_out, recipe_of
-from tests.pipeline.support.rows import network_score
+from tests.pipeline.support.rows import measured_row, network_score
+from tests.pipeline.support.runs import small_config
 
 TENSORS = {"weight.a": torch.arange(3.0), "random": torch.arange(5, dtype=torch.uint8)}
 
@@ -34,6 +35,17 @@ def test_scores_are_kept_until_their_row_is_written(tmp_path: Path) -> None:
     assert PartialEvaluation(folder).scores("a") == {}
     again.remove("b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_accuracies_by_epoch_are_kept_and_become_curves_of_the_row(tmp_path: Path) -> None:
+    scores = {seed: replace(network_score([3, 1], [0, 4], best=90.0), curve=(50.0 + seed, 80.0)) for seed in (0, 1)}
+    PartialEvaluation(RunFolder.at(tmp_path)).add("key", scores)
+    assert PartialEvaluation(RunFolder.at(tmp_path)).scores("key") == scores
+    row = measured_row(small_config("evaluate.best_epoch=2"), "condensed", scores, classes=2)
+    assert row.get("best_epoch_compatibility", {}).get("curves") == [[50.0, 80.0], [51.0, 80.0]]
+    without = {**scores, 1: replace(scores[1], curve=())}
+    row = measured_row(small_config("evaluate.best_epoch=2"), "condensed", without, classes=2)
+    assert "curves" not in row.get("best_epoch_compatibility", {})
 
 
 def test_scores_of_more_than_ten_seeds_are_read_again(tmp_path: Path) -> None:

@@ -164,3 +164,22 @@ def test_a_manifest_of_images_that_no_run_makes(tmp_path: Path, shape: list[int]
     write_set(tmp_path, shape=shape)
     with pytest.raises(UserError, match="shape cannot be right"):
         read_manifest(str(tmp_path))
+
+
+def test_the_dataset_describes_itself(tmp_path: Path) -> None:
+    folder = str(write_set(tmp_path))
+    dataset = load_condensed(folder)
+    assert repr(dataset) == (
+        "CondensedDataset(24 views of 3x8x8 normalised, 3 classes: ant, bee, cat, 2 x 2 tiles in each of 2 stored images per class)"
+    )
+    plain = load_condensed(folder, decode=False, normalise=False)
+    assert repr(plain).startswith("CondensedDataset(6 stored images of 3x8x8 in 0 to 1, 3 classes: ")
+    assert dataset.classes == ["ant", "bee", "cat"]
+    assert dataset.class_to_idx == {"ant": 0, "bee": 1, "cat": 2}
+
+
+def test_a_transform_is_applied_by_index_alone(tmp_path: Path) -> None:
+    dataset = load_condensed(str(write_set(tmp_path)), transform=lambda image: image.flip(-1))
+    image, label = dataset[9]
+    assert torch.equal(image, dataset.images[9].flip(-1))
+    assert label == 1

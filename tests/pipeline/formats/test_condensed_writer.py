@@ -1,18 +1,22 @@
 """Condensed shards: the schema, and round trips."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m3d import Condensed
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.formats.condensed_reader import parse_shard, read_shard
-from pipeline.formats.condensed_writer import condensed_shard
+from pipeline.formats.condensed_reader import load_condensed, parse_shard, read_shard
+from pipeline.formats.condensed_writer import condensed_shard, save_condensed
+from pipeline.workflow.verify import verify
 from tests.pipeline.support.condensed_sets import CLASSES, values
 
 
@@ -89,3 +93,56 @@ def test_round_trip_of_a_condensed_shard(
 def test_other_bytes_are_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(UserError, match="not a complete Arrow file"):
         parse_shard(data, "shard")
+
+
+# Sets that no run made
+
+
+def result(**changes: Any) -> Condensed:
+    """A condensed set as ``m3d.condense`` returns it, its classes in another order than their labels."""
+    images = torch.rand(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    settings: dict[str, Any] = {
+        "images_KSCHW": images,
+        "class_ids": (2, 0, 1),
+        "factor": 2,
+        "mean": (0.4,),
+        "std": (0.2,),
+    }
+    return Condensed(**{**settings, **changes})
+
+
+def test_a_result_is_saved_and_loaded(tmp_path: Path) -> None:
+    condensed = result()
+    save_condensed(condensed, str(tmp_path / "set"), ["ant", "bee", "cat"], name="insects")
+    read = load_condensed(str(tmp_path / "set"))
+    assert torch.equal(read.stored.images_KSCHW, condensed.images_KSCHW[[1, 2, 0]])
+    assert read.classes == ["ant", "bee", "cat"]
+    assert (read.stored.factor, read.mean, read.std) == (2, (0.4,), (0.2,))
+    assert verify(str(tmp_path / "set"))[1] == []
+    document = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    assert document["data"] == {"name": "insects", "licence": None, "source": "m3d.condense", "images": {}}
+
+
+def test_a_large_set_has_several_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.formats.condensed_writer.SHARD_BYTES", 2 * 2 * 8 * 8 * 4)
+    save_condensed(result(), str(tmp_path / "set"))
+    assert sorted(path.name for path in (tmp_path / "set").glob("*.arrow")) == [
+        "shard-00000.arrow",
+        "shard-00001.arrow",
+    ]
+    assert verify(str(tmp_path / "set"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("condensed", "names", "message"),
+    [
+        (result(class_ids=(0, 1, 3)), None, "class_ids"),
+        (result(), ["ant", "bee"], "class_names: given 2 different names, needed 3"),
+        (result(), ["ant", "ant", "bee"], "class_names: given 2 different names, needed 3"),
+        (result(images_KSCHW=torch.full((3, 2, 1, 8, 8), 1.5)), None, "outside of 0 to 1"),
+    ],
+)
+def test_results_that_are_refused(tmp_path: Path, condensed: Condensed, names: list[str] | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        save_condensed(condensed, str(tmp_path / "set"), names)
+    assert not (tmp_path / "set").exists()

@@ -20,6 +20,8 @@ NAMES = {
     "checkpoints": "checkpoints",
     "condensed": "condensed",
     "metrics": "metrics.jsonl",
+    "snapshots": "snapshots",
+    "evolution": "evolution.webp",
     "events": "events.jsonl",
     "tensorboard": "tensorboard",
     "evaluation": "evaluation.json",

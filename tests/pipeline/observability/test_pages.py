@@ -32,6 +32,21 @@ def test_an_unknown_template_raises() -> None:
 def test_a_figure_becomes_one_element_without_a_header() -> None:
     figure = Figure(figsize=(1, 1))
     figure.subplots().plot([0, 1], [0, 1])
-    text = svg(figure)
+    text = svg(figure, "a line")
+    assert text == svg(figure, "a line")
     assert text.startswith("<svg")
+    assert 'role="img" aria-label="a line"' in text
+    assert "#000000" not in text.replace("var(--ink, #000000)", "")
     assert text.rstrip().endswith("</svg>")
+
+
+def test_a_name_that_is_not_utf8_can_be_written() -> None:
+    page = render("pipeline.tune.page", "page.html.jinja", title="\udcff<b>$_$", **EMPTY)
+    assert "\ufffd&lt;b&gt;$_$" in page.encode().decode()
+
+
+def test_pages_share_one_design_and_forbid_requests() -> None:
+    page = render("pipeline.tune.page", "page.html.jinja", title="x", **EMPTY)
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    assert "default-src 'none'" in page

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.observability.prometheus import NAMES, RunMetrics
+from pipeline.observability.progress import Display, observed_by
+from pipeline.observability.prometheus import NAMES, OF_A_STAGE, RunMetrics, StageMetrics
 
 Values = dict[tuple[str, ...], float]
 
@@ -37,7 +38,24 @@ def test_every_metric_can_be_set(gauges: Values) -> None:
     assert gauges[("m3d_retries", "demo")] == 1
     assert gauges[("m3d_groups_done", "demo")] == 2
     assert gauges[("m3d_checkpoint_age_seconds", "demo", "2")] == 0
-    assert {key[0] for key in gauges} == set(NAMES)
+    assert {key[0] for key in gauges} == set(NAMES) - set(OF_A_STAGE)
+
+
+def test_every_display_is_a_stage(gauges: Values, monkeypatch: pytest.MonkeyPatch) -> None:
+    with observed_by(StageMetrics("demo")):
+        monkeypatch.setattr("pipeline.observability.prometheus.ray.is_initialized", lambda: False)
+        Display("prepare", 4).update(1, "")
+        assert gauges == {}
+        monkeypatch.setattr("pipeline.observability.prometheus.ray.is_initialized", lambda: True)
+        Display("prepare", 4).update(1, "")
+        display = Display("evaluate", 9.0)
+        display.update(0, "")
+        display.update(12.0, "")  # by rounding
+    display.update(1, "")  # nobody observes any more
+    left = gauges.pop(("m3d_stage_seconds_left", "demo", "prepare"))
+    assert 0 <= left < 60
+    gauges.pop(("m3d_stage_seconds_left", "demo", "evaluate"))
+    assert gauges == {("m3d_stage_done", "demo", "prepare"): 0.25, ("m3d_stage_done", "demo", "evaluate"): 1.0}
 
 
 def test_the_age_of_a_checkpoint_grows_until_the_group_is_finished(

@@ -39,6 +39,7 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert page.count("<svg") == page.count("</svg>") == 4
     assert page.count("<h2>") == 9
+    assert page.count("aria-label=") >= 8
     assert "88.5 ± 0.5" in page
     assert "the loss is not finite" in page
     assert "7 trials: 3 finished, 2 stopped early, 2 failed" in page
@@ -120,3 +121,14 @@ def test_ticks_of_a_logarithmic_axis() -> None:
     assert labels == ["0.03", "0.1", "1", "10"]
     assert positions == sorted(positions)
     assert (positions[0], positions[-1]) == (0, 1)
+
+
+def test_the_scale_contains_the_start_of_the_winner_and_of_the_given_configuration() -> None:
+    result, _ = example_search()
+    low = replace(
+        result.winner, rungs=(replace(result.winner.rungs[0], accuracies=(20.0, 21.0)), *result.winner.rungs[1:])
+    )
+    trials = tuple(low if trial.key == low.key else trial for trial in result.trials)
+    changed = replace(result, trials=trials)
+    assert changed.winner.key == low.key
+    assert ">20</text>" in learning_curves(changed)

@@ -224,6 +224,24 @@ def test_links_do_not_lead_out_of_the_folder(call: Call, run: Path, stranger: St
     assert outside(run) == before
 
 
+def test_the_page_shows_no_real_images_from_places_that_only_the_folder_names(call: Call, run: Path) -> None:
+    shards, page = run / "class-shards", run / "report.html"
+    shards.rename(run.parent / "elsewhere")
+    cache = str(run.parent / "elsewhere")
+    key = next(path.name for path in (run.parent / "elsewhere").iterdir())
+    rewrite(run / "config.json", lambda document: document["resolved"].update(class_shards=f"{cache}/{key}"))
+    assert call("report", str(run))[0] == 0
+    assert "real images of 0" not in page.read_text()
+    assert "add --set data.cache=FOLDER" in page.read_text()
+    shards.symlink_to(cache)
+    assert call("report", str(run))[0] == 0
+    assert "real images of 0" not in page.read_text()
+    shards.unlink()
+    assert call("report", str(run), "--set", f"data.cache={cache}", "--set", "report.features=false")[0] == 0
+    assert "real images of 0" in page.read_text()
+    assert "report.features is false" in page.read_text()
+
+
 def test_leftovers_behind_links_stay(call: Call, run: Path) -> None:
     left = run.parent / "mine" / ".own.arrow.tmp"
     left.write_bytes(b"the only copy")

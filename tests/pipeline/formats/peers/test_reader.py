@@ -8,7 +8,7 @@ import torch
 
 from m3d import standardise
 from pipeline.errors import UserError
-from pipeline.formats.peers import parse, read
+from pipeline.formats.peers import parse, read, read_stored
 from tests.pipeline.support.peers import IMAGES, LABELS, MEAN, NORMALISED, STD, read_peer, saved
 
 
@@ -73,3 +73,31 @@ def test_files_of_another_content_are_refused(tmp_path: Path, content: Any, layo
     with pytest.raises(UserError) as error:
         read_peer(f"{path}:{layout}")
     assert all(part in str(error.value) for part in [path, *parts]), str(error.value)
+
+
+# As it is stored
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (LABELS, [0, 0, 1, 1]),
+        (LABELS[:, None], [0, 0, 1, 1]),
+        ([0, 0, 1, 1], [0, 0, 1, 1]),
+        (torch.eye(3)[LABELS], [0, 0, 1, 1]),
+        ([[0.9, 0.1]] * 2 + [[0.2, 0.8]] * 2, [0, 0, 1, 1]),
+    ],
+)
+def test_stored_images_without_a_known_number_of_classes(tmp_path: Path, labels: Any, expected: list[int]) -> None:
+    stored = read_stored(parse(saved(tmp_path, [IMAGES, labels]) + ":idc"), classes=None)
+    assert torch.equal(stored.images, IMAGES)
+    assert stored.labels.tolist() == expected
+
+
+def test_stored_images_are_no_longer_normalised(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"data": [[NORMALISED, LABELS]]})
+    stored = read_stored(parse(f"{path}:dc:mean=0.5/0.4/0.3:std=0.2/0.25/0.3"), classes=2)
+    assert torch.allclose(stored.images, IMAGES, atol=1e-6)
+    assert stored.notes == ()
+    with pytest.raises(UserError, match="its moments are not known"):
+        read_stored(parse(f"{path}:dc"), classes=2)

@@ -1,13 +1,15 @@
-"""The report stage: grid.png and report.html."""
+"""The files of the report: grid.png, evolution.webp and report.html."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from m3d import Condensed
 from pipeline.condense.manifest import new_record
@@ -17,9 +19,11 @@ from pipeline.evaluate.rows import EvaluationRow
 from pipeline.formats import confusion_matrix
 from pipeline.formats.confusion_matrix import Confusion, stored_matrix
 from pipeline.formats.run_folder import RunFolder
-from pipeline.observability.pages import render
-from pipeline.tune.page.scale import new_axes, svg_of
-from pipeline.workflow.report import _confusion, grid_image, is_reported, report
+from pipeline.observability.pages import new_axes, render
+from pipeline.tune.page.scale import svg_of
+from pipeline.workflow.report import grid_image, is_reported, report
+from pipeline.workflow.report.confusion import confusion_section
+from pipeline.workflow.report.gallery import gallery
 from tests.pipeline.evaluate.test_stage import condensed_run
 from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import placement_of, small_config
@@ -48,7 +52,9 @@ def test_the_report_is_one_file(tmp_path: Path) -> None:
     cache = condensed_run(config, tmp_path)
     folder.write_record(new_record(config, cache, placement_of(config)))
     lines = [
-        {"iteration": i, "group": g, "loss": {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}} for i in (1, 2) for g in (0, 1)
+        {"iteration": i, "group": g, "loss": (loss := {str(2 * g): 1 / i, str(2 * g + 1): 1 / i}), "start_loss": loss}
+        for i in (1, 2)
+        for g in (0, 1)
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"iter')
     row = {
@@ -65,22 +71,42 @@ def test_the_report_is_one_file(tmp_path: Path) -> None:
     best = {"best_epoch_compatibility": {"every": 1, "mean": 77.7}, "interval95": [49.8, 73.2]}
     write_rows(folder, [cast(EvaluationRow, {"set": "condensed", **row, **matrix, **best})])
     write_rows(folder, [cast(EvaluationRow, {"set": "random", **row, "mean": 41.0, "accuracies": [40.0, 42.0]})])
+    shutil.rmtree(tmp_path / "snapshots")
     assert not is_reported(folder)
     report(folder)
     assert is_reported(folder)
     page = (tmp_path / "report.html").read_text()
-    assert "61.5" in page
+    assert "61.5 ± 1.2 %" in page
     assert "49.8 to 73.2" in page
     assert "77.7" in page
     assert "0.205" in page  # IOR
-    assert page.count("<svg") == 2
-    assert "predicted as" in page
+    assert page.count("<svg") == 1  # the loss; there are no class shards for the features
+    assert "the class shards of the run were not found" in page
+    assert "No complete snapshots are stored" in page
     assert "&lt;condensed&gt;" in page
-    assert "data:image/png;base64," in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    ).replace("https://matplotlib.org", "")
+    assert 'class="right">2</td>' in page
+    assert "default-src 'none'" in page
+    loaded = re.findall(r"""(?:src|href)=["']([^"'#][^"']*)|url\(([^)]*)\)""", page)
+    assert all((target or url).startswith(("data:", "#")) for target, url in loaded)
+    assert not (tmp_path / "evolution.webp").exists()
     assert Image.open(tmp_path / "grid.png").size[1] == 98  # four classes of one image stand side by side
+
+
+def test_with_snapshots_and_class_shards_the_page_shows_start_and_real_images(tmp_path: Path) -> None:
+    config, folder = small_config(), RunFolder.at(tmp_path)
+    dataset = condensed_run(config, tmp_path)
+    folder.write_record(new_record(config, dataset, placement_of(config)))
+    report(folder, dataset)
+    page = (tmp_path / "report.html").read_text()
+    assert 'data-iterations="0,2,5,10,15,22,30"' in page
+    assert "<figcaption>start</figcaption>" in page
+    assert "4 real images of 0" in page
+    assert "with random weights (seed 0)" in page
+    assert page.count('class="ours"') == 4 * 4
+    assert "Not evaluated yet" in page
+    assert sum(1 for _ in ImageSequence.Iterator(Image.open(tmp_path / "evolution.webp"))) == 8
+    report(folder, dataset, config=small_config("report.features=false"))
+    assert "report.features is false" in (tmp_path / "report.html").read_text()
 
 
 def test_a_large_matrix_is_drawn_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +120,7 @@ def test_a_large_matrix_is_drawn_from_its_file(tmp_path: Path, monkeypatch: pyte
 
     with_matrix(4)
     report(folder)
-    assert "predicted as" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "report.html").read_text().count('class="right">') == 4
     with_matrix(5)
     with pytest.raises(UserError, match="has a confusion matrix of 5 classes, the condensed set has 4"):
         report(folder)
@@ -122,37 +148,48 @@ NAMES = [
 """Names of classes as they occur, and as somebody might choose them."""
 
 
-def test_any_name_is_drawn_as_it_is(recwarn: pytest.WarningsRecorder) -> None:
+def test_any_name_is_shown_as_it_is(tmp_path: Path) -> None:
+    config, folder = small_config(), RunFolder.at(tmp_path)
     matrix = np.eye(len(NAMES), dtype=int).tolist()
-    row = {"set": "condensed", "architecture": "convnet3", "protocol": "$x_$", "confusion": matrix}
-    picture = _confusion(RunFolder.at("/nowhere"), [cast(EvaluationRow, row)], NAMES)
-    for name in ("$_$", "price_$1%_$2", "100$#$", "&lt;script&gt;", "a\ufffdb\ufffd[2J", "\ufffdkat", "convnet3, $x_$"):
-        assert f"<!-- {name}" in picture  # matplotlib writes each text that it draws beside its shape
-    assert "<script" not in picture
-    assert "x" * 30 not in picture
-    assert not list(recwarn)
-    grid = grid_image(grey_set(classes=len(NAMES), stored=1), NAMES)
-    assert grid.height > 0
+    row = {"set": "condensed", "architecture": "convnet3", "protocol": "$x_$", "confusion": matrix, "mean": 1.0}
+    section = confusion_section(folder, [cast(EvaluationRow, row)], NAMES)
+    assert section is not None
+    page = render(
+        "pipeline.workflow.report",
+        "report.html.jinja",
+        confusion=section,
+        config=config,
+        gallery=gallery(grey_set(classes=len(NAMES), stored=1), NAMES, [], {}, ()),
+        record={"resolved": {"learning_rate": 1.0}},
+        total=len(NAMES),
+        versions={},
+    )
+    for name in (
+        "$_$",
+        "price_$1%_$2",
+        "&lt;script&gt;x&lt;/script&gt;",
+        "a\ufffdb\ufffd[2J",
+        "\ufffdkat",
+        "convnet3, $x_$",
+    ):
+        assert name in page
+    assert "<script>x" not in page
+    assert "\u202e" not in page
+    assert "x" * 70 not in page
+    assert grid_image(grey_set(classes=len(NAMES), stored=1), NAMES).height > 0
 
 
-def test_texts_of_the_search_page_are_drawn_as_they_are() -> None:
+def test_texts_of_figures_are_drawn_as_they_are() -> None:
     axes = new_axes(3, 2)
     axes.set_xticks([0, 1], ["$_$", "b"])
     axes.text(0, 0, "\\frac{$}$")
     axes.set_title("😀 $^$")
-    picture = svg_of(axes)
-    assert all(text in picture for text in ("<!-- $_$", "<!-- \\frac{$}$", "$^$"))
-
-
-def test_a_page_with_a_name_that_is_not_utf8_can_be_written() -> None:
-    config = {"data": {"name": "\udcff<b>$_$"}, "condense": {}, "kernel": {}}
-    record = {"config": config, "resolved": {}, "versions": {}}
-    page = render("pipeline.workflow", "report.html.jinja", record=record, rows=[], scores=[], classes=1, factor=1)
-    assert "?&lt;b&gt;$_$" in page.encode().decode()
+    picture = svg_of(axes, 'a "figure"')
+    assert all(text in picture for text in (">$_$<", ">\\frac{$}$<", "$^$<", 'aria-label="a &quot;figure&quot;"'))
 
 
 def test_a_grid_takes_a_bounded_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.workflow.report.GRID_PIXELS", 100_000)
+    monkeypatch.setattr("pipeline.workflow.report.grid.GRID_PIXELS", 100_000)
     many = Condensed(
         images_KSCHW=torch.full((10_000, 1, 1, 1, 1), torch.nan),
         class_ids=tuple(range(10_000)),

@@ -1,0 +1,1 @@
+"""One file per format: each writes a set into a folder, and reads it again."""
