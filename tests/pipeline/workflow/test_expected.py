@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from m3d.backend.execution import training_flops
 from m3d.config import ConfigError
 from pipeline.config import presets
 from pipeline.config.run_config import RunConfig
-from pipeline.evaluate.stage import evaluate
+from pipeline.evaluate.rows import requested_rows
+from pipeline.evaluate.stage import _network_work, evaluate
 from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow import expected, proposal
 from tests.pipeline.evaluate.test_stage import condensed_run
@@ -67,6 +69,15 @@ def test_an_evaluation_says_how_many_networks_it_trains(
         evaluate(config, RunFolder.at(tmp_path), dataset)
     counts = "2 architectures x 3 sets x 5 seeds"
     assert f"evaluate: 30 networks to train ({counts}), roughly 10 min on 2 CPUs" in capsys.readouterr().out
+
+
+def test_progress_of_an_evaluation_counts_the_work_of_networks(tmp_path: Path) -> None:
+    config = small_config("evaluate.sets=condensed,random", "evaluate.architectures=convnet1")
+    dataset = prepared(config, tmp_path)
+    requests = requested_rows(config, {"condensed_set": "a", "class_shards": "b"}, 4)
+    condensed, random = (_network_work(request, config, dataset) for request in requests)
+    scored = dataset.counts["test"] * training_flops(1, "convnet1", 1, (1, 8, 8)) / 3
+    assert condensed - scored == pytest.approx(4 * (random - scored))  # a stored image has four views
 
 
 # What init proposes
