@@ -95,7 +95,7 @@ def test_tune_on_photos(tmp_path: Path) -> None:
     """The script as it is typed, with fewer and shorter trials."""
     photos = write_folder(tmp_path / "photos", {"": 20}, size=20)
     shorter = ["data.image_size=16", "encoder.name=convnet2", "encoder.width=8", "evaluate.architectures=convnet2"]
-    shorter += ["condense.iterations=4", "evaluate.epochs=2", "evaluate.seeds=1", "tune.rungs=1", "tune.seeds=1"]
+    shorter += ["condense.iterations=4", "evaluate.epochs=2", "evaluate.seeds=1", "tune.rungs=1", "tune.seeds=2"]
     options = [word for setting in shorter for word in ("--set", setting)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
