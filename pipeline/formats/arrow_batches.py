@@ -30,13 +30,13 @@ def read_batches(source: pa.NativeFile) -> tuple[pa.Schema, list[pa.RecordBatch]
     # One message after another, not as the footer says: it could name a batch many times.
     source.seek(HEAD_BYTES)
     messages = pa.ipc.MessageReader.open_stream(source)
-    messages.read_next_message()  # the schema
+    if next(messages, None) is None:
+        raise pa.ArrowInvalid("has no schema before its record batches")
     batches = []
     while len(batches) < file.num_record_batches:
-        try:
-            message = messages.read_next_message()
-        except StopIteration:
-            raise pa.ArrowInvalid(f"has {len(batches)} of {file.num_record_batches} record batches") from None
+        message = next(messages, None)
+        if message is None:
+            raise pa.ArrowInvalid(f"has {len(batches)} of {file.num_record_batches} record batches")
         if message.type != "record batch" or _is_compressed(message.metadata):
             raise pa.ArrowInvalid("has compressed or encoded columns, which shards do not have")
         batch = pa.ipc.read_record_batch(message, schema)

@@ -114,17 +114,22 @@ def _check_set(folder: str, manifest: CondensedManifest, findings: Findings) -> 
             _check_shard(path, shard, manifest, names, findings)
             for label, index in zip(shard.labels.tolist(), shard.ipc_index.tolist(), strict=True):
                 indices.setdefault(label, []).append(index)
-    complete = list(range(manifest["images_per_class"]))
+    count = manifest["images_per_class"]
     missing = [name for label, name in names.items() if label not in indices]
-    partial = [name for label, name in names.items() if label in indices and sorted(indices[label]) != complete]
+    partial = [name for label, name in names.items() if label in indices and not _has_each_once(indices[label], count)]
     if missing:
         findings.add(f"{folder}: classes without an image: {listed(missing)}")
     if partial:
-        findings.add(f"{folder}: classes that do not hold images 0 to {complete[-1]} once each: {listed(partial)}")
+        findings.add(f"{folder}: classes that do not hold images 0 to {count - 1} once each: {listed(partial)}")
     in_manifest = {entry["file"] for entry in manifest["shards"]}
     strays = [name for name in storage.files_below(folder, ".arrow") if name not in in_manifest]
     if strays:
         findings.add(f"{folder}: shards that the manifest does not name: {listed(strays)}; they belong to no set")
+
+
+def _has_each_once(indices: Sequence[int], count: int) -> bool:
+    """Whether they are 0 to count - 1 in any order. The count is a manifest's, so memory follows the indices."""
+    return len(indices) == count and sorted(indices) == list(range(count))
 
 
 def _check_shard(

@@ -93,3 +93,11 @@ def test_batches_are_those_of_the_file_not_those_of_its_footer() -> None:
     assert pa.ipc.open_file(pa.BufferReader(forged)).num_record_batches == 2
     with pytest.raises(pa.ArrowInvalid, match="has 1 of 2 record batches"):
         read_batches(pa.BufferReader(forged))
+
+
+def test_a_file_whose_first_message_is_no_schema_is_refused() -> None:
+    """The number after the magic number is the length of the first message; 0 ends a stream."""
+    data = bytearray(file_of(batch(5)))
+    data[8:16] = bytes(8)
+    with pytest.raises(pa.ArrowInvalid, match="has no schema before its record batches"):
+        read_batches(pa.BufferReader(bytes(data)))

@@ -1,6 +1,7 @@
 """``verify`` finds what is wrong and prints a sentence for each."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def test_nothing_is_wrong_with_a_correct_replacement(run: Path) -> None:
 def test_the_content_of_a_shard_is_checked(run: Path, changes: dict[str, Any], sentence: str) -> None:
     replace_shard(run, **changes)
     assert sentence in sentences(run)
+
+
+def test_a_manifest_of_many_images_takes_no_memory(run: Path) -> None:
+    rewrite(run / "condensed" / "manifest.json", lambda document: document.update(images_per_class=10**7))
+    tracemalloc.start()
+    try:
+        assert "images 0 to 9999999 once each: 0, 1, 2, 3" in sentences(run)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_damaged_shard(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
