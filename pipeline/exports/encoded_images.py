@@ -56,10 +56,12 @@ def _decoded(items: list[Item]) -> np.ndarray:
     try:
         first = size_of(items[0].content)
         channels = max(channels_of(item.content) for item in items if not item.problem)
-        if first[0] != first[1] or len(items) * channels * first[0] ** 2 > MOST_BYTES:
+        if first[0] != first[1]:
             raise UserError(
                 f"{items[0].where or place}: is {first[0]} x {first[1]} px; a condensed set has square images"
             )
+        if len(items) * channels * first[0] ** 2 > MOST_BYTES:
+            raise UserError(f"{place}: is one of {len(items)} images, which together need more than {MOST_BYTES} bytes")
         decoded = np.empty((len(items), channels, first[1], first[0]), np.uint8)
         for position, item in enumerate(items):
             place = storage.readable(item.where or item.path)

@@ -1,5 +1,6 @@
 """``export``: writes a condensed set in the format of another tool or project."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,7 +15,7 @@ from pipeline.exports.about import VERSION, About, known_classes, shared_setting
 from pipeline.exports.card import CardFacts, card
 from pipeline.exports.export_format import Outgoing, Views
 from pipeline.exports.incoming import Moments
-from pipeline.exports.origin import PROGRAM, command_of
+from pipeline.exports.origin import PROGRAM, command_of, says_making
 from pipeline.exports.portable_set import PortableSet, portable
 from pipeline.exports.published import moments_for
 from pipeline.exports.registry import FORMATS, export_format
@@ -22,7 +23,7 @@ from pipeline.exports.rounding import Rounding, rounding_of
 from pipeline.formats.condensed_reader import CondensedManifest, condensed_folder, load_condensed, read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import say
-from pipeline.storage.local.new_folder import new_folder
+from pipeline.storage.local.new_folder import new_folder, require_new
 
 VIEWS = ("decoded", "stored")
 TEXT = 200
@@ -76,7 +77,10 @@ def run_export(path: str, request: ExportRequest, out: str) -> None:
     Raises:
         UserError: there is no finished set, or the folder is not empty or cannot be written.
     """
+    target = storage.absolute(out)
+    require_new(target)
     source, form = _source(path), export_format(request.format)
+    made_with = source.config if says_making(source.config) else None
     views = cast(Views, request.views or form.views)
     dataset = load_condensed(source.folder)
     images = portable(dataset, source.manifest["classes"], decode=views == "decoded")
@@ -85,7 +89,7 @@ def run_export(path: str, request: ExportRequest, out: str) -> None:
     about = _about(request, images, source, moments)
     facts = CardFacts(
         about=about,
-        command=None if source.config is None else command_of(source.config),
+        command=None if made_with is None else command_of(made_with),
         stored=source.manifest["images_per_class"],
         source=_origin(source).get("source") or "unknown",
         factor=source.manifest["factor"],
@@ -96,11 +100,10 @@ def run_export(path: str, request: ExportRequest, out: str) -> None:
         images=images,
         name=about["name"],
         normalised_with=moments,
-        encoder=str((source.config or {}).get("encoder", {}).get("name", "")),
+        encoder=str((made_with or {}).get("encoder", {}).get("name", "")),
         accuracies=_fractions(source.rows),
         card=card(facts),
     )
-    target = storage.absolute(out)
     with new_folder(target) as folder:
         form.write(folder, outgoing)
         write_about(folder, about)
@@ -186,13 +189,13 @@ def _say_rounding(rounding: Rounding, request: ExportRequest, out: str, source: 
     say(rounding.sentence())
     if not rounding.is_lossy:
         return
-    home = source.run.path
-    again = f"{out.rstrip('/')}-imported"
+    home, export = shlex.quote(source.run.path), shlex.quote(out)
+    again = shlex.quote(f"{out.rstrip('/')}-imported")
     compare = f"{PROGRAM} compare {home} {again}"
     if not storage.exists(source.run.config_json):
         compare += " --preset NAME --data DATA --out comparison"
     say("to measure the accuracy of both:")
-    say(f"  {PROGRAM} import {out} --from {request.format} --out {again}")
+    say(f"  {PROGRAM} import {export} --from {request.format} --out {again}")
     say(f"  {compare}")
 
 

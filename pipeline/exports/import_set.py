@@ -1,27 +1,31 @@
 """``import``: reads a file of another tool or project, and stores it as shards with a manifest that says where it came from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from m3d import moments as moments_of
 from pipeline import storage
 from pipeline.config.parsing import from_dict
-from pipeline.errors import UserError, nearest, repeated
+from pipeline.errors import UserError, listed, nearest, printable, repeated
 from pipeline.exports.about import About, read_about, shared_settings
 from pipeline.exports.export_format import ExportFormat
 from pipeline.exports.incoming import Incoming, Known, Moments
+from pipeline.exports.origin import settings_of_data
 from pipeline.exports.portable_set import PortableSet, sorted_by_class
 from pipeline.exports.published import moments_for
 from pipeline.exports.registry import FORMATS, export_format
 from pipeline.formats.condensed_reader import ClassEntry, condensed_folder, read_manifest
 from pipeline.formats.condensed_writer import write_set
 from pipeline.formats.peers.argument import FACTORS
+from pipeline.formats.peers.reader import MOST_CLASSES
 from pipeline.formats.png import eight_bit
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import say
+from pipeline.storage.local.new_folder import require_new
 from pipeline.storage.safe_json import parse_json
 
 
@@ -84,29 +88,32 @@ def run_import(path: str, request: ImportRequest, out: str) -> None:
     Raises:
         UserError: the file cannot be read or is no condensed set, or the folder is not empty.
     """
-    path = storage.absolute(path)
+    path, target = storage.absolute(path), storage.absolute(out)
+    require_new(target)
     if not storage.exists(path):
         raise UserError(f"{path}: does not exist")
     folder = path if storage.is_folder(path) else path.rpartition("/")[0]
     about = read_about(folder)
     about = about if about is not None and about["exported_as"] == request.format else None
     facts = _facts(about, request)
-    form = export_format(request.format)
+    form, given = export_format(request.format), request.moments()
     known = Known(
         classes=None if facts.classes is None else len(facts.classes),
-        moments=request.moments() or facts.normalised_with or _published(form, facts),
+        moments=given or facts.normalised_with or _published(form, facts),
     )
+    if given is not None and (form.moments is None or facts.moments is None):
+        facts = replace(facts, moments=given)  # of the real images: what a file is normalised with need not be that
     incoming = form.read(path, known)
     images = _portable(incoming, facts, request, path)
-    notes = list(incoming.notes)
-    if incoming.moments is None and facts.moments is None and request.mean is None:
+    notes = [*incoming.notes, *_by_position(incoming, facts, request)]
+    if incoming.moments is None and facts.moments is None:
         notes.append("mean and std are those of its own images, since those of the real images are not known")
     pixels = storage.sha256(images.images.numpy().tobytes())
     imported = {"format": request.format, "file": path.rsplit("/", 1)[-1], "pixels": pixels, "notes": notes}
     extra: dict[str, Any] = {"data": _data(facts, request), "imported": imported}
     if facts.config is not None:
-        extra["config"] = dict(facts.config)
-    target = storage.absolute(out)
+        own = settings_of_data(facts.config, images.per_class, images.factor)
+        extra["config"] = dict(facts.config) if request.like is None else own
     write_set(target, images.condensed(), images.classes, extra)
     for note in notes:
         say(f"{path}: {note}")
@@ -118,20 +125,25 @@ def run_import(path: str, request: ImportRequest, out: str) -> None:
 
 
 def _facts(about: About | None, request: ImportRequest) -> _Facts:
-    """What m3d.json says, else what the set of --like says."""
+    """What m3d.json says. The set of --like takes precedence, but for what only m3d.json knows of the file."""
+    normalised = None if about is None else about.get("normalised_with")
     if request.like is not None:
-        return _facts_like(request.like)
+        facts = _facts_like(request.like)
+        return facts if about is None else replace(facts, factor=about["factor"], normalised_with=_pair(normalised))
     if about is None:
         return _Facts()
-    normalised = about.get("normalised_with")
     return _Facts(
         classes=tuple(about["classes"]),
         factor=about["factor"],
         moments=(tuple(about["mean"]), tuple(about["std"])),
-        normalised_with=None if normalised is None else (tuple(normalised[0]), tuple(normalised[1])),
+        normalised_with=_pair(normalised),
         config=shared_settings(about.get("config") or {}) or None,
         data={"name": about["name"], "licence": about["licence"]},
     )
+
+
+def _pair(moments: tuple[list[float], list[float]] | None) -> Moments | None:
+    return None if moments is None else (tuple(moments[0]), tuple(moments[1]))
 
 
 def _facts_like(path: str) -> _Facts:
@@ -156,14 +168,12 @@ def _published(form: ExportFormat, facts: _Facts) -> Moments | None:
 
 def _portable(incoming: Incoming, facts: _Facts, request: ImportRequest, path: str) -> PortableSet:
     classes = _classes(incoming, facts, path)
-    images = sorted_by_class(incoming, len(classes), path)
+    images = _in_order(sorted_by_class(incoming, len(classes), path), incoming.names, classes)
     factor = request.factor or facts.factor or incoming.factor or 1
     side = images.shape[-1]
     if factor not in FACTORS or -(-side // factor) * (factor - 1) >= side:
         raise UserError(f"{path}: factor {factor} does not fit images of {side} px; add --factor N")
-    mean, std = (
-        facts.moments or incoming.moments or request.moments() or moments_of(torch.from_numpy(eight_bit(images)))
-    )
+    mean, std = facts.moments or incoming.moments or moments_of(torch.from_numpy(eight_bit(images)))
     if len(mean) != images.shape[1] or len(std) != images.shape[1]:
         raise UserError(
             f"{path}: holds images of {images.shape[1]} channels, mean and std are of {len(mean)} and {len(std)}"
@@ -178,10 +188,42 @@ def _classes(incoming: Incoming, facts: _Facts, path: str) -> tuple[ClassEntry, 
         if found is not None and len(found) != len(facts.classes):
             raise UserError(f"{path}: has {len(found)} classes, {len(facts.classes)} were expected")
         return facts.classes
-    count = int(incoming.labels.max()) + 1 if len(incoming.labels) else 0
+    if not len(incoming.labels):
+        raise UserError(f"{path}: holds no images")
+    count = int(incoming.labels.max()) + 1
+    if count > MOST_CLASSES:
+        raise UserError(f"{path}: has the label {count - 1}; allowed: 0 to {MOST_CLASSES - 1}")
     if found is None or len(found) < count or repeated(found):
         found = tuple(map(str, range(count)))
     return tuple(ClassEntry(label=label, name=name, wnid="") for label, name in enumerate(found))
+
+
+def _places(found: Sequence[str] | None, classes: Sequence[ClassEntry]) -> list[int] | None:
+    """Where the file has each known class, by its name or WordNet id; None unless the file names exactly these classes."""
+    places = {name: place for place, name in enumerate(found or ())}
+    for known in ([entry["name"] for entry in classes], [entry["wnid"] for entry in classes]):
+        if len(known) == len(found or ()) and set(known) == set(places) and not repeated(known):
+            return [places[name] for name in known]
+    return None
+
+
+def _in_order(images: Tensor, found: Sequence[str] | None, classes: Sequence[ClassEntry]) -> Tensor:
+    """Images class by class in the order of the known classes, whatever the order of the file's."""
+    places = _places(found, classes)
+    if places is None or places == sorted(places):
+        return images
+    return images.view(len(classes), -1, *images.shape[1:])[places].flatten(0, 1)
+
+
+def _by_position(incoming: Incoming, facts: _Facts, request: ImportRequest) -> list[str]:
+    """A note if the classes of a file were identified with those of --like by their order alone."""
+    found, classes = incoming.names, facts.classes
+    if request.like is None or found is None or classes is None or _places(found, classes) is not None:
+        return []
+    if all(name[:1].isdigit() for name in found):  # labels, as in the folders of rethinkdc
+        return []
+    names = [entry["name"] for entry in classes]
+    return [printable(f"its classes {listed(found, 3)} were identified by their order with {listed(names, 3)}")]
 
 
 def _data(facts: _Facts, request: ImportRequest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def write(folder: str, outgoing: Outgoing) -> None:
     """Writes the file. Accuracies are Python's floats: numpy's make ``torch.load`` fail from torch 2.6 on."""
     images = outgoing.images
     words = (METHOD, outgoing.name, outgoing.encoder or "ConvNet", f"{images.per_class}ipc")
-    name = "_".join(re.sub(r"[^\w.-]", "-", word)[:60] for word in ("res", *words))
+    name = "_".join(re.sub(r"[^\w.-]", "-", word)[:40] for word in ("res", *words))
     dc.write(storage.join(folder, f"{name}.pt"), outgoing.pixels(), images.labels, outgoing.accuracies)
 
 

@@ -14,8 +14,8 @@ from pipeline.exports.export_format import ExportFormat, Outgoing
 from pipeline.exports.incoming import Incoming, Known
 from pipeline.formats.png import eight_bit, png
 
-LONGEST = 100
-"""Most characters of a folder's name."""
+LONGEST = 200
+"""Most bytes of a class name in a folder's name; file systems allow 255."""
 _ODD = re.compile(r"[^\w ()&+,.'-]")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|train\w*|test\w*|val\w*)(\..*)?")
 """Names that Windows keeps for itself, and those that readers take for a split."""
@@ -40,7 +40,7 @@ def folders_of(names: Sequence[str]) -> list[str]:
     safe = all(_is_safe(name) for name in names)
     if safe and list(names) == sorted(names) and len({name.casefold() for name in names}) == len(names):
         return list(names)
-    return [f"{label:05d} {_ODD.sub('_', name)[:LONGEST]}".rstrip(" .") for label, name in enumerate(names)]
+    return [f"{label:05d} {_cut(_ODD.sub('_', name))}".rstrip(" .") for label, name in enumerate(names)]
 
 
 def read(path: str, known: Known) -> Incoming:
@@ -51,12 +51,16 @@ def read(path: str, known: Known) -> Incoming:
 def _is_safe(name: str) -> bool:
     """Whether a class name can be the name of a folder on every system."""
     return (
-        0 < len(name) <= LONGEST
+        0 < len(name.encode(errors="replace")) <= LONGEST
         and not _ODD.search(name)
         and not _RESERVED.fullmatch(name)
         and not name.startswith(".")
         and name == name.strip(" .")
     )
+
+
+def _cut(name: str) -> str:
+    return name.encode(errors="replace")[:LONGEST].decode(errors="ignore")
 
 
 FORMAT = ExportFormat(write=write, read=read, pixels="png")

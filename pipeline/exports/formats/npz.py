@@ -2,6 +2,8 @@
 
 import io
 import math
+import tokenize
+import warnings
 import zipfile
 from typing import Any
 
@@ -88,7 +90,12 @@ def _array(data: bytes) -> np.ndarray:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"an array of the version {version}")
-    shape, fortran, dtype = readers[version](stream, max_header_size=HEADER)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # numpy warns about headers of Python 2
+            shape, fortran, dtype = readers[version](stream, max_header_size=HEADER)
+    except (SyntaxError, tokenize.TokenError, MemoryError):  # the header is parsed as Python
+        raise ValueError("an array with a damaged header") from None
     count, start = math.prod(shape), stream.tell()
     if dtype.hasobject or dtype.kind not in "biufU" or any(side < 0 for side in shape):
         raise ValueError(f"an array of {dtype.kind!r}")

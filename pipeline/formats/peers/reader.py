@@ -72,11 +72,11 @@ def read(
     stored = _stored(file)
     images, labels, notes = _tensors(file, stored, classes)
     _check(file, images, labels, shape, classes)
-    mean, std = _moments(file, moments)
+    mean, std = _moments(file, moments, ":mean=A/B/C:std=A/B/C")
     if len(mean) != shape[0] or len(std) != shape[0]:
         raise UserError(f"{file.path}: mean and std need a number for each of {shape[0]} channels")
     if file.layout not in NORMALISED:
-        images, clamped = _within_bounds(file, images)
+        images, clamped = _within_bounds(file, images, f"name it {file.path}:dc or :mtt")
         notes += clamped
         images = standardise(decode(images[:, None], file.factor).flatten(0, 1), mean, std)
     elif file.factor != 1:
@@ -107,12 +107,14 @@ def read_stored(file: PeerFile, *, classes: int | None) -> StoredSet:
     stored = _stored(file)
     count = _class_count(stored.labels) if classes is None else classes
     images, labels, notes = _tensors(file, stored, count)
-    channels, height, width = tuple(images.shape[1:]) if images.ndim == 4 else (0, 0, 0)
+    if images.ndim != 4:
+        raise UserError(f"{file.path}: holds images of shape {list(images.shape)}, needed [n, C, H, W]")
+    channels, height, width = images.shape[1:]
     _check(file, images, labels, (channels, height, width), count)
     if file.layout not in NORMALISED:
-        images, clamped = _within_bounds(file, images)
+        images, clamped = _within_bounds(file, images, "add --from dc or --from mtt")
         return StoredSet(images=images, labels=labels, notes=(*notes, *clamped))
-    mean, std = _moments(file, None)
+    mean, std = _moments(file, None, "--like SET, a set of the same data, or --mean A/B/C --std A/B/C")
     if len(mean) != channels or len(std) != channels:
         raise UserError(f"{file.path}: mean and std need a number for each of {channels} channels")
     images, clamped = unnormalised(images, (mean, std))
@@ -212,17 +214,18 @@ def _check(file: PeerFile, images: Tensor, labels: Tensor, shape: tuple[int, int
         raise UserError(f"{file.path}: holds pixels that are not finite")
 
 
-def _moments(file: PeerFile, moments: tuple[Sequence[float], Sequence[float]] | None) -> Moments:
+def _moments(file: PeerFile, moments: tuple[Sequence[float], Sequence[float]] | None, options: str) -> Moments:
+    """What a file is normalised with. Raises UserError with the options to add if that is not known."""
     if moments is None and not (file.mean and file.std):
         raise UserError(
-            f"{file.path}: layout {file.layout} is normalised, but its moments are not known for this data; add :mean=A/B/C:std=A/B/C"
+            f"{file.path}: layout {file.layout} is normalised, but its moments are not known for this data; add {options}"
         )
     mean, std = moments or ((), ())
     return tuple(file.mean or mean), tuple(file.std or std)
 
 
-def _within_bounds(file: PeerFile, images: Tensor) -> tuple[Tensor, list[str]]:
-    """Pixels clamped to [0, 1], and a note if any were outside."""
+def _within_bounds(file: PeerFile, images: Tensor, advice: str) -> tuple[Tensor, list[str]]:
+    """Pixels clamped to [0, 1], and a note if any were outside. Normalised ones are refused, with the advice."""
     outside = float(((images < 0) | (images > 1)).float().mean())
     if not outside:
         return images, []
@@ -230,7 +233,7 @@ def _within_bounds(file: PeerFile, images: Tensor) -> tuple[Tensor, list[str]]:
     if lowest < -FARTHEST or highest > 1 + FARTHEST:
         raise UserError(
             f"{file.path}: layout {file.layout} has pixels from 0 to 1, these reach from {lowest:.2g} to {highest:.2g}; if they "
-            f"are normalised, name it {file.path}:dc or :mtt"
+            f"are normalised, {advice}"
         )
     return images.clamp(0, 1), [
         f"{outside:.2%} of the pixels were outside 0 to 1 ({lowest:.3g} to {highest:.3g}), clamped"

@@ -25,14 +25,11 @@ def new_folder(path: str) -> Iterator[str]:
     Raises:
         UserError: there is something at the path, or it cannot be written.
     """
+    require_new(path)
     if not storage.is_local(path):
-        if storage.exists(path) and (storage.files_below(path) or storage.folders_below(path)):
-            raise _occupied(path)
         yield path
         return
-    target = Path(path)
-    if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise _occupied(path)
+    target = Path(os.path.realpath(path))  # a link to an empty folder stays a link
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
@@ -50,12 +47,22 @@ def new_folder(path: str) -> Iterator[str]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _occupied(path: str) -> UserError:
-    return UserError(f"{path}: is not empty; choose another --out, or delete it first")
+def require_new(path: str) -> None:
+    """Raises UserError if anything is at a path but an empty folder. Called before long work, too."""
+    if not storage.is_local(path):
+        occupied = storage.exists(path) and bool(storage.files_below(path) or storage.folders_below(path))
+    else:
+        try:
+            occupied = os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path))
+        except OSError as error:
+            raise storage.unwritable(path, error) from None
+    if occupied:
+        raise UserError(f"{path}: is not empty; choose another --out, or delete it first")
 
 
 def _sweep(target: Path) -> None:
     """Removes what killed writers of the same folder left beside it."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        if path.is_dir() and not path.is_symlink() and is_left_behind(path, storage.LEFT_BEHIND_S):
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # its writer has just renamed or removed it
+            if path.is_dir() and not path.is_symlink() and is_left_behind(path, storage.LEFT_BEHIND_S):
+                shutil.rmtree(path, ignore_errors=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.config.run_config import Data
+from pipeline.errors import UserError
 from pipeline.evaluate.results import write_rows
 from pipeline.exports.export_format import ExportFormat
 from pipeline.exports.published import moments_for
@@ -172,6 +173,26 @@ def test_a_folder_with_something_in_it_is_not_touched(call: Call, condensed: Pat
     code, errors, _ = call("export", str(condensed), "--to", "hub", "--out", str(tmp_path / "out"))
     assert (code, errors) == (2, [f"error: {tmp_path / 'out'}: is not empty; choose another --out, or delete it first"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".mine"]
+
+
+def test_nothing_is_read_if_the_folder_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.exports.export_set.load_condensed", lambda _: pytest.fail("the set is read"))
+    with pytest.raises(UserError, match="is not empty"):
+        exported(write_set(tmp_path / "npz-export"), "npz")
+
+
+def test_printed_commands_are_quoted(call: Call, condensed: Path, tmp_path: Path) -> None:
+    code, _, printed = call("export", str(condensed), "--to", "hub", "--out", str(tmp_path / "to hub"))
+    assert code == 0
+    assert f"import '{tmp_path}/to hub' --from hub --out '{tmp_path}/to hub-imported'" in printed
+
+
+def test_names_of_many_bytes_are_names_of_folders(tmp_path: Path) -> None:
+    names = ["あ" * 300, "い" * 90, "う"]
+    classes = [{"label": label, "name": name, "wnid": ""} for label, name in enumerate(names)]
+    source = write_set(tmp_path / "set", classes=classes)
+    assert len(list(exported(source, "imagefolder").iterdir())) == 4
+    assert exported(source, "dc", name="あ" * 200).is_dir()
 
 
 def test_an_empty_folder_is_filled(call: Call, condensed: Path, tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from m3d import standardise
+from pipeline.exports.export_set import ExportRequest, run_export
 from pipeline.exports.import_set import ImportRequest, run_import
 from pipeline.formats.condensed_reader import load_condensed, read_manifest
 from tests.pipeline.conftest import Told
-from tests.pipeline.support.condensed_sets import MEAN, STD, change_manifest
+from tests.pipeline.support.condensed_sets import MEAN, STD, change_manifest, write_set
 from tests.pipeline.support.exports import exported, imported, stored, views
 
 Call = Callable[..., Told]
@@ -41,7 +42,65 @@ def test_like_gives_classes_moments_and_settings(condensed: Path, tmp_path: Path
     manifest = read_manifest(str(imported(tmp_path / "theirs.pt", "idc", like=str(condensed))))
     assert [entry["name"] for entry in manifest["classes"]] == ["ant", "bee", "cat"]
     assert (manifest["mean"], manifest["std"], manifest["factor"]) == (MEAN, STD, 1)
-    assert manifest.get("config") == {"seed": 5, "data": {}}
+    assert manifest.get("config") == {"seed": 5, "data": {}, "condense": {"images_per_class": 2, "factor": 1}}
+
+
+def test_like_does_not_say_how_a_file_was_made(condensed: Path, tmp_path: Path) -> None:
+    made = {"seed": 5, "kernel": {"name": "linear"}, "condense": {"images_per_class": 7, "iterations": 9, "factor": 2}}
+    change_manifest(condensed, lambda manifest: manifest.update(config=made))
+    assert "--preset" in (exported(condensed, "hub") / "README.md").read_text()
+    torch.save([IMAGES, LABELS], tmp_path / "theirs.pt")
+    other = imported(tmp_path / "theirs.pt", "idc", like=str(condensed))
+    again = imported(exported(other, "npz"), "npz")
+    for number, folder in enumerate((other, again)):
+        run_export(str(folder), ExportRequest(format="hub"), str(tmp_path / f"hub-{number}"))
+        card = (tmp_path / f"hub-{number}" / "README.md").read_text()
+        assert "how it was made is not recorded" in card
+        assert "--preset" not in card
+        assert read_manifest(str(folder)).get("config", {})["condense"] == {"images_per_class": 2, "factor": 1}
+
+
+@pytest.mark.parametrize("key", ["name", "wnid"])
+def test_like_finds_classes_by_their_names(condensed: Path, tmp_path: Path, key: str) -> None:
+    order = {"ant": 2, "bee": 0, "cat": 1}
+
+    def reorder(manifest: Any) -> None:
+        names = sorted(order, key=order.__getitem__)
+        manifest["classes"] = [{"label": order[name], "name": name, "wnid": f"n{name}"} for name in names]
+
+    change_manifest(condensed, reorder)
+    for number, name in enumerate(("ant", "bee", "cat")):
+        folder = tmp_path / "photos" / (name if key == "name" else f"n{name}")
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(folder / "0.png")
+    read = load_condensed(str(imported(tmp_path / "photos", "imagefolder", like=str(condensed))), normalise=False)
+    assert read.classes == ["bee", "cat", "ant"]
+    assert (read.images[:, 0, 0, 0] * 255).round().tolist() == [40, 80, 0]
+
+
+def test_classes_identified_by_their_order_are_reported(condensed: Path, tmp_path: Path, call: Call) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name / "0.png")
+    arguments = ("--from", "imagefolder", "--like", str(condensed), "--out", str(tmp_path / "new"))
+    code, errors, printed = call("import", str(tmp_path / "photos"), *arguments)
+    assert (code, errors) == (0, [])
+    assert "its classes a, b, c were identified by their order with ant, bee, cat" in printed
+
+
+def test_like_leaves_what_m3d_json_says_of_the_file(condensed: Path, tmp_path: Path) -> None:
+    like = write_set(tmp_path / "like", mean=[0.1, 0.1, 0.1], std=[0.5, 0.5, 0.5])
+    for name, before in (("idc", stored(condensed)), ("mtt", views(condensed))):
+        back = imported(exported(condensed, name), name, like=str(like))
+        assert torch.allclose(stored(back), before, atol=1e-6)
+        assert read_manifest(str(back))["mean"] == [0.1, 0.1, 0.1]
+        assert read_manifest(str(back))["factor"] == (2 if name == "idc" else 1)
+
+
+def test_moments_of_the_command_line_take_precedence(condensed: Path) -> None:
+    out = exported(condensed, "npz")
+    manifest = read_manifest(str(imported(out, "npz", mean="0.1/0.2/0.3", std="1/1/1")))
+    assert (manifest["mean"], manifest["std"]) == ([0.1, 0.2, 0.3], [1, 1, 1])
 
 
 def test_normalised_files_need_their_moments(call: Call, tmp_path: Path) -> None:
@@ -49,7 +108,7 @@ def test_normalised_files_need_their_moments(call: Call, tmp_path: Path) -> None
     arguments = ("import", str(tmp_path / "theirs.pt"), "--from", "dc", "--out", str(tmp_path / "set"))
     code, errors, _ = call(*arguments)
     assert code == 2
-    assert "its moments are not known" in errors[0]
+    assert "its moments are not known for this data; add --like SET, a set of the same data, or --mean" in errors[0]
     moments = ("--mean", "/".join(map(str, MEAN)), "--std", "/".join(map(str, STD)))
     assert call(*arguments, *moments)[:2] == (0, [])
     assert torch.allclose(stored(tmp_path / "set"), IMAGES[ORDER], atol=1e-6)
@@ -128,6 +187,15 @@ def array(shape: str, dtype: str = "<f4", data: bytes = b"\0" * 16) -> bytes:
         ({"images": b"no array"}, "is not a file of arrays"),
         ({"labels": array("(2,)", "<i8")}, "has no array 'images'"),
         ({"images": array("(4,)"), "labels": array("(2,)", "<i8")}, r"has images float32 \[4\]"),
+        ({"images": array("(4,")}, "an array with a damaged header"),
+        (
+            {
+                "images": array("(1, 3, 4, 4)", "<f4", bytes(192)),
+                "labels": array("(1,)", "<i8", (2**40).to_bytes(8, "little")),
+            },
+            "has the label 1099511627776; allowed: 0 to 1048575",
+        ),
+        ({"images": array("(0, 3, 4, 4)", data=b""), "labels": array("(0,)", "<i8", b"")}, "holds no images"),
     ],
 )
 def test_archives_of_strangers(tmp_path: Path, call: Call, members: dict[str, bytes], message: str) -> None:
@@ -151,6 +219,8 @@ def test_compressed_archives_are_refused(tmp_path: Path, call: Call) -> None:
         ([IMAGES[:5], LABELS[:5]], "class 2 has 1 images, class 0 has 2"),
         ([IMAGES[:, :2], LABELS], r"holds images of shape \[2, 8, 8\]"),
         ([IMAGES[..., :4], LABELS], r"holds images of shape \[3, 8, 4\]"),
+        ([IMAGES[0], LABELS], r"holds images of shape \[3, 8, 8\], needed \[n, C, H, W\]"),
+        ([IMAGES * 9, LABELS], "if they are normalised, add --from dc or --from mtt"),
         ([IMAGES, LABELS[:4]], "holds 6 images and 4 labels"),
         ([IMAGES * float("nan"), LABELS], "pixels that are not finite"),
         ([IMAGES, LABELS * 4], "class 1 has 0 images"),

@@ -65,6 +65,16 @@ def test_what_is_there_is_not_replaced(tmp_path: Path, kind: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_link_to_an_empty_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    with new_folder(str(tmp_path / "out")) as folder:
+        Path(folder, "file").write_text("content")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "file").read_text() == "content"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"), new_folder(str(tmp_path / "file" / "out")):
