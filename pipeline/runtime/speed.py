@@ -80,10 +80,11 @@ def cluster_speed(encoder: Encoder, channels: int, size: int, resources: Resourc
     cpus = int(max(node.cpus for node in known))
     if cpus < 1 or nodes.autoscales():
         return None
-    threads = 1 if gpus else cpus
-    slots = Slots(cpus=1 if gpus else cpus, gpus=min(1.0, gpus))
     joins = (resources.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     is_here = not gpus and len(known) == 1 and not joins
+    threads = cpus if is_here else 1
+    # A task no larger than an actor of the run: a larger one would wait for places that the run does not need.
+    slots = Slots(cpus=1, gpus=min(1.0, gpus, resources.gpus_per_actor or 1.0))
     try:
         if is_here:
             once = measured_flops(encoder, channels, size, threads)
@@ -95,7 +96,7 @@ def cluster_speed(encoder: Encoder, channels: int, size: int, resources: Resourc
     if gpus:
         return Speed(flops=once * gpus, devices=int(gpus), device="GPUs")
     total = max(1, int(sum(node.cpus for node in known)))
-    return Speed(flops=once * total / cpus, devices=total, device="CPUs")
+    return Speed(flops=once * total / threads, devices=total, device="CPUs")
 
 
 def _assigned_flops(encoder: Encoder, channels: int, size: int, threads: int) -> float:
