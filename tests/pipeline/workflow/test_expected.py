@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from m3d.config import ConfigError
 from pipeline.config import presets
 from pipeline.config.run_config import RunConfig
-from pipeline.evaluate.stage import evaluate
+from pipeline.evaluate.stage import _announce, evaluate
 from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow import expected, proposal
 from tests.pipeline.evaluate.test_stage import condensed_run
@@ -69,6 +71,17 @@ def test_an_evaluation_says_how_many_networks_it_trains(
     assert f"evaluate: 30 networks to train ({counts}), roughly 10 min on 2 CPUs" in capsys.readouterr().out
 
 
+def test_rows_that_are_there_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config("evaluate.seeds=5")
+    rows = [("condensed", "convnet1"), ("condensed", "mlp"), ("random", "mlp")]
+    wanted = [SimpleNamespace(key=SimpleNamespace(set=name, architecture=network)) for name, network in rows]
+    monkeypatch.setattr("pipeline.evaluate.stage._network_work", lambda *_: 1)
+    _announce(cast(Any, wanted), config, prepared(config, tmp_path))
+    assert "evaluate: 15 networks to train (3 rows x 5 seeds), less than a minute" in capsys.readouterr().out
+
+
 # What init proposes
 
 
@@ -82,6 +95,7 @@ def _a_fast_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("side", "gpu", "size", "encoder"),
     [
         (12, False, 16, "convnet3"),
+        (28, False, 32, "convnet3"),
         (32, False, 32, "convnet3"),
         (300, False, 64, "convnet4"),
         (300, True, 128, "convnet5"),
