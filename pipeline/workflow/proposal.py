@@ -157,7 +157,7 @@ def _work(config: RunConfig, classes: int) -> float:
 
 def _flops(config: RunConfig) -> float:
     """Operations per second on the CPUs of this machine."""
-    return measured_flops(config.encoder, config.data.channels or 3, config.data.image_size, torch.get_num_threads())
+    return measured_flops(config.encoder, config.data.channels or 3, config.data.image_size) * torch.get_num_threads()
 
 
 def _reasons(config: RunConfig, side: int, smallest: int, has_gpu: bool) -> tuple[str, ...]:
