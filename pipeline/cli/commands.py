@@ -114,16 +114,16 @@ def prepare(options: argparse.Namespace) -> None:
     if options.look:
         run_look(configuration(options))
         return
-    run_prepare(configuration(options), require_out(options))
+    require_out(options)
+    run_prepare(configuration(options), options.out)
 
 
-def require_out(options: argparse.Namespace) -> str:
-    """--out of ``prepare``. Raises UserError if it is missing where something would be stored."""
+def require_out(options: argparse.Namespace) -> None:
+    """Raises UserError if --out of ``prepare`` is missing although something would be stored."""
     if options.out is None and not options.look:
         raise UserError(
             "--out: not given; prepare stores the class shards there (--look needs none and stores nothing)"
         )
-    return options.out
 
 
 def pretrain(options: argparse.Namespace) -> None:
