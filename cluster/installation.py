@@ -30,5 +30,6 @@ def check() -> None:
     if strangers:
         raise ClusterError(
             f"{home}: another project called {' and '.join(strangers)} was installed over the files of {DISTRIBUTION}; repair it "
-            f"with pip uninstall --yes {' '.join(strangers)} && pip install --force-reinstall --no-deps {DISTRIBUTION}"
+            f"with pip uninstall --yes {' '.join(strangers)} && "
+            f"pip install --force-reinstall --no-deps PATH, where PATH is the wheel or the checkout of {DISTRIBUTION}"
         )

@@ -33,7 +33,7 @@ TIMES = {
     "cifar10_ipc1": "1.6 h to condense",
     "cifar10_ipc10": "2.6 h or more to condense",
 }
-"""Measured on two CPU cores, by preset: README.md and performance.md."""
+"""Measured on two CPU cores in float32, by preset: README.md and performance.md."""
 COLUMNS = "100"
 """Width of the help in cli.md."""
 PATHS = ("PATH", "FILE", "RUN", "SET")

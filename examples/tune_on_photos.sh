@@ -6,6 +6,6 @@ set -euo pipefail
 photos=$1 out=$2
 shift 2
 
-m3d tune --preset tiny_imagenet_ipc1 --data "$photos" --set data.validation_fraction=0.2 --space "$(dirname "$0")/space.yaml" \
+m3d tune --preset photos_ipc1 --data "$photos" --set data.validation_fraction=0.2 --space "$(dirname "$0")/space.yaml" \
     --trials 8 --time-budget 1h --resume --out "$out/search" "$@"
 m3d run --config "$out/search/best.json" --out "$out/run"

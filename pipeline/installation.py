@@ -50,7 +50,8 @@ def check() -> None:
         names = " and ".join(strangers or foreign)
         raise UserError(
             f"{home}: another project called {names} was installed over the files of {DISTRIBUTION}; repair it with "
-            f"pip uninstall --yes {' '.join(strangers or foreign)} && pip install --force-reinstall --no-deps {DISTRIBUTION}"
+            f"pip uninstall --yes {' '.join(strangers or foreign)} && "
+            f"pip install --force-reinstall --no-deps PATH, where PATH is the wheel or the checkout of {DISTRIBUTION}"
         )
 
 

@@ -4,6 +4,7 @@ The pipeline is started as a program, as on the node; it is not imported. What o
 a path there exists, is left to the run.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,5 +33,5 @@ def check(words: Sequence[str], root: str) -> None:
         return
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if done.returncode == REFUSED and lines:
-        said = lines[-1].removeprefix("error: ")
+        said = re.sub(r"^(python -m pipeline( [a-z-]+)?: )?error: ", "", lines[-1])
         raise ClusterError(f"{said} (found before the upload)" if len(said) < 1500 else shown(said, 1500))

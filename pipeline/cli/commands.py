@@ -114,11 +114,16 @@ def prepare(options: argparse.Namespace) -> None:
     if options.look:
         run_look(configuration(options))
         return
-    if options.out is None:
+    require_out(options)
+    run_prepare(configuration(options), options.out)
+
+
+def require_out(options: argparse.Namespace) -> None:
+    """Raises UserError if --out of ``prepare`` is missing although something would be stored."""
+    if options.out is None and not options.look:
         raise UserError(
             "--out: not given; prepare stores the class shards there (--look needs none and stores nothing)"
         )
-    run_prepare(configuration(options), options.out)
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -139,11 +144,12 @@ def evaluate(options: argparse.Namespace) -> None:
     """``evaluate``: rows of evaluation.json."""
     from pipeline.workflow.run import run_evaluate
 
-    sets = None if options.sets is None else _sets(options.sets)
-    run_evaluate(options.run, _evaluate_settings(options, "evaluate"), sets, options.data)
+    sets = None if options.sets is None else sets_of(options.sets)
+    run_evaluate(options.run, evaluate_settings(options, "evaluate"), sets, options.data)
 
 
-def _sets(text: str) -> list[str]:
+def sets_of(text: str) -> list[str]:
+    """Names of training sets in a text such as ``condensed,random``. Raises UserError for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = next((name for name in names if name not in SETS), None)
     if unknown or not names:
@@ -156,7 +162,7 @@ def compare(options: argparse.Namespace) -> None:
     from pipeline.workflow.run import run_compare
 
     from_options = bool(options.preset or options.config)
-    settings = _evaluate_settings(options, "compare", data=from_options)
+    settings = evaluate_settings(options, "compare", data=from_options)
     config = None
     if from_options:
         config = _configuration(options, [setting for setting in options.settings if setting.startswith("data.")])
@@ -167,7 +173,7 @@ def compare(options: argparse.Namespace) -> None:
     run_compare(options.sets, config, settings, options.out)
 
 
-def _evaluate_settings(options: argparse.Namespace, command: str, *, data: bool = False) -> list[str]:
+def evaluate_settings(options: argparse.Namespace, command: str, *, data: bool = False) -> list[str]:
     """Settings of --architectures, --seeds and --protocol, then those of --set.
 
     Raises:
@@ -227,9 +233,14 @@ def plan(options: argparse.Namespace) -> None:
 
     config = configuration(options)
     check(config)
+    require_gpus(options)
+    console().print(described(estimate(config), options.gpus))
+
+
+def require_gpus(options: argparse.Namespace) -> None:
+    """Raises UserError if --gpus of ``plan`` is not a possible number."""
     if options.gpus is not None and not 1 <= options.gpus <= 100_000:
         raise UserError(f"--gpus {options.gpus}: allowed: a number from 1 to 100000")
-    console().print(described(estimate(config), options.gpus))
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -249,29 +260,6 @@ def show_config(options: argparse.Namespace) -> None:
     from pipeline.config.parsing import to_dict
 
     print(json.dumps(to_dict(configuration(options)), indent=2))
-
-
-def check(options: argparse.Namespace) -> None:
-    """Checks the options of a command and the settings in them, without reading what may be elsewhere.
-
-    Raises:
-        UserError: the command would be refused.
-    """
-    from pathlib import Path
-
-    from pipeline.config.parsing import with_settings
-    from pipeline.config.validation import check as check_settings
-
-    if getattr(options, "time_budget", None) is not None:
-        seconds_of(options.time_budget)
-    if getattr(options, "sets", None) is not None and isinstance(options.sets, str):
-        _sets(options.sets)
-    if not hasattr(options, "preset") or options.action is compare:
-        with_settings(presets.preset(presets.DEFAULT), getattr(options, "settings", []))
-        return
-    if options.config is not None and not Path(options.config).is_file():
-        return  # a file of the cluster
-    check_settings(configuration(argparse.Namespace(**{**vars(options), "out": None})))
 
 
 def seconds_of(text: str) -> float:

@@ -10,7 +10,7 @@ from types import FrameType
 
 from m3d.config import LONGEST, ConfigError
 from pipeline import installation
-from pipeline.cli import commands, program
+from pipeline.cli import program
 from pipeline.cli.parser import build_parser
 from pipeline.config.run_config import RunConfig
 from pipeline.errors import FailedError, Interrupted, UserError, first_line, one_line, shown
@@ -92,11 +92,13 @@ def check(words: Sequence[str]) -> int:
 
     ``python -m cluster submit`` calls this before it uploads anything.
     """
+    from pipeline.cli.check import check as check_options  # imports torch
+
     options = build_parser().parse_args(list(words))
 
     def act() -> int:
         activate(RunConfig())
-        commands.check(options)
+        check_options(options)
         return 0
 
     return _guarded(act, words, debug=False)

@@ -16,7 +16,7 @@ RIGHT = ("px", "iterations")
 """Columns of numbers."""
 NOTE = """\
 The number behind ipc is that of the condensed images per class. accuracy: test accuracy in % of networks
-trained on the set, mean ± deviation (docs/results.md). time: measured on 2 CPU cores (docs/performance.md).
+trained on the set, mean ± deviation (docs/results.md). time: on 2 CPU cores in float32 (docs/performance.md).
 Empty: not measured. plan --preset NAME --data DIR measures the time on your machine."""
 
 

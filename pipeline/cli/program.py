@@ -64,7 +64,9 @@ def _loaded(group: str, name: str) -> Callable[..., Any]:
             if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(name):
                 raise  # a package that is not installed
             raise FailedError(f"{point.value}: cannot be imported ({error}); install {DISTRIBUTION} again") from None
-    raise UserError(f"{SCRIPT} {name}: needs an installed {DISTRIBUTION}; in a checkout, use python -m {name}")
+    raise UserError(
+        f"{SCRIPT} {name}: is not in the installed {DISTRIBUTION}; install it again (in a checkout: pip install --editable .), or use python -m {name}"
+    )
 
 
 class ShowVersion(argparse.Action):

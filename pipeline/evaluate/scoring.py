@@ -53,8 +53,11 @@ class IncompleteRow:
     key: str
     """Key of its stored scores and checkpoints: ``RowRequest.score_key``."""
     load: Loader
-    cost: float = 1.0
-    """Work of one of its networks; progress and the time left count it, since networks differ by factors."""
+    cost: int = 1
+    """Work of one of its networks; progress and the time left count it, since networks differ by factors.
+
+    An integer, so that all of it together is exactly the total.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

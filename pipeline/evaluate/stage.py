@@ -117,20 +117,22 @@ def _announce(missing: Sequence[RowRequest], config: RunConfig, dataset: Prepare
     work = seeds * sum(_network_work(request, config, dataset) for request in missing)
     channels, side, _ = dataset.manifest["shape"]
     _, words = time_of(work, config.encoder, (channels, side), config.resources)
-    counts = f"{_count(architectures, 'architecture')} x {_count(sets, 'set')} x {_count(seeds, 'seed')}"
-    say(f"evaluate: {_count(len(missing) * seeds, 'network')} to train ({counts}), {words}")
+    counts = f"{_count(architectures, 'architecture')} x {_count(sets, 'set')}"
+    if len(missing) != architectures * sets:  # some rows are there
+        counts = _count(len(missing), "row")
+    say(f"evaluate: {_count(len(missing) * seeds, 'network')} to train ({counts} x {_count(seeds, 'seed')}), {words}")
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _network_work(request: RowRequest, config: RunConfig, dataset: PreparedDataset) -> float:
+def _network_work(request: RowRequest, config: RunConfig, dataset: PreparedDataset) -> int:
     """Operations of training one network of a row and of scoring it."""
     shape = dataset.manifest["shape"]
     images = len(dataset.classes) * config.condense.images_per_class * _views(request.key.set, config)
     training = training_flops(request.training.epochs, request.key.architecture, images, shape)
-    return training + dataset.counts["test"] * training_flops(1, request.key.architecture, 1, shape) / 3
+    return training + dataset.counts["test"] * training_flops(1, request.key.architecture, 1, shape) // 3
 
 
 def _views(name: str, config: RunConfig) -> int:

@@ -77,38 +77,40 @@ def cluster_speed(encoder: Encoder, channels: int, size: int, resources: Resourc
     """
     known = nodes.nodes()
     gpus = 0.0 if resources.gpus_per_actor == 0 else sum(node.gpus for node in known)
-    cpus = int(max(node.cpus for node in known))
-    if cpus < 1 or nodes.autoscales():
+    if max(node.cpus for node in known) < 1 or nodes.autoscales():
         return None
-    threads = 1 if gpus else cpus
-    slots = Slots(cpus=1 if gpus else cpus, gpus=min(1.0, gpus))
     joins = (resources.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     is_here = not gpus and len(known) == 1 and not joins
+    # A task no larger than an actor of the run: a larger one would wait for places that the run does not need.
+    slots = Slots(cpus=1, gpus=min(1.0, gpus, resources.gpus_per_actor or 1.0))
     try:
         if is_here:
-            once = measured_flops(encoder, channels, size, threads)
+            once = measured_flops(encoder, channels, size)
         else:
-            call = partial(_assigned_flops, encoder, channels, size, threads)
+            call = partial(_assigned_flops, encoder, channels, size)
             once = result("estimate", call, slots, resources)
     except (UserError, FailedError, ConfigError):
         return None
     if gpus:
         return Speed(flops=once * gpus, devices=int(gpus), device="GPUs")
     total = max(1, int(sum(node.cpus for node in known)))
-    return Speed(flops=once * total / cpus, devices=total, device="CPUs")
+    return Speed(flops=once * total, devices=total, device="CPUs")
 
 
-def _assigned_flops(encoder: Encoder, channels: int, size: int, threads: int) -> float:
+def _assigned_flops(encoder: Encoder, channels: int, size: int) -> float:
     """``measured_flops`` on the device that Ray assigned to this task."""
-    return measured_flops(encoder, channels, size, threads, assigned_device())
+    return measured_flops(encoder, channels, size, assigned_device())
 
 
-def measured_flops(encoder: Encoder, channels: int, size: int, threads: int, device: torch.device = CPU) -> float:
-    """Returns the operations per second of forward and backward passes in this process."""
+def measured_flops(encoder: Encoder, channels: int, size: int, device: torch.device = CPU) -> float:
+    """Returns the operations per second of forward and backward passes on one CPU core or one GPU.
+
+    Actors have a core each. Several threads of one pass would wait for each other on a busy machine, and be timed as slow.
+    """
     before = torch.get_num_threads()
     flops = forward_flops(encoder, channels, size)
     count = IMAGES if device.type == "cuda" else max(1, min(IMAGES, LARGEST // flops))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         network = build(
             encoder.name,

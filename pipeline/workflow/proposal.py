@@ -31,6 +31,8 @@ SIDES = ((16, "convnet3"), (32, "convnet3"), (64, "convnet4"), (128, "convnet5")
 """Sides of prepared images, and the encoder for each."""
 LARGEST_ON_A_CPU = 64
 """Largest side that is proposed without a GPU."""
+MOST_ENLARGED = 1.25
+"""Most that images are enlarged by: those of 28 px are prepared at 32 px, not at 16 px."""
 BUDGET_S = 900.0
 """Seconds of a run that is proposed."""
 GPU_FLOPS = 1e13
@@ -67,7 +69,7 @@ def propose(path: str, images_per_class: int | None = None) -> Proposal:
     side, channels = _images(selection)
     smallest = min(selection.counts["train"])
     has_gpu = torch.cuda.is_available()
-    fitting = [each for each in SIDES if each[0] <= max(side, SIDES[0][0])]
+    fitting = [each for each in SIDES if each[0] <= max(MOST_ENLARGED * side, SIDES[0][0])]
     size, encoder = fitting[-1] if has_gpu else [each for each in fitting if each[0] <= LARGEST_ON_A_CPU][-1]
     factor, count = _factor_and_count(smallest, images_per_class)
     base = presets.preset("photos_ipc1")
@@ -155,7 +157,7 @@ def _work(config: RunConfig, classes: int) -> float:
 
 def _flops(config: RunConfig) -> float:
     """Operations per second on the CPUs of this machine."""
-    return measured_flops(config.encoder, config.data.channels or 3, config.data.image_size, torch.get_num_threads())
+    return measured_flops(config.encoder, config.data.channels or 3, config.data.image_size) * torch.get_num_threads()
 
 
 def _reasons(config: RunConfig, side: int, smallest: int, has_gpu: bool) -> tuple[str, ...]:

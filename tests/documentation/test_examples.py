@@ -86,7 +86,7 @@ def cells() -> list[str]:
 
 
 def test_the_space_is_one() -> None:
-    space = space_of_file(str(EXAMPLES / "space.yaml"), presets.preset("tiny_imagenet_ipc1"))
+    space = space_of_file(str(EXAMPLES / "space.yaml"), presets.preset("photos_ipc1"))
     assert len(space.domains) == 3
 
 

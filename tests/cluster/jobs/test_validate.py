@@ -20,7 +20,12 @@ ROOT = str(upload.project())
         (["run", "--preset", "cifar10_ip1", "--out", "/x"], ["cifar10_ip1", "did you mean 'cifar10_ipc1'"]),
         (["run", "--out", "/x", "--set", "condense.itertions=3"], ["did you mean 'condense.iterations'"]),
         (["run", "--out", "/x", "--set", "encoder.name=convnt3"], ["did you mean 'convnet3'"]),
-        (["run", "--otu", "/x"], ["--out"]),
+        (["run", "--otu", "/x"], ["the following arguments are required: --out"]),
+        (["prepare", "--preset", "digits_ipc1"], ["--out: not given"]),
+        (["plan", "--preset", "digits_ipc1", "--gpus", "0"], ["--gpus 0: allowed"]),
+        (["evaluate", "/x", "--architectures", "convnt3"], ["did you mean 'convnet3'"]),
+        (["evaluate", "/x", "--seeds", "five"], ["evaluate.seeds"]),
+        (["evaluate", "/x", "--set", "condense.factor=3"], ["evaluate accepts evaluate.*"]),
         (["tune", "--out", "/x", "--trials", "3", "--time-budget", "soon"], ["--time-budget soon"]),
         (["evaluate", "/x", "--set", "evaluate.epochs=none"], ["evaluate.epochs"]),
     ],
@@ -30,6 +35,7 @@ def test_a_mistake_is_found_before_the_upload(words: list[str], parts: list[str]
         validate.check(words, ROOT)
     assert all(part in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
+    assert "error:" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_a_mistake_is_found_before_the_upload(words: list[str], parts: list[str]
         ["run", "--preset", "digits_ipc1", "--out", "/nowhere/run"],
         ["run", "--config", "/nowhere/settings.json", "--out", "/nowhere/run"],
         ["condense", "--preset", "photos_ipc1", "--data", "/nowhere/photos", "--out", "s3://bucket/run"],
-        ["evaluate", "/nowhere/run", "--seeds", "5"],
+        ["evaluate", "/nowhere/run", "--seeds", "5", "--set", "evaluate.on=validation", "--set", "data.cache=/nowhere"],
         ["plan", "--preset", "cifar10_ipc1", "--data", "/nowhere"],
     ],
 )

@@ -198,7 +198,7 @@ def test_m3d_without_an_installation_says_what_to_start_instead(
     monkeypatch.setattr(program, "DISTRIBUTION", "m3d-condense-that-nobody-installed")
     monkeypatch.setattr(sys, "argv", ["m3d"])
     assert main(["cluster", "list"]) == 2
-    assert "in a checkout, use python -m cluster" in capsys.readouterr().err
+    assert "or use python -m cluster" in capsys.readouterr().err
     assert program.version() == "unknown (not installed)"
 
 

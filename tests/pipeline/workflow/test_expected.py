@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -10,7 +12,7 @@ from m3d.config import ConfigError
 from pipeline.config import presets
 from pipeline.config.run_config import RunConfig
 from pipeline.evaluate.rows import requested_rows
-from pipeline.evaluate.stage import _network_work, evaluate
+from pipeline.evaluate.stage import _announce, _network_work, evaluate
 from pipeline.formats.run_folder import RunFolder
 from pipeline.workflow import expected, proposal
 from tests.pipeline.evaluate.test_stage import condensed_run
@@ -80,6 +82,17 @@ def test_progress_of_an_evaluation_counts_the_work_of_networks(tmp_path: Path) -
     assert condensed - scored == pytest.approx(4 * (random - scored))  # a stored image has four views
 
 
+def test_rows_that_are_there_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config("evaluate.seeds=5")
+    rows = [("condensed", "convnet1"), ("condensed", "mlp"), ("random", "mlp")]
+    wanted = [SimpleNamespace(key=SimpleNamespace(set=name, architecture=network)) for name, network in rows]
+    monkeypatch.setattr("pipeline.evaluate.stage._network_work", lambda *_: 1)
+    _announce(cast(Any, wanted), config, prepared(config, tmp_path))
+    assert "evaluate: 15 networks to train (3 rows x 5 seeds), less than a minute" in capsys.readouterr().out
+
+
 # What init proposes
 
 
@@ -93,6 +106,7 @@ def _a_fast_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("side", "gpu", "size", "encoder"),
     [
         (12, False, 16, "convnet3"),
+        (28, False, 32, "convnet3"),
         (32, False, 32, "convnet3"),
         (300, False, 64, "convnet4"),
         (300, True, 128, "convnet5"),
