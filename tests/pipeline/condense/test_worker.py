@@ -242,7 +242,9 @@ def test_snapshots_are_those_of_an_uninterrupted_run_and_change_no_result(tmp_pa
     task = replace(task_of(config, tmp_path / "parts", cache), report_every_s=0.0)
     worker = GroupWorker(task, CPU)
     stream = worker.condense(0, EXECUTION)
-    for _ in range(stopped_at):  # an event before the first iteration and after each; a snapshot is due after the second
+    for _ in range(
+        stopped_at
+    ):  # an event before the first iteration and after each; a snapshot is due after the second
         next(stream)
     worker.stop()
     assert list(stream)[-1] == Stopped(iteration=stopped_at)
