@@ -182,6 +182,9 @@ class GroupWorker:
             yield Compiled(seconds=round(time.monotonic() - began, 1))
         checkpoints = Checkpoints(self.store, group, self.task.config, state.iteration)
         checkpoints.show(start)
+        if state is not start:  # a run that was stopped right at a snapshot has not written it
+            checkpoints.show(state)
+        del start  # a resumed group does not need its memory
         meter = Meter(condenser, state.iteration)
         reported = time.monotonic()
         try:

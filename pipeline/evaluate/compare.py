@@ -232,7 +232,7 @@ def table(rows: Sequence[ComparisonRow], on: str) -> Table:
     numbers = {name: str(number) for number, name in enumerate(_numbers(rows), start=1)}
     add_columns(shown, ("set", "architecture", "images", "mean", "std"))
     for column in ("95 % interval", "vs set 1", "95 % interval"):
-        shown.add_column(column, justify="right", no_wrap=True, overflow="fold")
+        shown.add_column(column, justify="right", overflow="fold")
     for row in rows:
         shown.add_row(
             numbers[row["set"]],

@@ -20,7 +20,7 @@ IMAGES = 10
 """Most images of a class in a snapshot."""
 SIDE = 96
 """Largest side of an image in a snapshot, in pixels."""
-BYTES = 2**28
+BYTES = 2**30
 """Largest file that is read."""
 NAME = re.compile(r"group-(\d{5,9})-(\d{9,10})\.safetensors")
 

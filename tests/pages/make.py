@@ -58,7 +58,7 @@ def _run_of_a_hundred(out: Path, images: Path) -> Path:
         y, x = np.mgrid[0:16, 0:16] / 16
         for number in range(100):
             angle, colour = np.pi * (number % 10) / 10, random.uniform(0.3, 1, 3)
-            for split, count in (("train", 16), ("test", 4)):
+            for split, count in (("train", 20), ("test", 4)):
                 folder = images / split / f"stripes {number:02d} of a long name"
                 folder.mkdir(parents=True)
                 for index in range(count):

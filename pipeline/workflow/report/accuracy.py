@@ -122,14 +122,13 @@ def verdict(rows: Sequence[EvaluationRow], classes: int) -> Verdict:
         sentences.append(sentence)
     best = max((by_name[name] for name in BASELINES if name in by_name), key=lambda row: row["mean"], default=None)
     if best is not None and best["set"] != "random" and best["mean"] > ours["mean"]:
-        sentences.append(f"The baseline {best['set']} is better: {best['mean']:.1f} %.")
+        sentences.append(f"The baseline {best['set']} reaches more: {best['mean']:.1f} %.")
         good = False
-    if ours["mean"] <= 1.5 * 100 / classes:
-        sentences.append(f"Guessing would reach {100 / classes:.3g} %.")
+    chance = 100 / classes
+    if ours["mean"] <= chance + min(5.0, chance / 2):
+        sentences.append(f"Guessing would reach {chance:.3g} %.")
         good = False
-    whole = next(
-        (row for row in rows if row["set"] == "whole" and row.get("architecture") == ours.get("architecture")), None
-    )
+    whole = next((row for row in rows if row["set"] == "whole" and _tested_alike(row, ours)), None)
     if whole is not None:
         sentences.append(f"All training images reach {whole['mean']:.1f} %.")
     return Verdict(sentences=sentences, good=good)
@@ -138,6 +137,10 @@ def verdict(rows: Sequence[EvaluationRow], classes: int) -> Verdict:
 def _same(row: EvaluationRow, ours: EvaluationRow) -> bool:
     keys = ("architecture", "protocol", "on", "augmentation", "labels")
     return all(row.get(key) == ours.get(key) for key in keys) and is_comparable(row, ours)
+
+
+def _tested_alike(row: EvaluationRow, ours: EvaluationRow) -> bool:
+    return all(row.get(key) == ours.get(key) for key in ("architecture", "on"))
 
 
 def _reached(row: EvaluationRow) -> str:
@@ -178,7 +181,7 @@ def _grouped(rows: Iterable[EvaluationRow]) -> dict[str, list[EvaluationRow]]:
         groups.setdefault(_title(row), []).append(row)
     for row in rows:
         for title in groups if row["set"] == "whole" else ():
-            if groups[title][0].get("architecture") == row.get("architecture"):
+            if _tested_alike(row, groups[title][0]):
                 groups[title].append(row)
     return groups
 

@@ -51,6 +51,8 @@ class ConfusionSection:
     """What the page shows of a matrix."""
 
     title: str
+    on: str
+    """Images that the networks were scored on: test or validation."""
     names: Sequence[str]
     cells: Sequence[Sequence[Cell]]
     """The table; empty if there are too many classes."""
@@ -86,6 +88,7 @@ def confusion_section(
     full = matrix.classes <= IN_FULL
     return ConfusionSection(
         title=f"{row.get('architecture', '')}, {row.get('protocol', '')}",
+        on=row.get("on", "test"),
         names=names,
         cells=_cells(counts, shares) if full else [],
         picture="" if full else _picture(shares),

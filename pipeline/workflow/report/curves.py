@@ -73,7 +73,7 @@ def _loss(relative: Curve | None, absolute: Curve | None) -> Plot | None:
         _draw(axes, relative, label="mean, and range of 90 % of the classes")
         axes.axhline(1, color=MUTED, linewidth=1, linestyle="--")
         axes.set(xlabel="iteration", ylabel="MMD² / MMD² of the start")
-        axes.set_ylim(0, max(1.1, 1.05 * max(relative.high)))
+        axes.set_ylim(min(0.0, 1.05 * min(relative.low)), max(1.1, 1.05 * max(relative.high)))
         finish(axes)
         alt = f"Loss relative to the starting images: {relative.mean[0]:.2f} at iteration {relative.iterations[0]}, {relative.mean[-1]:.2f} at iteration {relative.iterations[-1]}"
         text = (
@@ -90,8 +90,8 @@ def _loss(relative: Curve | None, absolute: Curve | None) -> Plot | None:
     finish(axes)
     alt = f"Loss at iterations {absolute.iterations[0]} to {absolute.iterations[-1]}"
     text = (
-        "Loss as it was logged. Each point has another encoder, so a rise does not mean that the images became worse. The run "
-        "was logged by an older version, without the loss of the starting images to compare with."
+        "Loss as it was logged. Each point has another encoder, so a rise does not mean that the images became worse. The log "
+        "has too few losses of the starting images to compare with; older versions wrote none."
     )
     return Plot(title="Loss", svg=_svg(axes, alt), text=text)
 

@@ -14,6 +14,8 @@ PIXELS = 500_000
 FRAME_MS = 600
 LAST_MS = 2400
 """Milliseconds of a frame, and of the last one."""
+LARGEST_SIDE = 16383
+"""Pixels along a side of a WebP picture, at most."""
 BAR = 18
 """Height of the line with the iteration, in pixels."""
 
@@ -50,7 +52,7 @@ def evolution(stored: Condensed, snapshots: Sequence[Snapshot], iterations: int)
 
 def _frame(images: Image.Image, iteration: int, iterations: int) -> Image.Image:
     """The images, enlarged if they are few, below a line with the iteration."""
-    scale = max(1, min(4, 320 // images.width))
+    scale = max(1, min(4, 320 // images.width, (LARGEST_SIDE - BAR) // images.height))
     large = images.resize((images.width * scale, images.height * scale), Image.Resampling.NEAREST)
     canvas = Image.new("RGB", (max(150, large.width), large.height + BAR), "white")
     canvas.paste(large, (0, BAR))

@@ -126,7 +126,8 @@ def gallery(
     usable = [snapshot for snapshot in snapshots if len(snapshot.images_KSCHW) == min(classes, CARDS)]
     room = room_for(classes, count, height, frames=len(usable), factor=stored.factor)
     usable = [usable[index] for index in _spread(len(usable), room.frames)]
-    shown_real = min([_beside(room.images), *(len(part) for part in real.values())]) if real else 0
+    with_real = [len(real[k]) for k in range(room.classes) if k in real]
+    shown_real = min([_beside(room.images), *with_real]) if with_real else 0
     shown_views = 0 if stored.factor == 1 else min(_beside(room.images), count * stored.factor**2)
     with_views = -(-shown_views // stored.factor**2)
     cards = []

@@ -10,6 +10,7 @@ from m3d.seeding import generator
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
 from pipeline.workflow.report.gallery import CARDS
+from pipeline.workflow.report.settings import without_folders
 
 MOST_BYTES = 4 * 2**30
 """Most bytes of class shards that are read. A shard is read completely, since its checksum is compared."""
@@ -54,7 +55,7 @@ def real_sample(dataset: PreparedDataset | None, missing: str, *, classes: list[
         try:
             images = dataset.train(label)
         except UserError as error:
-            return RealSample(by_label=by_label, note=f"Real images are missing: {error}.")
+            return RealSample(by_label=by_label, note=f"Real images are missing: {without_folders(str(error))}.")
         order = torch.randperm(len(images), generator=generator(seed, "report", label))
         count = max(min(each, PER_CLASS), SHOWN if label < CARDS else 1)
         by_label[label] = images[order[:count]].clone()

@@ -13,6 +13,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.run_record import RunRecord
 from pipeline.observability.progress import clock
 from pipeline.storage.local.regular_files import DOCUMENT_BYTES
+from pipeline.workflow.report.settings import without_folders
 
 T = TypeVar("T")
 
@@ -130,7 +131,7 @@ def history(folder: RunFolder, record: RunRecord) -> list[tuple[str, str]]:
         ("Requests to the storage sent again", str(tally.retries)),
     ]
     facts += [("Compiling", f"{tally.compiling:.0f} s")] if tally.compiling else []
-    facts += [("Reasons", "; ".join(tally.why[:3]))] if tally.why else []
+    facts += [("Reasons", "; ".join(map(without_folders, tally.why[:3])))] if tally.why else []
     return facts
 
 

@@ -1,5 +1,6 @@
 """The settings, versions and commands on the page."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pipeline.config.parsing import to_dict
 from pipeline.config.run_config import Data, RunConfig
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.settings import PATHS, RECIPIENTS
+
+FOLDERS = re.compile(r"(?<![\w.…/])(?:[a-z][a-z0-9+.-]*://|~?/)(?:[^\s/,;:'\"]+/)+")
+"""The folders of a path in a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,11 @@ def commands(folder: RunFolder) -> list[Command]:
         Command(text="Check all files", line=f"{run} verify {out}"),
         Command(text="Write this page again", line=f"{run} report {out}"),
     ]
+
+
+def without_folders(text: str) -> str:
+    """Returns a message with only the last names of its paths, for a page that is shared."""
+    return FOLDERS.sub("…/", text)
 
 
 def _last_name(path: str) -> str:

@@ -232,18 +232,22 @@ def snapshots(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "snapshots").iterdir()}
 
 
-def test_snapshots_are_those_of_an_uninterrupted_run_and_change_no_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped_at", [1, 2])
+def test_snapshots_are_those_of_an_uninterrupted_run_and_change_no_result(tmp_path: Path, stopped_at: int) -> None:
     config = small_config("report.snapshots=4", "resources.checkpoint_every_s=0.001")
     cache = prepared(config, tmp_path)
     list(GroupWorker(task_of(config, tmp_path / "uninterrupted", cache), CPU).condense(0, EXECUTION))
     without = small_config("report.snapshots=0")
     list(GroupWorker(task_of(without, tmp_path / "without", cache), CPU).condense(0, EXECUTION))
-    task = task_of(config, tmp_path / "parts", cache)
+    task = replace(task_of(config, tmp_path / "parts", cache), report_every_s=0.0)
     worker = GroupWorker(task, CPU)
     stream = worker.condense(0, EXECUTION)
-    next(stream)
+    for _ in range(
+        stopped_at
+    ):  # an event before the first iteration and after each; a snapshot is due after the second
+        next(stream)
     worker.stop()
-    assert list(stream)[-1] == Stopped(iteration=1)
+    assert list(stream)[-1] == Stopped(iteration=stopped_at)
     list(GroupWorker(task, CPU).condense(0, EXECUTION))
     names = [f"group-00000-{iteration:09d}.safetensors" for iteration in (0, 2, 10, 22)]
     assert sorted(snapshots(tmp_path / "parts")) == names

@@ -43,9 +43,22 @@ def test_the_verdict_names_a_better_baseline_guessing_and_the_full_training_set(
     found = verdict(rows, 10)
     text = " ".join(found.sentences)
     assert not found.good
-    assert "The baseline herding is better: 20.5 %" in text
+    assert "The baseline herding reaches more: 20.5 %" in text
     assert "Guessing would reach 10 %" in text
     assert "All training images reach 90.0 %" in text
+
+
+def test_with_few_classes_a_set_may_be_good_below_one_and_a_half_times_guessing() -> None:
+    rows = [row("condensed", [70.0, 71.0, 70.0]), row("random", [60.0, 61.0, 60.0])]
+    assert verdict(rows, 2).good
+    assert not verdict([row("condensed", [54.0, 54.5, 54.0]), row("random", [50.0, 50.5, 50.0])], 2).good
+
+
+def test_networks_scored_on_other_images_do_not_stand_beside_the_set() -> None:
+    rows = [row("condensed", [30.0, 50.0], on="validation"), row("whole", [80.0], on="test")]
+    assert "All training images" not in " ".join(verdict(rows, 10).sentences)
+    (group,) = accuracies(rows, 10).groups
+    assert [bar.set for bar in group.bars] == ["condensed"]
 
 
 def test_without_a_condensed_row_or_random_images_the_verdict_says_so() -> None:

@@ -88,3 +88,15 @@ def test_the_animation_has_a_frame_per_snapshot_and_ends_with_the_set() -> None:
     assert sum(1 for _ in ImageSequence.Iterator(frames)) == 3
     assert evolution(condensed(3, 2), [], 100) is None
     assert evolution(condensed(3, 2), [snapshot(0, 2, 2)], 100) is None  # of another number of classes
+
+
+def test_the_animation_of_many_classes_is_not_higher_than_its_format_allows() -> None:
+    content = evolution(condensed(200, 2, side=32), [snapshot(0, 200, 2, side=32)], 100)
+    assert content is not None
+    assert Image.open(io.BytesIO(content)).height <= 16383
+
+
+def test_few_real_images_of_a_class_without_a_card_shorten_no_card() -> None:
+    real = {k: torch.zeros((12 if k < 200 else 1, 3, 2, 2), dtype=torch.uint8) for k in range(201)}
+    names = [str(k) for k in range(201)]
+    assert gallery(condensed(201, 2, side=2), names, [], real, []).real == 10

@@ -44,3 +44,5 @@ def test_missing_other_and_damaged_shards_are_explained(tmp_path: Path) -> None:
     sample = real_sample(dataset, "", classes=CLASSES, seed=0)
     assert list(sample.by_label) == [0]
     assert "its checksum is not the manifest's" in sample.note
+    assert f"…/{path.name}" in sample.note
+    assert str(path.parent) not in sample.note  # the page is shared

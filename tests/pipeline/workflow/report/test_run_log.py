@@ -68,7 +68,7 @@ def test_the_history_counts_attempts_and_what_went_wrong(tmp_path: Path, with_ev
     events = [
         {"time": 100.0, "event": "ready", "device": "CPU"},
         {"time": 101.0, "event": "begin", "group": 0, "iteration": 0},
-        {"time": 105.0, "event": "lost", "group": 0, "why": "actor died"},
+        {"time": 105.0, "event": "lost", "group": 0, "why": "actor died, see /home/me/ray/log.txt"},
         {"time": 106.0, "event": "begin", "group": 0, "iteration": 2},
         {"time": 106.0, "event": "begin", "stage": "pretrain", "seed": 0},
         {"time": 101.0, "event": "begin", "group": 1, "iteration": 0},
@@ -87,4 +87,4 @@ def test_the_history_counts_attempts_and_what_went_wrong(tmp_path: Path, with_ev
     assert facts["Groups of classes"] == "2, in 3 attempts"
     assert facts["Actors lost and groups given back"] == "1"
     assert facts["Requests to the storage sent again"] == "2"
-    assert facts["Reasons"] == "actor died"
+    assert facts["Reasons"] == "actor died, see …/log.txt"

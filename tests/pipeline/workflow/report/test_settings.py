@@ -1,8 +1,10 @@
 """Settings and commands on the page."""
 
+import pytest
+
 from pipeline.config.run_config import Data
 from pipeline.formats.run_folder import RunFolder
-from pipeline.workflow.report.settings import commands, name_of, sections
+from pipeline.workflow.report.settings import commands, name_of, sections, without_folders
 from tests.pipeline.support.runs import small_config
 
 
@@ -28,3 +30,16 @@ def test_the_data_are_called_by_a_published_name_or_by_their_folder() -> None:
     assert name_of(Data(source="torchvision", name="MNIST", path="/data")) == "MNIST"
     assert name_of(Data(source="image_folder", name="CIFAR10", path="/home/me/photos/")) == "photos"
     assert name_of(Data()) == "digits"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/run/a.arrow: is damaged", "…/a.arrow: is damaged"),
+        ("s3://bucket/run/a.arrow: is damaged", "…/a.arrow: is damaged"),
+        ("no file ~/data/x, none in '/data/y/z'", "no file …/x, none in '…/z'"),
+        ("3/4 of 10 images/s", "3/4 of 10 images/s"),
+    ],
+)
+def test_folders_are_left_out_of_messages(text: str, shown: str) -> None:
+    assert without_folders(text) == shown
