@@ -180,7 +180,10 @@ def evaluate_settings(options: argparse.Namespace, command: str, *, data: bool =
         UserError: a setting of --set is of a section that the command takes from the run.
     """
     sections = ("data.", "evaluate.", "resources.", "storage.") if data else ("evaluate.", "resources.", "storage.")
-    settings = _accepted(command, options.settings, sections, () if data else PLACES_OF_DATA)
+    others = () if data else PLACES_OF_DATA
+    if command == "evaluate":
+        others = (*others, "report.loggers")
+    settings = _accepted(command, options.settings, sections, others)
     named = {name: getattr(options, name) for name in ("architectures", "seeds", "protocol")}
     return [f"evaluate.{name}={text}" for name, text in named.items() if text is not None] + settings
 

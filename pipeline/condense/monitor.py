@@ -5,7 +5,16 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.condense.events import Emit, ExecutionChanged, Failed, Leaving, Lost, Ready, Waiting
-from pipeline.condense.sinks import Curves, EventLog, Gauges, MetricsLog, RecordWriter, Tally, count_retries
+from pipeline.condense.sinks import (
+    Curves,
+    EventLog,
+    Gauges,
+    MetricsLog,
+    RecordWriter,
+    Tally,
+    count_retries,
+    track_losses,
+)
 from pipeline.condense.task import GroupTask
 from pipeline.formats.run_record import RunRecord
 from pipeline.observability.events import Event
@@ -41,6 +50,7 @@ class CondenseMonitor:
             tally,
             MetricsLog(task.folder, task.groups),
             self._curves,
+            track_losses,
             count_retries,
             ProgressBar(display, tally),
         )

@@ -12,6 +12,7 @@ from pipeline.observability import jsonl_log
 from pipeline.observability.events import Event, log_line
 from pipeline.observability.prometheus import RunMetrics
 from pipeline.observability.tensorboard_writer import TensorBoardWriter
+from pipeline.observability.trackers.tracking import track
 from pipeline.storage import s3
 
 
@@ -138,6 +139,15 @@ class Curves:
     def close(self) -> None:
         """Writes the remaining points."""
         self._writer.close()
+
+
+def track_losses(group: int | None, event: Event) -> None:
+    """Sends the mean loss and the throughput of a group to the trackers."""
+    if group is None or not isinstance(event, Progress):
+        return
+    for sample in event.losses:
+        track(f"loss/group-{group:05d}", sample.mean, sample.iteration, "iteration")
+        track(f"images_per_second/group-{group:05d}", sample.images_per_s, sample.iteration, "iteration")
 
 
 class Gauges:

@@ -5,8 +5,7 @@ from typing import Literal
 
 from m3d.config import at_least, check, check_choices
 from m3d.training.settings import MOST_NETWORKS
-
-LOGGERS = ("mlflow", "wandb")
+from pipeline.config.loggers import check_loggers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,5 +52,4 @@ class TuneSettings:
         at_least("tune.seeds", self.seeds, 2, MOST_NETWORKS)  # one network shows no noise
         holds = 0 < self.validation_fraction < 1
         check("tune.validation_fraction", self.validation_fraction, holds, "a number above 0, below 1")
-        for name in self.loggers:
-            check("tune.loggers", list(self.loggers), name in LOGGERS, f"a selection of {', '.join(LOGGERS)}")
+        check_loggers("tune.loggers", self.loggers)

@@ -5,8 +5,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 CONFIDENCE = 0.95
 
 
@@ -26,6 +24,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean=mean, std=None, interval=None)
+    from scipy.special import stdtrit  # not at the top: reading rows does not need SciPy
+
     std = statistics.stdev(values)
     half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(values))
     return Estimate(mean=mean, std=std, interval=(mean - half, mean + half))

@@ -193,6 +193,19 @@ def with_defaults(row: EvaluationRow) -> EvaluationRow:
     return {"on": "test", "augmentation": "protocol", "labels": "hard", **row}
 
 
+def tracked_results(row: EvaluationRow) -> dict[str, float]:
+    """The numbers of a row for a tracker. Their names have what identifies the row; what is the usual is left out."""
+    key = RowKey.of(row)
+    usual = ("idc", "test", "protocol", "hard")
+    other = [
+        part
+        for part, most in zip((key.protocol, key.on, key.augmentation, key.labels), usual, strict=True)
+        if part != most
+    ]
+    name = "/".join(("accuracy", key.set, key.architecture, *other))
+    return {f"{name}/mean": row["mean"], **({f"{name}/std": row["std"]} if len(row["accuracies"]) > 1 else {})}
+
+
 def is_whole_set_row(row: EvaluationRow, like: RowKey) -> bool:
     """Whether a row has the accuracy of the full training set, for the architecture and the split of another row."""
     key = RowKey.of(row)

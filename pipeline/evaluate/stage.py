@@ -14,7 +14,7 @@ from pipeline.evaluate.baselines import SELECTED, selected_rows
 from pipeline.evaluate.dd_ranking import key_of, scores
 from pipeline.evaluate.results import read_rows, row_of, write_rows
 from pipeline.evaluate.resume import PartialEvaluation
-from pipeline.evaluate.rows import WHOLE, EvaluationRow, Origins, RowKey, RowRequest, requested_rows
+from pipeline.evaluate.rows import WHOLE, EvaluationRow, Origins, RowKey, RowRequest, requested_rows, tracked_results
 from pipeline.evaluate.scoring import IncompleteRow, Scoring, complete_rows, share
 from pipeline.evaluate.soft_labels import pretrain_command, teacher_of
 from pipeline.evaluate.tables import scores_table, table
@@ -22,6 +22,7 @@ from pipeline.evaluate.training_sets import set_of_run
 from pipeline.formats.condensed_reader import condensed_folder, read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
+from pipeline.observability.trackers.tracking import track_results
 from pipeline.runtime import session
 from pipeline.runtime.devices import assigned_device
 from pipeline.runtime.speed import time_of
@@ -54,6 +55,8 @@ def evaluate(config: RunConfig, folder: RunFolder, dataset: PreparedDataset) -> 
     rows = {request.key: row for request in requests if (row := request.answer(stored)) is not None}
     if rows:
         say(f"evaluate: {len(rows)} of {len(requests)} rows were evaluated before")
+    for row in rows.values():  # a tracker may be new to them
+        track_results(tracked_results(row))
     missing = [request for request in requests if request.key not in rows]
     _require_whole_set(folder, missing)
     if missing:
@@ -106,6 +109,7 @@ def _evaluated(
         row = row_of(request, network_scores, images_per_class=stored, images=images, matrices=folder.matrices)
         write_rows(folder, [row])
         store.remove(entry.key)
+        track_results(tracked_results(row))
         yield row
 
 

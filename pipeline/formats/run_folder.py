@@ -16,6 +16,7 @@ OUT/baselines/                images that herding and k-center selected
 OUT/feature-network.safetensors   the network in whose features the baselines select
 OUT/experts/ARCHITECTURE/     networks that ``pretrain`` trained
 OUT/report.html, grid.png     the report, with evolution.webp if there are snapshots
+OUT/trackers.json             what MLflow and W&B call the run
 OUT/lease.json                the driver that may write to the folder
 """
 
@@ -90,6 +91,11 @@ class RunFolder:
     def tensorboard(self) -> str:
         """Folder of the curves for TensorBoard."""
         return self.file("tensorboard")
+
+    @property
+    def trackers(self) -> str:
+        """What MLflow and W&B call the run."""
+        return self.file("trackers.json")
 
     @property
     def evaluation(self) -> str:

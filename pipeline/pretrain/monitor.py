@@ -8,6 +8,7 @@ from pipeline.config.run_config import Pretrain
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import Display
+from pipeline.observability.trackers.tracking import track
 from pipeline.pretrain.events import (
     EpochDone,
     Event,
@@ -53,6 +54,7 @@ class PretrainMonitor:
             case EpochDone():
                 self.done = self._steps_done(event)
                 self.loss = f", loss {event.loss:.4f}"
+                track(f"pretrain/loss/seed-{event.seed}", event.loss, event.epoch, "epoch")
             case Progress():
                 self.done = self._steps_done(event) + event.step
             case TrajectoryDone():

@@ -104,7 +104,7 @@ def activate(config: RunConfig, changes: Iterable[str] = ()) -> RunConfig:
 
 
 def adopt(stored: RunConfig, changes: Sequence[str] = ()) -> Adopted:
-    """Returns and activates the configuration of a folder without the places that it names, and with the changes.
+    """Returns and activates the configuration of a folder without the places and trackers that it names, and with the changes.
 
     Storage settings, paths of data and the address of a Ray cluster are those of the command line and the environment.
 
@@ -121,6 +121,7 @@ def adopt(stored: RunConfig, changes: Sequence[str] = ()) -> Adopted:
         storage=Storage(),
         data=replace(stored.data, **dict.fromkeys(PATHS)),
         resources=replace(stored.resources, address=address),
+        report=replace(stored.report, loggers=()),
     )
     config = with_absolute_paths(activate(without, changes))
     used = {**_places(config), **_places_of_the_process()}

@@ -1,7 +1,6 @@
 """The search itself: Ray Tune runs a trial for each proposal in a process of its own, and stops the poor ones."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ from ray import tune
 from ray.tune import Callback
 
 from pipeline.config.run_config import RunConfig
-from pipeline.errors import UserError
 from pipeline.observability.progress import say
 from pipeline.runtime import nodes, task_processes
 from pipeline.runtime.devices import assigned_device
@@ -132,13 +130,6 @@ def _slots(placement: Placement) -> int | None:
     if nodes.autoscales():
         return None
     return max(1, capacity(placement.cpus_per_actor, placement.gpus_per_actor, nodes.nodes()))
-
-
-def check_loggers(config: RunConfig) -> None:
-    """Raises UserError if a logger that is asked for is not installed."""
-    for name in config.tune.loggers:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"tune.loggers: {name} is not installed; run `pip install {name}`, or leave it out")
 
 
 class TrialNames:

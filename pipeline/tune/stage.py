@@ -8,9 +8,10 @@ from pipeline.config.validation import check
 from pipeline.data.prepare import prepare, require_images
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import UserError
-from pipeline.formats.provenance import commit, versions
+from pipeline.formats.provenance import commit, origin_of, versions
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability.progress import console, say
+from pipeline.observability.trackers.tracking import require_installed
 from pipeline.runtime import nodes, session
 from pipeline.runtime.lease import Lease
 from pipeline.runtime.placement import Placement
@@ -19,7 +20,7 @@ from pipeline.storage.settings import activate
 from pipeline.tune.final_test import complete_start, final_rows
 from pipeline.tune.page import write_page
 from pipeline.tune.results import SearchResult, final_table, trials_table, write_best, write_trials
-from pipeline.tune.search import Search, check_loggers, run_trials
+from pipeline.tune.search import Search, run_trials
 from pipeline.tune.search_folder import FinalRow, SearchFolder, SearchRecord
 from pipeline.tune.space import Space, default_space
 from pipeline.tune.space_file import space_of_file
@@ -53,7 +54,7 @@ def run_tune(config: RunConfig, out: str, request: SearchRequest) -> SearchResul
         raise UserError(f"--trials {request.trials}: allowed: a number from 1 to {MOST_TRIALS}")
     measured = measured_config(activate(config))
     check(measured)
-    check_loggers(config)
+    require_installed("tune.loggers", config.tune.loggers)
     space = space_of_file(request.space, config) if request.space else default_space(config)
     if config.tune.searcher == "grid" and space.grid_size > request.trials:
         raise UserError(
@@ -112,7 +113,9 @@ def _write_results(search: Search, result: SearchResult) -> None:
     winner, start = result.winner, result.start
     write_best(folder.best, search.config, winner)
     console().print(trials_table(result))
-    write_page(folder.page, search.config, result, search.space, _final_rows(search, result))
+    dataset = PreparedDataset(task.class_shards, search.config.data)
+    name = origin_of(search.config.data, len(dataset.classes), dataset.counts)["name"]
+    write_page(folder.page, search.config, result, search.space, _final_rows(search, result), name=name)
     for trial in result.trials:
         if trial is not winner and trial is not start:
             TrialFolder(task.out, trial.key).delete_checkpoint()

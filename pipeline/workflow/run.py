@@ -8,21 +8,24 @@ from dataclasses import replace
 from pipeline.condense.group_store import remove_committed_groups
 from pipeline.condense.stage import condense
 from pipeline.config.evaluate import SETS
-from pipeline.config.parsing import with_settings
+from pipeline.config.parsing import to_dict, with_settings
 from pipeline.config.run_config import RunConfig
 from pipeline.config.validation import check, check_architecture
 from pipeline.data.prepare import look_at_source, prepare
 from pipeline.data.prepared_dataset import PreparedDataset
 from pipeline.errors import FailedError, UserError
 from pipeline.evaluate.compare import compare
+from pipeline.evaluate.rows import tracked_results
 from pipeline.evaluate.stage import evaluate
 from pipeline.evaluate.tables import table
 from pipeline.evaluate.whole_set import whole_set_row
 from pipeline.formats.peers import is_peer
+from pipeline.formats.provenance import named, without_places
 from pipeline.formats.run_folder import RunFolder
 from pipeline.observability import jsonl_log
 from pipeline.observability.progress import console, observed_by, say
 from pipeline.observability.prometheus import StageMetrics
+from pipeline.observability.trackers.tracking import require_installed, track_results, track_settings, tracked_by
 from pipeline.pretrain.stage import pretrain
 from pipeline.runtime import session
 from pipeline.runtime.lease import Lease
@@ -42,10 +45,12 @@ def run_all(config: RunConfig, out: str) -> None:
         say(f"{run.folder}: this run is finished; nothing to do")
         return
     run.require_teacher()  # before hours of condensing
-    with _leased(run.folder):
+    with _leased(run.folder, config):
         _condense(run, announce=True)
         if not run.is_evaluated():
-            evaluate(config, run.folder, run.class_shards())
+            dataset = run.class_shards()
+            _track_settings(config, dataset)
+            evaluate(config, run.folder, dataset)
         report(run.folder, run.found_class_shards())
 
 
@@ -69,10 +74,12 @@ def run_pretrain(config: RunConfig, out: str) -> None:
     check_architecture(config.pretrain.architecture, "pretrain.architecture", config)
     run = Run.at(out, config)
     run.require_no_other()
-    with _leased(run.folder):
+    with _leased(run.folder, config):
         dataset = run.class_shards()
+        _track_settings(config, dataset)
         trained, shares = pretrain(config, run.folder, dataset)
         row = whole_set_row(config, run.folder, dataset, trained, shares)
+        track_results(tracked_results(row))
         console().print(table([row], config.evaluate.on))
 
 
@@ -84,7 +91,7 @@ def run_condense(config: RunConfig, out: str) -> None:
         _tidy(run.folder)
         say(f"condensed set: already finished, in {run.folder.condensed}")
         return
-    with _leased(run.folder):
+    with _leased(run.folder, config):
         _condense(run)
 
 
@@ -112,9 +119,10 @@ def run_evaluate(
     _use(config)
     stored.require_harmless()
     folder = stored.folder
-    with _leased(folder):
+    with _leased(folder, config):
         dataset = replace(stored, config=config).class_shards()
         require_same_classes(folder, dataset)
+        _track_settings(config, dataset)
         evaluate(config, folder, dataset)
 
 
@@ -185,6 +193,7 @@ def _condense(run: Run, *, announce: bool = False) -> None:
         session.start(run.config.resources)
         for line in expected.lines(run.config, dataset):
             say(line)
+    _track_settings(run.config, dataset)
     condense(run.config, run.folder, dataset)
 
 
@@ -197,10 +206,17 @@ def _tidy(folder: RunFolder) -> None:
 
 
 @contextlib.contextmanager
-def _leased(folder: RunFolder) -> Iterator[None]:
-    """Leases the folder to this driver alone. At the end, writes the folder's logs and reports repeated requests."""
+def _leased(folder: RunFolder, config: RunConfig | None = None) -> Iterator[None]:
+    """Leases the folder to this driver alone. At the end, writes the folder's logs and reports repeated requests.
+
+    Args:
+        folder: of the run.
+        config: names the trackers that the stages are sent to. None: nothing is tracked.
+    """
     out = folder.path.rstrip("/").rsplit("/", 1)[-1]
-    with Lease(folder) as lease, observed_by(StageMetrics(out)):
+    loggers = config.report.loggers if config else ()
+    tracked = tracked_by(loggers, name=out, document=folder.trackers)
+    with Lease(folder) as lease, observed_by(StageMetrics(out)), tracked:
         try:
             yield
         except BaseException:
@@ -216,6 +232,13 @@ def _leased(folder: RunFolder) -> Iterator[None]:
                 say(f"{s3.retries()} requests to the storage were sent again")
 
 
+def _track_settings(config: RunConfig, dataset: PreparedDataset) -> None:
+    """Sends the settings to the trackers, but for those that say where something is."""
+    name = named(config.data, len(dataset.classes), dataset.counts)
+    track_settings(to_dict(without_places(config, name)))
+
+
 def _use(config: RunConfig) -> None:
     """Activates the storage settings and checks that all settings fit each other. Raises UserError."""
     check(activate(config))
+    require_installed("report.loggers", config.report.loggers)

@@ -81,7 +81,7 @@ def _search(folder: Path) -> Path:
         iterations=9,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_page(str(folder / "tune.html"), small_config(), result, space, [row])
+    write_page(str(folder / "tune.html"), small_config(), result, space, [row], name="digits")
     return folder / "tune.html"
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import pipeline
+from pipeline.evaluate.results import write_rows
+from pipeline.formats.run_folder import RunFolder
 from tests.pipeline.support.condensed_sets import write_set
+from tests.pipeline.support.rows import stored_row
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -96,6 +99,16 @@ def test_reading_a_set_imports_what_it_needs_alone(tmp_path: Path) -> None:
     )
     assert imported & READING == set()
     assert {"torch", "pyarrow"} <= imported  # the set was read
+
+
+def test_reading_rows_needs_the_core_alone(tmp_path: Path) -> None:
+    write_rows(RunFolder.at(tmp_path), [stored_row("condensed", 60.0, std=1.4)])
+    without = ("ray", "scipy", "sklearn", "rich", "psutil", "torchvision", "matplotlib", "tensorboardX", "jinja2")
+    done = python(
+        f"sys.modules.update(dict.fromkeys({without!r}))\n"  # importing one of them raises ImportError
+        f"import pipeline\nprint(pipeline.read_rows(pipeline.RunFolder.at({str(tmp_path)!r}))[0]['mean'])"
+    )
+    assert (done.returncode, done.stdout) == (0, "60.0\n"), done.stderr
 
 
 # The public names

@@ -21,7 +21,9 @@ COUNTED = {"finished": ("finished",), "stopped": ("stopped",), "failed": FAILED}
 """Outcomes that the page counts, by the name that it gives them."""
 
 
-def write_page(path: str, config: RunConfig, result: SearchResult, space: Space, rows: Sequence[FinalRow]) -> None:
+def write_page(
+    path: str, config: RunConfig, result: SearchResult, space: Space, rows: Sequence[FinalRow], *, name: str
+) -> None:
     """Writes the page.
 
     Args:
@@ -30,6 +32,7 @@ def write_page(path: str, config: RunConfig, result: SearchResult, space: Space,
         result: the trials, at least one of them finished.
         space: what was searched.
         rows: of final.json, the winner first; empty if the test set was not used.
+        name: of the data that were read.
     """
     ties, measured = result.ties, measured_config(config)
     shown = [
@@ -47,7 +50,7 @@ def write_page(path: str, config: RunConfig, result: SearchResult, space: Space,
     page = render(
         "pipeline.tune.page",
         "page.html.jinja",
-        title=config.data.name or config.data.source,
+        title=name,
         trials=shown,
         keys=result.searched,
         counts={name: sum(t.outcome in outcomes for t in result.trials) for name, outcomes in COUNTED.items()},

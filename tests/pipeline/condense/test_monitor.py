@@ -180,6 +180,21 @@ def test_logs_have_the_same_lines_as_ever(tmp_path: Path, gauges: Values) -> Non
 
 
 @pytest.mark.usefixtures("stopped_clock")
+def test_trackers_receive_what_tensorboard_has(tmp_path: Path, gauges: Values, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(sinks, "track", lambda *point: tracked.append(point))
+    with monitor(tmp_path) as watch:
+        watch(1, PROGRESS)
+        watch(None, Tick())
+    assert tracked == [
+        ("loss/group-00001", 5.0, 10, "iteration"),
+        ("images_per_second/group-00001", 100.0, 10, "iteration"),
+        ("loss/group-00001", 1.5, 20, "iteration"),
+        ("images_per_second/group-00001", 200.0, 20, "iteration"),
+    ]
+
+
+@pytest.mark.usefixtures("stopped_clock")
 def test_the_display_shows_progress_and_notes(tmp_path: Path, gauges: Values) -> None:
     display = RecordingDisplay()
     with monitor(tmp_path, display) as watch:

@@ -23,7 +23,7 @@ def test_types_and_defaults() -> None:
 
 def test_lists_of_names_are_all_that_have_the_type() -> None:
     lists = {name for name, key in keys().items() if NAMES in key.kinds}
-    assert lists == {"data.classes", "evaluate.architectures", "evaluate.sets", "tune.loggers"}
+    assert lists == {"data.classes", "evaluate.architectures", "evaluate.sets", "report.loggers", "tune.loggers"}
 
 
 @pytest.mark.parametrize("value", ["a, b", ["a", "b"], ("a", "b")])

@@ -10,7 +10,7 @@ from pipeline.config.parsing import with_settings
 from pipeline.config.presets import preset
 from pipeline.evaluate.results import is_evaluated, read_rows, write_rows
 from pipeline.evaluate.resume import PartialEvaluation
-from pipeline.evaluate.rows import Origins, RowKey, request_of, requested_rows, set_names, training_for
+from pipeline.evaluate.rows import Origins, RowKey, request_of, requested_rows, set_names, tracked_results, training_for
 from pipeline.formats.run_folder import RunFolder
 from pipeline.storage.documents import sealed
 from tests.pipeline.support.rows import measured_row, network_score, stored_row
@@ -33,6 +33,16 @@ def test_a_configuration_asks_for_every_architecture_with_every_set() -> None:
     assert [(key.architecture, key.set) for key in keys] == [
         (architecture, name) for architecture in ("mlp", "convnet1") for name in ("random", "condensed")
     ]
+
+
+def test_results_for_trackers_are_named_by_what_is_unusual() -> None:
+    row = stored_row("condensed", 60.0, std=1.4)
+    assert tracked_results(row) == {
+        "accuracy/condensed/convnet3/mean": 60.0,
+        "accuracy/condensed/convnet3/std": 1.4,
+    }
+    other = stored_row("random", 60.0, std=0.0, protocol="dm", labels="soft", accuracies=[60.0])
+    assert tracked_results(other) == {"accuracy/random/convnet3/dm/soft/mean": 60.0}  # one network has no spread
 
 
 def test_a_row_of_an_older_version_has_the_defaults_in_its_key() -> None:

@@ -22,7 +22,11 @@ from pipeline.pretrain.events import (
 from pipeline.pretrain.monitor import PretrainMonitor
 
 
-def test_the_monitor_counts_notes_and_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_monitor_counts_notes_and_logs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked: list[tuple[object, ...]] = []
+    monkeypatch.setattr("pipeline.pretrain.monitor.track", lambda *point: tracked.append(point))
     events: list[Event] = [
         WorkerStarted(rank=1, host="b", pid=2),
         WorkerStarted(rank=0, host="a", pid=1),
@@ -34,6 +38,7 @@ def test_the_monitor_counts_notes_and_logs(tmp_path: Path, capsys: pytest.Captur
     monitor = PretrainMonitor(display, RunFolder.at(tmp_path), Pretrain(epochs=3, trajectories=2), steps=10)
     monitor(events)
     assert (display.done, display.status) == (10, "network 1/2, epoch 2/3, loss 2.5000")
+    assert tracked == [("pretrain/loss/seed-0", 2.5, 1, "epoch")]
     assert "lost" not in capsys.readouterr().out
     monitor([WorkerStarted(rank=0, host="a", pid=3), TrajectoryStarted(seed=1, epoch=2, steps=10)])
     output = capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 
 import pipeline
 from pipeline.config.presets import preset
+from pipeline.config.report import ReportSettings
 from pipeline.config.run_config import Data, Resources, RunConfig
 from pipeline.config.storage import Storage
 from pipeline.errors import UserError
@@ -74,6 +75,13 @@ def test_a_folder_is_not_believed_about_places(monkeypatch: pytest.MonkeyPatch) 
     adopted = adopt(STORED, given)
     assert s3.active_settings().endpoint == "http://mine:1"
     assert adopted.left_out == ("data.path='/their images'", "storage.anonymous=true")
+
+
+def test_a_folder_is_not_believed_about_trackers() -> None:
+    stored = RunConfig(report=ReportSettings(loggers=("mlflow", "wandb"), snapshots=2))
+    adopted = adopt(stored)
+    assert (adopted.config.report.loggers, adopted.config.report.snapshots) == ((), 2)
+    assert adopt(stored, ["report.loggers=wandb"]).config.report.loggers == ("wandb",)
 
 
 def test_a_file_may_name_whom_the_command_line_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ ROW = FinalRow(
 def page_of(folder: Path, *, rows: bool = True) -> str:
     """The page of the example search."""
     result, space = example_search()
-    write_page(str(folder / "tune.html"), small_config(), result, space, [ROW] if rows else [])
+    write_page(str(folder / "tune.html"), small_config(), result, space, [ROW] if rows else [], name="digits")
     return (folder / "tune.html").read_text()
 
 

@@ -17,6 +17,9 @@ from tests.pipeline.support.searches import Call, environment_of_its_own, record
 @pytest.mark.slow
 @pytest.mark.smoke
 def test_a_search_from_start_to_best(ray_cluster: None, call: Call, config_file: str, tmp_path: Path) -> None:
+    values = json.loads(Path(config_file).read_text())
+    values["data"]["name"] = "CIFAR10"  # of a preset, whose data were not read
+    Path(config_file).write_text(json.dumps(values))
     out = tmp_path / "search"
     tune = ("tune", "--config", config_file, "--trials", "4", "--out", str(out))
     code, errors, output = call(*tune)
@@ -42,6 +45,7 @@ def test_a_search_from_start_to_best(ray_cluster: None, call: Call, config_file:
     assert list(out.glob("search/*/events.out.tfevents*")), "TensorBoard finds nothing"
     assert SearchFolder(str(out)).seconds() > 0
     assert (out / "tune.html").stat().st_size > 10_000
+    assert "<h1>Search: digits</h1>" in (out / "tune.html").read_text()
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/record.json")}
     tested = (out / "final.json").stat().st_mtime_ns
