@@ -24,6 +24,7 @@ NAMES = {
     "evolution": "evolution.webp",
     "events": "events.jsonl",
     "tensorboard": "tensorboard",
+    "trackers": "trackers.json",
     "evaluation": "evaluation.json",
     "matrices": "evaluation",
     "partial_evaluation": "evaluation-partial.json",

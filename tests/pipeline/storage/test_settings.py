@@ -48,7 +48,7 @@ def test_load_config(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"config": {"seed": 3}, "resolved": {}}')
     assert load_config(str(file)).seed == 3
-    with pytest.raises(UserError, match=f"^{tmp_path}: is not a file; give a JSON file"):
+    with pytest.raises(UserError, match=f"^{tmp_path}: is not a file; give a JSON or YAML file"):
         load_config(str(tmp_path))
 
 
