@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cluster.local import lifecycle, state, token
-from pipeline.observability.prometheus import NAMES
+from pipeline.observability.prometheus import NAMES, OF_A_STAGE
 from tests.cluster.conftest import ROOT, TIMEOUT_S, cluster, environment, local_cluster, one_line
 from tests.pipeline.support.runs import condensed_bytes
 
@@ -170,7 +170,11 @@ def test_a_running_job_is_measured_and_stopped(
     )
     run = json.loads((out / "events.jsonl").read_text().splitlines()[0])["run"]
     assert run.startswith("out-")
-    assert all(f'run="{run}"' in labels for name in exported for labels in metrics[name])
+    of_a_stage = {f"ray_{name}" for name in OF_A_STAGE}
+    assert all(f'run="{run}"' in labels for name in exported - of_a_stage for labels in metrics[name])
+    assert any(
+        'out="out"' in labels and 'stage="condense"' in labels for name in of_a_stage for labels in metrics[name]
+    )
     assert set(metrics["ray_m3d_groups"].values()) == {10.0}
     assert max(metrics["ray_m3d_retries_total"].values()) >= 1
     assert all('group="' in labels for labels in metrics["ray_m3d_loss"])
