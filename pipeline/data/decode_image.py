@@ -28,13 +28,8 @@ def channels_of(content: bytes | np.ndarray) -> int:
 
 
 def size_of(content: bytes | np.ndarray) -> tuple[int, int]:
-    """Returns width and height of an image, as its file says. Raises BadImageError like ``pixels``."""
+    """Returns width and height of an image in pixels, as its file says. Raises BadImageError like ``pixels``."""
     return _open(content).size
-
-
-def shorter_side(content: bytes | np.ndarray) -> int:
-    """Returns the shorter side of an image in pixels. Raises BadImageError like ``pixels``."""
-    return min(content.shape[:2]) if isinstance(content, np.ndarray) else min(_open(content).size)
 
 
 def pixels(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:

@@ -44,7 +44,8 @@ def make_shards(plan: ShardPlan, labels: Collection[int], threads: int = 1) -> i
             }
             for label in again:
                 shards.begin_again(label)
-            _fill(shards, list(again), threads, without=again)
+            if again:
+                _fill(shards, list(again), threads, without=again)
         for split in plan.splits:
             for label in labels:
                 shards.of(split, label).finish()

@@ -9,7 +9,7 @@ import torch
 from pipeline import storage
 from pipeline.config import presets
 from pipeline.config.run_config import Data, RunConfig
-from pipeline.data.decode_image import channels_of, shorter_side
+from pipeline.data.decode_image import channels_of, size_of
 from pipeline.data.prepare import absolute_path
 from pipeline.data.shard_plan import Selection, select
 from pipeline.data.shown_image import BadImageError
@@ -116,7 +116,7 @@ def _images(selection: Selection) -> tuple[int, int]:
     most = SAMPLED_IMAGES * len(labels)
     for item in itertools.islice(selection.source.read("train", labels, SAMPLED_IMAGES), most):
         try:
-            sides.append(shorter_side(item.content))
+            sides.append(min(size_of(item.content)))
             channels.add(channels_of(item.content))
         except BadImageError:
             continue

@@ -13,11 +13,10 @@ from pipeline.evaluate.results import summary
 from pipeline.evaluate.rows import ComparisonRow
 from pipeline.formats.run_folder import RunFolder
 from pipeline.tune.page import write_page
-from pipeline.tune.search_folder import FinalRow
 from pipeline.workflow.report import write_comparison
 from tests.pipeline.support.rows import stored_row
 from tests.pipeline.support.runs import small_config
-from tests.pipeline.support.searches import example_search
+from tests.pipeline.support.searches import FINAL_ROW, example_search
 
 RUN_S = 1200
 SHORT = (
@@ -71,17 +70,8 @@ def _run_of_a_hundred(out: Path, images: Path) -> Path:
 
 def _search(folder: Path) -> Path:
     result, space = example_search()
-    row = FinalRow(
-        configuration="winner",
-        key="key2",
-        values={},
-        validation=[90.0, 91.0],
-        test=[88.0, 89.0],
-        classes=4,
-        iterations=9,
-    )
     folder.mkdir(parents=True, exist_ok=True)
-    write_page(str(folder / "tune.html"), small_config(), result, space, [row], name="digits")
+    write_page(str(folder / "tune.html"), small_config(), result, space, [FINAL_ROW], name="digits")
     return folder / "tune.html"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.config.run_config import Data
+from pipeline.data.image_formats import image_endings
 from pipeline.data.sources.findings import Findings
 from pipeline.data.sources.protocol import Item, SourceIndex, SourceListing, fingerprint, places
 from pipeline.errors import UserError, first_line, nearest
@@ -114,13 +115,7 @@ def _load(name: str, root: str, download: bool, split: str) -> Split:
 
 def _other_source(root: str) -> str | None:
     """The source that reads what is in a folder, if the first files in it look like one."""
-    kinds = {
-        ".parquet": "parquet",
-        ".tar": "webdataset",
-        ".png": "image_folder",
-        ".jpg": "image_folder",
-        ".jpeg": "image_folder",
-    }
+    kinds = {".parquet": "parquet", ".tar": "webdataset", **dict.fromkeys(image_endings(), "image_folder")}
     for number, path in enumerate(Path(root).rglob("*")):
         if path.suffix.lower() in kinds:
             return kinds[path.suffix.lower()]

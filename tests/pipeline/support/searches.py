@@ -11,12 +11,23 @@ from typing import Any
 
 from pipeline.config.parsing import from_dict
 from pipeline.tune.results import SearchResult
+from pipeline.tune.search_folder import FinalRow
 from pipeline.tune.space import Space, Values, default_space
 from pipeline.tune.task import TrialTask
 from pipeline.tune.trial_store import Rung, TrialRecord
 from tests.pipeline.conftest import Told
 from tests.pipeline.support.runs import small_config
 
+FINAL_ROW = FinalRow(
+    configuration="winner",
+    key="key2",
+    values={},
+    validation=[90.0, 91.0],
+    test=[88.0, 89.0],
+    classes=4,
+    iterations=9,
+)
+"""Accuracies of the winner of ``example_search`` on the test set."""
 ROOT = Path(__file__).resolve().parents[3]
 Call = Callable[..., Told]
 

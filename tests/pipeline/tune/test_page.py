@@ -12,26 +12,15 @@ from pipeline.tune.page.importance import importance
 from pipeline.tune.page.learning_curves import learning_curves
 from pipeline.tune.page.parallel_coordinates import parallel_coordinates
 from pipeline.tune.page.scale import lowest_shown, position, ticks
-from pipeline.tune.search_folder import FinalRow
 from pipeline.tune.space import Domain
 from tests.pipeline.support.runs import small_config
-from tests.pipeline.support.searches import example_search
-
-ROW = FinalRow(
-    configuration="winner",
-    key="key2",
-    values={},
-    validation=[90.0, 91.0],
-    test=[88.0, 89.0],
-    classes=4,
-    iterations=9,
-)
+from tests.pipeline.support.searches import FINAL_ROW, example_search
 
 
 def page_of(folder: Path, *, rows: bool = True) -> str:
     """The page of the example search."""
     result, space = example_search()
-    write_page(str(folder / "tune.html"), small_config(), result, space, [ROW] if rows else [], name="digits")
+    write_page(str(folder / "tune.html"), small_config(), result, space, [FINAL_ROW] if rows else [], name="digits")
     return (folder / "tune.html").read_text()
 
 

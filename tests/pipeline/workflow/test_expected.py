@@ -117,7 +117,7 @@ def test_size_and_encoder_follow_from_the_images_and_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, gpu: bool, size: int, encoder: str
 ) -> None:
     monkeypatch.setattr(proposal.torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(proposal, "shorter_side", lambda _: side)
+    monkeypatch.setattr(proposal, "size_of", lambda _: (side, side + 10))
     config = proposal.propose(str(write_folder(tmp_path, {"train": 5, "test": 2}))).config
     assert (config.data.image_size, config.encoder.name, config.evaluate.architectures) == (size, encoder, (encoder,))
 
