@@ -84,6 +84,11 @@ def test_nobody_else_is_called_and_nothing_outside_is_written(
         assert (code, errors) == (1, [])
         assert "is damaged or was not written by this program" in output
         assert SECRET not in output
+        for command in (["evaluate", run], ["compare", run, f"{run}/condensed"]):
+            code, errors, output = call(*command)
+            assert (code, len(errors)) == (2, 1)
+            assert "is damaged or was not written by this program" in errors[0]
+            assert SECRET not in errors[0] + output
     assert (tmp_path / "mine" / "own.arrow").read_bytes() == b"the only copy"
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["own.arrow"]
     after = {name: tag for name, _, tag in storage.tree(run)}
